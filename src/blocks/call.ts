@@ -1,0 +1,14 @@
+/** What a block or driver may know about the call that it serves. */
+export interface Call {
+  /** Aborts when the client has left, its deadline has passed, or the sidecar stops. */
+  readonly signal: AbortSignal;
+}
+
+/**
+ * How an error of a driver is to be treated. Drivers classify, blocks translate:
+ *
+ * - `unavailable`: the backend is away or overloaded; the same call may succeed later.
+ * - `refused`: the backend understood and said no; trying again will not help.
+ * - `cancelled`: the call's signal aborted.
+ */
+export type ErrorClass = "unavailable" | "refused" | "cancelled";

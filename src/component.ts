@@ -1,0 +1,65 @@
+/** What a component is: a technology behind a block, as a value in a list. */
+import type { ZodType } from "zod";
+import type { PubSubDriver } from "./blocks/pubsub/driver.ts";
+import type { StateDriver } from "./blocks/state/driver.ts";
+
+/** The drivers of each block that has components. */
+export interface Drivers {
+  readonly state: StateDriver;
+  readonly pubsub: PubSubDriver;
+}
+
+/** A block that has components, such as "state". */
+export type BlockName = keyof Drivers;
+
+/** What a component may know of the sidecar that opens it. */
+export interface OpenContext {
+  /** The component's name in its YAML. */
+  readonly name: string;
+  /** The application's id. */
+  readonly appId: string;
+  /** Another for every start of a sidecar. */
+  readonly instanceId: string;
+  /** Where embedded stores keep their files: an absolute path, which may not exist yet. */
+  readonly dataDirectory: string;
+  /** Gives up opening when it aborts; it says nothing about the life of the driver. */
+  readonly signal: AbortSignal;
+}
+
+/** Opens a driver whose settings have been checked already. */
+export type Open<Driver> = (context: OpenContext) => Promise<Driver>;
+
+/** A technology that can stand behind a block. */
+export type Component = { [Block in BlockName]: ComponentOf<Block> }[BlockName];
+
+/** A component of one block. */
+export interface ComponentOf<Block extends BlockName> {
+  /** The block, which is the first part of the type. */
+  readonly block: Block;
+  /** What users write as `spec.type`, such as "state.redis". Never renamed. */
+  readonly type: string;
+  /** What users may write as `spec.version`; the first is the default. */
+  readonly versions: readonly string[];
+  /** The fields of `spec.metadata`: an object schema, whose keys are the fields' names. */
+  readonly schema: ZodType<unknown>;
+  /** Takes what the schema made of the metadata; opens nothing yet. */
+  configure(settings: unknown): Open<Drivers[Block]>;
+}
+
+/** Makes a component of a schema and of what opens it. Settings are typed by the schema. */
+export function component<Block extends BlockName, Settings>(definition: {
+  readonly type: `${Block}.${string}`;
+  readonly versions: readonly string[];
+  readonly schema: ZodType<Settings>;
+  /** Connects, and resolves to a driver that is ready to serve. Gives up when the signal aborts. */
+  open(settings: Settings, context: OpenContext): Promise<Drivers[Block]>;
+}): ComponentOf<Block> {
+  const { type, versions, schema, open } = definition;
+  return {
+    block: type.slice(0, type.indexOf(".")) as Block,
+    type,
+    versions,
+    schema,
+    configure: (settings) => (context) => open(settings as Settings, context),
+  };
+}
