@@ -1,0 +1,196 @@
+/** The life of one component: opened, tried again for as long as it takes, closed. */
+import type { Connection } from "../blocks/connection.ts";
+import type { Open, OpenContext } from "../component.ts";
+import { fault } from "../faults.ts";
+
+/** Before the second attempt, in milliseconds; doubled before each one after it. */
+export const firstRetryDelayMs = 250;
+/** What the doubling stops at, in milliseconds. */
+export const maxRetryDelayMs = 30_000;
+/** What clients are told to wait while an attempt is under way, in milliseconds. */
+const retryWhileOpeningMs = 500;
+/** A status message is never longer, in characters. */
+const maxMessageLength = 300;
+
+/** Whether a component can serve, since when, and why not. */
+export interface OpeningStatus {
+  /** `opening`: the first attempt is under way; `failed`: at least one has failed, more will follow. */
+  readonly state: "opening" | "ready" | "failed" | "closed";
+  /** Why it cannot serve, without secrets; "" otherwise. */
+  readonly message: string;
+  /** Milliseconds since 1970. */
+  readonly sinceMs: number;
+}
+
+/** What opens a component, and how. */
+export interface OpeningOptions<Driver> {
+  /** The component's type, such as "state.redis". */
+  readonly type: string;
+  readonly open: Open<Driver>;
+  readonly context: Omit<OpenContext, "signal">;
+  /** How long one attempt may take, in milliseconds. */
+  readonly initTimeoutMs: number;
+  /** False (`ignoreErrors`): the sidecar is ready without it. */
+  readonly required: boolean;
+  /** Called at each change of the status, for the log. The cause may have secrets in it. */
+  readonly onChange?: (status: OpeningStatus, cause?: unknown) => void;
+}
+
+/** What every driver has, whatever its block. */
+interface AnyDriver {
+  close(): Promise<void>;
+}
+
+/**
+ * A component that opens itself and keeps trying, with exponential backoff and
+ * jitter, until it is open or closed. Once open it stays so: a driver finds its
+ * server again by itself.
+ */
+export class Opening<Driver extends AnyDriver> implements Connection<Driver> {
+  readonly component: string;
+  readonly type: string;
+  readonly required: boolean;
+  readonly #options: OpeningOptions<Driver>;
+  readonly #closing = new AbortController();
+  readonly #opened = Promise.withResolvers<Driver>();
+  #driver: Driver | undefined;
+  #status: OpeningStatus = { state: "opening", message: "it is being opened", sinceMs: Date.now() };
+  #nextAttemptAtMs: number | undefined;
+  #running: Promise<void> | undefined;
+
+  constructor(options: OpeningOptions<Driver>) {
+    this.component = options.context.name;
+    this.type = options.type;
+    this.required = options.required;
+    this.#options = options;
+    this.#opened.promise.catch(() => {}); // Nobody may be waiting when it is closed.
+  }
+
+  /** Begins to open it. Returns at once; called a second time it does nothing. */
+  start(): void {
+    this.#running ??= this.#run();
+  }
+
+  get status(): OpeningStatus {
+    return this.#status;
+  }
+
+  current(): Driver {
+    if (this.#driver === undefined) throw this.#unavailable();
+    return this.#driver;
+  }
+
+  async ready(signal: AbortSignal): Promise<Driver> {
+    if (this.#driver !== undefined) return this.#driver;
+    if (signal.aborted) throw this.#unavailable();
+    const { promise, reject } = Promise.withResolvers<never>();
+    const giveUp = () => reject(this.#unavailable());
+    signal.addEventListener("abort", giveUp, { once: true });
+    try {
+      return await Promise.race([this.#opened.promise, promise]);
+    } finally {
+      signal.removeEventListener("abort", giveUp);
+    }
+  }
+
+  /** Stops trying, and closes the driver if there is one. Throws what the driver throws. */
+  async close(): Promise<void> {
+    const driver = this.#driver;
+    this.#driver = undefined;
+    this.#change({ state: "closed", message: "it is closed", sinceMs: Date.now() });
+    this.#closing.abort();
+    this.#opened.reject(this.#unavailable());
+    await this.#running;
+    await driver?.close();
+  }
+
+  async #run(): Promise<void> {
+    for (let attempt = 1; !this.#closing.signal.aborted; attempt++) {
+      try {
+        this.#nextAttemptAtMs = undefined;
+        const driver = await this.#attempt();
+        this.#driver = driver;
+        this.#change({ state: "ready", message: "", sinceMs: Date.now() });
+        this.#opened.resolve(driver);
+        return;
+      } catch (error) {
+        if (this.#closing.signal.aborted) return;
+        const delayMs = retryDelayMs(attempt);
+        this.#nextAttemptAtMs = Date.now() + delayMs;
+        const sinceMs = this.#status.state === "failed" ? this.#status.sinceMs : Date.now();
+        this.#change({ state: "failed", message: withoutSecrets(error), sinceMs }, error);
+        await pause(delayMs, this.#closing.signal);
+      }
+    }
+  }
+
+  /** One attempt. A driver that arrives after the attempt was given up is closed again. */
+  #attempt(): Promise<Driver> {
+    const { open, context, initTimeoutMs } = this.#options;
+    const { promise, resolve, reject } = Promise.withResolvers<Driver>();
+    const attempt = new AbortController();
+    const giveUp = (why: Error) => {
+      reject(why);
+      attempt.abort(why);
+    };
+    const stop = () => giveUp(new Error("the sidecar is stopping"));
+    const timer = setTimeout(() => giveUp(new Error(`no answer within ${initTimeoutMs} ms`)), initTimeoutMs);
+    this.#closing.signal.addEventListener("abort", stop, { once: true });
+    open({ ...context, signal: attempt.signal }).then(
+      (driver) => (attempt.signal.aborted ? driver.close().catch(() => {}) : resolve(driver)),
+      reject,
+    );
+    return promise.finally(() => {
+      clearTimeout(timer);
+      this.#closing.signal.removeEventListener("abort", stop);
+    });
+  }
+
+  #change(status: OpeningStatus, cause?: unknown): void {
+    this.#status = status;
+    this.#options.onChange?.(status, cause);
+  }
+
+  #unavailable() {
+    const { state, message } = this.#status;
+    const retryAfterMs =
+      state === "closed"
+        ? undefined
+        : Math.max(0, (this.#nextAttemptAtMs ?? Date.now() + retryWhileOpeningMs) - Date.now());
+    return fault("COMPONENT_UNAVAILABLE", `component "${this.component}" cannot serve now: ${message}`, {
+      metadata: { component: this.component },
+      ...(retryAfterMs === undefined ? {} : { retryAfterMs }),
+    });
+  }
+}
+
+/** Exponential, and between half and all of it at random, so that sidecars do not come back in step. */
+function retryDelayMs(attempt: number): number {
+  const full = Math.min(maxRetryDelayMs, firstRetryDelayMs * 2 ** Math.min(attempt - 1, 16));
+  return Math.round(full * (0.5 + Math.random() / 2));
+}
+
+function pause(delayMs: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const done = () => {
+      clearTimeout(timer);
+      signal.removeEventListener("abort", done);
+      resolve();
+    };
+    const timer = setTimeout(done, delayMs);
+    if (signal.aborted) done();
+    else signal.addEventListener("abort", done, { once: true });
+  });
+}
+
+/**
+ * The first line of an error's message, for clients. Libraries put connection
+ * strings into their messages, so what may be a password is taken out of them.
+ */
+function withoutSecrets(error: unknown): string {
+  const line = (error instanceof Error ? error.message : String(error)).split("\n", 1)[0]!;
+  const clean = line
+    .replace(/\/\/[^/@\s]*@/g, "//***@")
+    .replace(/((?:password|passwd|pwd|secret|token|api_?key)["']?\s*[=:]\s*)[^\s;,&]+/gi, "$1***");
+  return clean.length > maxMessageLength ? `${clean.slice(0, maxMessageLength)}...` : clean;
+}
