@@ -1,0 +1,73 @@
+/** The log: lines of JSON, or text for people, with trace ids and without secrets. */
+import { pino } from "pino";
+import { cleaner, plainErrors } from "./redaction.ts";
+import { parseTraceparent, type TraceHeaders } from "./tracing.ts";
+
+/** What code that logs needs of a log. First the fields, then the sentence. */
+export type Log = Pick<pino.Logger, "debug" | "info" | "warn" | "error" | "child">;
+
+/** Dapr's levels. Each shows itself and what stands after it. */
+export const logLevels = ["debug", "info", "warn", "error", "fatal"] as const;
+export type LogLevel = (typeof logLevels)[number];
+
+/** How a log is made. */
+export interface LogOptions {
+  readonly level: LogLevel;
+  /** "json": an object a line. "pretty": text for people. */
+  readonly format: "json" | "pretty";
+  /** Takes whole lines, each with its line end. */
+  readonly destination: pino.DestinationStream;
+  /** Colours in "pretty". Default false. */
+  readonly color?: boolean;
+  /** The values of all secrets that have been resolved so far: none of them gets into a line. */
+  readonly secrets: () => ReadonlySet<string>;
+  /** In every line. */
+  readonly base: { readonly app_id: string; readonly instance: string };
+}
+
+/** Makes the log of a sidecar. Loads the formatter for people only when it is asked for. */
+export async function createLog(options: LogOptions): Promise<pino.Logger> {
+  const { level, format, base, secrets } = options;
+  const destination = format === "pretty" ? await prettyStream(options) : options.destination;
+  return pino(
+    {
+      level,
+      base,
+      timestamp: pino.stdTimeFunctions.isoTime,
+      formatters: { level: (label) => ({ level: label }), log: plainErrors },
+      // plainErrors has done it; pino's own would copy every property of an error.
+      serializers: { err: (value: unknown) => value },
+      hooks: { streamWrite: cleaner(secrets) },
+    },
+    destination,
+  );
+}
+
+/** A log that nobody reads. */
+export function silentLog(): pino.Logger {
+  return pino({ level: "silent" }, { write: () => {} });
+}
+
+/** The fields that tie a line to a trace, for `log.child(logTrace(headers))`; none without a trace. */
+export function logTrace(headers: TraceHeaders): { trace_id?: string; span_id?: string } {
+  const parent = parseTraceparent(headers.traceparent);
+  return parent ? { trace_id: parent.traceId, span_id: parent.spanId } : {};
+}
+
+async function prettyStream(options: LogOptions): Promise<pino.DestinationStream> {
+  const { default: pretty } = await import("pino-pretty");
+  const { destination } = options;
+  return pretty.prettyFactory
+    ? linesTo(
+        destination,
+        pretty.prettyFactory({ colorize: options.color ?? false, ignore: "app_id,instance" }),
+      )
+    : destination;
+}
+
+function linesTo(
+  destination: pino.DestinationStream,
+  format: (line: string) => string,
+): pino.DestinationStream {
+  return { write: (line) => destination.write(format(line)) };
+}
