@@ -1,0 +1,169 @@
+/** What a sidecar says of itself, as a service. */
+import { durationFromMs, timestampFromMs } from "@bufbuild/protobuf/wkt";
+import type { ServiceImpl } from "@connectrpc/connect";
+import { ComponentStatus, type RuntimeService } from "../../../gen/outrider/runtime/v1/runtime_pb.ts";
+import { fault } from "../../faults.ts";
+
+/** How long a component has to answer a health check, in milliseconds. */
+export const healthCheckTimeoutMs = 2000;
+
+/** A sidecar as its own service sees it. Nothing of it waits for a component. */
+export interface Sidecar {
+  readonly appId: string;
+  readonly version: string;
+  readonly instanceId: string;
+  /** Milliseconds since 1970. */
+  readonly startedAtMs: number;
+  /** "" when no embedded store is used. */
+  readonly dataDirectory: string;
+  ports(): readonly ListeningPort[];
+  components(): readonly ComponentView[];
+  /** Of open streams, and declared ones that nobody has opened. */
+  subscriptions(signal: AbortSignal): Promise<readonly SubscriptionView[]>;
+  subscribeStreams(): number;
+  /** Begins to stop and returns at once. */
+  shutdown(): void;
+}
+
+export interface ListeningPort {
+  readonly name: string;
+  readonly address: string;
+  readonly port: number;
+}
+
+/** One component. */
+export interface ComponentView {
+  readonly name: string;
+  readonly type: string;
+  readonly version: string;
+  /** The file that declares it; "" for one that is there by default. */
+  readonly declaredIn: string;
+  /** Whether the sidecar is not ready without it. */
+  readonly required: boolean;
+  /** What it can do beyond the basics, such as "transactions"; none until it is open. */
+  capabilities(): readonly string[];
+  status(): {
+    readonly state: "opening" | "ready" | "failed" | "closed";
+    readonly message: string;
+    readonly sinceMs: number;
+  };
+  /** Resolves when its server answers. Only while it is ready. */
+  ping(signal: AbortSignal): Promise<void>;
+}
+
+/** The fields of the message outrider.runtime.v1.Subscription. */
+export interface SubscriptionView {
+  readonly component: string;
+  readonly topic: string;
+  readonly group: string;
+  readonly declared: string;
+  readonly streams: number;
+  readonly inFlight: number;
+  readonly maxInFlight: number;
+  readonly lag: bigint | undefined;
+  readonly trimmedUnsettled: bigint;
+  readonly highestAttempt: number;
+}
+
+const statuses = {
+  opening: ComponentStatus.OPENING,
+  ready: ComponentStatus.READY,
+  failed: ComponentStatus.FAILED,
+  closed: ComponentStatus.FAILED,
+} as const;
+
+/** RuntimeService over a sidecar. */
+export function runtimeService(sidecar: Sidecar): ServiceImpl<typeof RuntimeService> {
+  return {
+    async getMetadata(_request, context) {
+      const subscriptions = await sidecar.subscriptions(context.signal);
+      return {
+        appId: sidecar.appId,
+        version: sidecar.version,
+        instanceId: sidecar.instanceId,
+        startedAt: timestampFromMs(sidecar.startedAtMs),
+        ports: sidecar.ports().map(({ name, address, port }) => ({ name, address, port })),
+        components: byName(sidecar.components()).map((component) => {
+          const { state, message } = component.status();
+          return {
+            name: component.name,
+            type: component.type,
+            version: component.version,
+            capabilities: [...component.capabilities()],
+            status: statuses[state],
+            statusMessage: message,
+            declaredIn: component.declaredIn,
+          };
+        }),
+        subscriptions: subscriptions.map(({ lag, ...view }) => (lag === undefined ? view : { ...view, lag })),
+        subscribeStreams: sidecar.subscribeStreams(),
+        dataDirectory: sidecar.dataDirectory,
+      };
+    },
+
+    async checkHealth(request, context) {
+      const wanted = sidecar.components().filter(({ name }) => [name, ""].includes(request.component));
+      if (request.component !== "" && wanted.length === 0) {
+        throw fault("COMPONENT_NOT_FOUND", `there is no component "${request.component}"`, {
+          metadata: { component: request.component },
+        });
+      }
+      const components = await Promise.all(
+        byName(wanted).map((component) => health(component, context.signal)),
+      );
+      const required = new Set(wanted.filter((component) => component.required).map(({ name }) => name));
+      const ready = components.every(
+        ({ name, status }) => status === ComponentStatus.READY || !required.has(name),
+      );
+      return { ready, components };
+    },
+
+    shutdown() {
+      sidecar.shutdown();
+      return {};
+    },
+  };
+}
+
+async function health(component: ComponentView, signal: AbortSignal) {
+  const { state, message, sinceMs } = component.status();
+  const now = Date.now();
+  const known = { name: component.name, status: statuses[state] as ComponentStatus, message };
+  if (state !== "ready") return { ...known, since: durationFromMs(now - sinceMs) };
+  try {
+    await answered(component, AbortSignal.any([signal, AbortSignal.timeout(healthCheckTimeoutMs)]));
+    return { ...known, since: durationFromMs(now - sinceMs) };
+  } catch {
+    // What a library says of it may have a connection string in it; the log has that.
+    return {
+      ...known,
+      status: ComponentStatus.FAILED,
+      message: "it does not answer",
+      since: durationFromMs(0),
+    };
+  }
+}
+
+/** Pings, and gives up when the signal aborts, also when the driver does not heed it. */
+async function answered(component: ComponentView, signal: AbortSignal): Promise<void> {
+  const { promise, reject } = Promise.withResolvers<never>();
+  const giveUp = () => reject(signal.reason);
+  signal.addEventListener("abort", giveUp, { once: true });
+  try {
+    await Promise.race([component.ping(signal), promise]);
+  } finally {
+    signal.removeEventListener("abort", giveUp);
+  }
+}
+
+function byName<T extends { readonly name: string }>(views: readonly T[]): T[] {
+  return views.toSorted((a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0));
+}
+
+/** The names of what a driver supports, as in metadata: `watchResume` is "watch-resume". */
+export function capabilitiesOf(supports: object): string[] {
+  return Object.entries(supports)
+    .filter(([, supported]) => supported === true)
+    .map(([name]) => name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`))
+    .toSorted();
+}
