@@ -55,19 +55,7 @@ export function logTrace(headers: TraceHeaders): { trace_id?: string; span_id?: 
 }
 
 async function prettyStream(options: LogOptions): Promise<pino.DestinationStream> {
-  const { default: pretty } = await import("pino-pretty");
-  const { destination } = options;
-  return pretty.prettyFactory
-    ? linesTo(
-        destination,
-        pretty.prettyFactory({ colorize: options.color ?? false, ignore: "app_id,instance" }),
-      )
-    : destination;
-}
-
-function linesTo(
-  destination: pino.DestinationStream,
-  format: (line: string) => string,
-): pino.DestinationStream {
-  return { write: (line) => destination.write(format(line)) };
+  const { prettyFactory } = (await import("pino-pretty")).default;
+  const format = prettyFactory({ colorize: options.color ?? false, ignore: "app_id,instance" });
+  return { write: (line) => options.destination.write(format(line)) };
 }
