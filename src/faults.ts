@@ -39,8 +39,14 @@ export const faultCodes = {
   UNKNOWN_SUBSCRIPTION: Code.NotFound,
   /** No such delivery is held on the stream. */
   UNKNOWN_DELIVERY: Code.NotFound,
+  /** The component's scopes keep this application from the topic. */
+  TOPIC_FORBIDDEN: Code.PermissionDenied,
   /** A message, or what would have to be held for it, is over a limit. */
   TOO_LARGE: Code.ResourceExhausted,
+  /** The server has as many streams open as it may. */
+  TOO_MANY_STREAMS: Code.ResourceExhausted,
+  /** The server takes calls with an API token only, and there is none or another. */
+  UNAUTHENTICATED: Code.Unauthenticated,
   /** The sidecar is going away. */
   SHUTTING_DOWN: Code.Unavailable,
   /** The call's deadline passed first. */

@@ -18,7 +18,8 @@ export interface PubSubDriver {
   readonly supports: PubSubSupports;
 
   /**
-   * Appends events to a topic, in order, creating the topic if need be.
+   * Appends events to a topic, in order, creating the topic if need be. Calls made one after the
+   * other append in the order of the calls, also when the earlier one has not been answered yet.
    * Resolves when each is durable or has failed, one result for each event in
    * order: an Error is what the library threw for it. Throws when all failed alike.
    */

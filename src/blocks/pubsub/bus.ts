@@ -1,0 +1,275 @@
+/** A pub/sub component as the block sees it: what is the same for every broker. */
+import { ConnectError } from "@connectrpc/connect";
+import type { Outgoing as OutgoingMessage } from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
+import { fault, invalidRequest } from "../../faults.ts";
+import type { Counter, Family, Histogram } from "../../telemetry/metrics.ts";
+import type { Telemetry } from "../../telemetry/telemetry.ts";
+import type { TraceHeaders } from "../../telemetry/tracing.ts";
+import type { Call } from "../call.ts";
+import type { Connection } from "../connection.ts";
+import { TopicAccess } from "./access.ts";
+import type { Outgoing, PubSubDriver } from "./driver.ts";
+import { disagreement, type SharedOptions } from "./options.ts";
+import { completeOutgoing } from "./outgoing.ts";
+import type { PubSubSettings } from "./settings.ts";
+import { type Consumer, Subscription } from "./subscription.ts";
+import { isPattern, topicViolation } from "./topics.ts";
+
+/** What a bus is made of. */
+export interface BusOptions {
+  readonly connection: Connection<PubSubDriver>;
+  readonly settings: PubSubSettings;
+  readonly telemetry: Telemetry;
+  readonly appId: string;
+  /** The largest data of an event, in bytes: what still fits in a message with its envelope. */
+  readonly maxEventBytes: number;
+}
+
+/** What became of one entry of a publish. */
+export interface PublishedEvent {
+  readonly id: string;
+  readonly position: string;
+}
+
+/** How long a client waits before it tries again, when the broker does not say, in milliseconds. */
+const retryAfterMs = 1000;
+/** Topics whose counters are kept at hand. */
+const maxKnownTopics = 1000;
+
+/** See the head of this file. */
+export class Bus {
+  readonly name: string;
+  /** The group of subscriptions that name none. */
+  readonly defaultGroup: string;
+  readonly #options: BusOptions;
+  readonly #access: TopicAccess;
+  readonly #subscriptions = new Map<string, Subscription>();
+  readonly #topics = new Map<string, { readonly published: Counter; readonly failed: Counter }>();
+  readonly #published: Family<Counter, "component" | "topic" | "outcome">;
+  readonly #duration: Histogram;
+  #broadcasts = 0;
+
+  constructor(options: BusOptions) {
+    const { connection, settings, telemetry, appId } = options;
+    this.#options = options;
+    this.name = connection.component;
+    this.defaultGroup = settings.consumerID || appId;
+    this.#access = new TopicAccess(this.name, appId, settings);
+    this.#published = telemetry.metrics.counter(
+      "outrider_pubsub_published_events_total",
+      "Events published, by outcome.",
+      ["component", "topic", "outcome"],
+    );
+    this.#duration = telemetry.metrics
+      .histogram(
+        "outrider_pubsub_publish_duration_seconds",
+        "From a publish, of one event or many, to the broker's answer.",
+        ["component"],
+      )
+      .with({ component: this.name });
+  }
+
+  /**
+   * Publishes events to one topic, in order. One result for each entry: an error is a fault, and concerns
+   * that entry alone. `path` names an entry in faults. Throws a fault when the topic or component is at fault.
+   */
+  async publish(
+    topic: string,
+    entries: readonly (OutgoingMessage | undefined)[],
+    path: (index: number) => string,
+    trace: TraceHeaders,
+    call: Call,
+  ): Promise<readonly (PublishedEvent | ConnectError)[]> {
+    const counters = this.#topic(topic);
+    const driver = this.#options.connection.current();
+    const { appId, maxEventBytes, telemetry } = this.#options;
+    const span = telemetry.tracing.enabled
+      ? telemetry.tracing.startSpan(`publish ${topic}`, "producer", trace, {
+          "messaging.system": "outrider",
+          "messaging.operation.type": "publish",
+          "messaging.operation.name": "publish",
+          "messaging.destination.name": topic,
+          "messaging.batch.message_count": entries.length,
+          "outrider.component": this.name,
+        })
+      : undefined;
+    const context = { appId, trace: span?.headers ?? trace, supports: driver.supports, maxEventBytes };
+    const results: (PublishedEvent | ConnectError)[] = new Array(entries.length);
+    const outgoing: Outgoing[] = [];
+    const indexes: number[] = [];
+    for (let i = 0; i < entries.length; i++) {
+      try {
+        outgoing.push(completeOutgoing(entries[i], path(i), context));
+        indexes.push(i);
+      } catch (error) {
+        results[i] = ConnectError.from(error);
+      }
+    }
+    const startedAt = performance.now();
+    try {
+      const answers = outgoing.length > 0 ? await driver.publish(topic, outgoing, call) : [];
+      for (let n = 0; n < answers.length; n++) {
+        const answer = answers[n]!;
+        results[indexes[n]!] =
+          answer instanceof Error
+            ? this.translate(answer, driver, call)
+            : { id: outgoing[n]!.event.id, position: answer.position };
+      }
+    } catch (error) {
+      const translated = this.translate(error, driver, call);
+      for (const index of indexes) results[index] = translated;
+    }
+    this.#duration.observe((performance.now() - startedAt) / 1000);
+    let failed = 0;
+    for (const result of results) if (result instanceof ConnectError) failed += 1;
+    if (failed > 0) counters.failed.add(failed);
+    counters.published.add(results.length - failed);
+    span?.end(failed > 0 ? results.find((result) => result instanceof ConnectError) : undefined);
+    return results;
+  }
+
+  /** Checks that this application may open the subscription and the component can serve it. Throws a fault. */
+  checkOpen(shared: SharedOptions): void {
+    this.#access.checkSubscribe(shared.topic);
+    if (shared.deadLetterTopic !== "") this.#access.checkPublish(shared.deadLetterTopic);
+  }
+
+  /**
+   * Has a consumer join the group of a subscription, waiting for the component until the signal aborts.
+   * Who asked is to `leave` in the end. Throws a fault.
+   */
+  async subscribe(shared: SharedOptions, consumer: Consumer, signal: AbortSignal): Promise<Subscription> {
+    const driver = await this.#options.connection.ready(signal);
+    this.#checkSupport(driver, shared);
+    const key =
+      shared.group === undefined
+        ? `broadcast\n${this.#broadcasts++}`
+        : `group\n${shared.group}\n${shared.topic}`;
+    for (;;) {
+      const subscription = this.#subscriptions.get(key) ?? this.#create(key, shared);
+      if (subscription.closing) {
+        await subscription.close();
+        continue;
+      }
+      const option = disagreement(subscription.options, shared);
+      if (option) {
+        throw fault(
+          "SUBSCRIPTION_CONFLICT",
+          `another stream of group "${shared.group}" has topic "${shared.topic}" open with another ${option}`,
+          {
+            metadata: { component: this.name, topic: shared.topic, group: shared.group ?? "", option },
+          },
+        );
+      }
+      await this.#open(subscription, driver, signal);
+      // Its last consumer may have left while this one waited.
+      if (subscription.closing) continue;
+      subscription.join(consumer);
+      return subscription;
+    }
+  }
+
+  /** What is open now. */
+  get subscriptions(): Iterable<Subscription> {
+    return this.#subscriptions.values();
+  }
+
+  /** Stops taking events from the broker. */
+  stopTaking(): void {
+    for (const subscription of this.#subscriptions.values()) subscription.stopTaking();
+  }
+
+  /** Leaves every group; what is not settled is given back. */
+  async close(): Promise<void> {
+    await Promise.all([...this.#subscriptions.values()].map((subscription) => subscription.close()));
+  }
+
+  /** The fault that an error of the driver becomes. */
+  translate(error: unknown, driver: PubSubDriver, call: Call): ConnectError {
+    if (error instanceof ConnectError) return error;
+    const metadata = { component: this.name };
+    switch (driver.classify(error)) {
+      case "unavailable":
+        return fault("COMPONENT_UNAVAILABLE", `pub/sub component "${this.name}" is not available`, {
+          metadata,
+          retryAfterMs,
+          cause: error,
+        });
+      case "cancelled": {
+        const late = call.signal.reason instanceof Error && call.signal.reason.name === "TimeoutError";
+        return fault(late ? "DEADLINE_EXCEEDED" : "CANCELLED", "the call ended before the broker answered", {
+          metadata,
+          cause: error,
+        });
+      }
+      default:
+        return fault("COMPONENT_FAILED", `pub/sub component "${this.name}" failed`, {
+          metadata,
+          cause: error,
+        });
+    }
+  }
+
+  #create(key: string, shared: SharedOptions): Subscription {
+    const { topic, group, start, ordered, raw } = shared;
+    const { connection, telemetry } = this.#options;
+    const subscription = new Subscription({
+      component: this.name,
+      options: shared,
+      telemetry,
+      openDriver: async (call) =>
+        (await connection.ready(call.signal)).open({ topic, group, start, ordered, raw }, call),
+      publishDeadLetter: (letter, call) => this.#publishDeadLetter(shared.deadLetterTopic, letter, call),
+      onClosed: () => void this.#subscriptions.delete(key),
+    });
+    this.#subscriptions.set(key, subscription);
+    return subscription;
+  }
+
+  async #open(subscription: Subscription, driver: PubSubDriver, signal: AbortSignal): Promise<void> {
+    try {
+      await subscription.open();
+    } catch (error) {
+      await subscription.close();
+      throw this.translate(error, driver, { signal });
+    }
+  }
+
+  #checkSupport(driver: PubSubDriver, { topic, ordered, start }: SharedOptions): void {
+    const { supports } = driver;
+    const lacking =
+      (ordered && !supports.ordering && "ordering") ||
+      (isPattern(topic) && !supports.wildcards && "wildcards") ||
+      (start.at === "time" && !supports.startAtTime && "start-at-time") ||
+      (start.at === "position" && !supports.positions && "positions");
+    if (!lacking) return;
+    throw fault(
+      "NOT_SUPPORTED",
+      `pub/sub component "${this.name}" (${this.#options.connection.type}) has not the capability "${lacking}"`,
+      {
+        metadata: { component: this.name, capability: lacking },
+      },
+    );
+  }
+
+  async #publishDeadLetter(topic: string, letter: Outgoing, call: Call): Promise<void> {
+    const [answer] = await this.#options.connection.current().publish(topic, [letter], call);
+    if (answer instanceof Error) throw answer;
+  }
+
+  /** The counters of a topic, whose name and use are checked when it is new. Throws a fault. */
+  #topic(topic: string): { readonly published: Counter; readonly failed: Counter } {
+    const known = this.#topics.get(topic);
+    if (known) return known;
+    const description = topicViolation(topic) ?? (isPattern(topic) ? "must not be a pattern" : undefined);
+    if (description) throw invalidRequest({ field: "topic", description });
+    this.#access.checkPublish(topic);
+    const labels = { component: this.name, topic };
+    const counters = {
+      published: this.#published.with({ ...labels, outcome: "published" }),
+      failed: this.#published.with({ ...labels, outcome: "failed" }),
+    };
+    if (this.#topics.size < maxKnownTopics) this.#topics.set(topic, counters);
+    return counters;
+  }
+}

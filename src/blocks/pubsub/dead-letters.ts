@@ -1,0 +1,49 @@
+/** What becomes of an event that a group gives up: the same event, with why, when, how often and where from. */
+import { randomUUID } from "node:crypto";
+import { timestampNow } from "@bufbuild/protobuf/wkt";
+import type { Event } from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
+import type { Outgoing, Received } from "./driver.ts";
+
+/** Why a group gave an event up; the value of the extension `deadletterreason`. */
+export type DeadLetterReason = "rejected" | "attempts" | "expired";
+
+/** The extension that sends an event back to one group only: others pass it over. */
+export const redriveGroupExtension = "redrivegroup";
+
+const maxDetailLength = 1024;
+
+/** The dead letter of an event, for the dead-letter topic. `detail` is what the application said, if anything. */
+export function deadLetterOf(
+  received: Received,
+  why: { readonly reason: DeadLetterReason; readonly detail: string; readonly group: string | undefined },
+): Outgoing {
+  const { event } = received;
+  const extensions: Record<string, string> = {
+    ...event.extensions,
+    deadletterreason: why.reason,
+    deadlettertime: new Date().toISOString(),
+    deadletterattempts: String(received.attempt),
+    deadlettertopic: received.topic,
+    deadlettergroup: why.group ?? "",
+  };
+  delete extensions[redriveGroupExtension];
+  if (why.detail !== "") extensions["deadletterdetail"] = why.detail.slice(0, maxDetailLength);
+  else delete extensions["deadletterdetail"];
+  // A raw event has no attributes; as a dead letter it needs the required ones.
+  const letter: Event = {
+    ...event,
+    id: event.id || randomUUID(),
+    source: event.source || received.topic,
+    type: event.type || "dev.outrider.raw",
+    time: event.time ?? timestampNow(),
+    extensions,
+  };
+  return {
+    event: letter,
+    key: received.key,
+    headers: received.headers,
+    raw: false,
+    deliverAtMs: undefined,
+    timeToLiveMs: undefined,
+  };
+}

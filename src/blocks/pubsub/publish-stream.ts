@@ -1,0 +1,154 @@
+/**
+ * Events up, acknowledgements down.
+ *
+ * Batches are handed to the broker as they come, without waiting for the one
+ * before; acknowledgements are cumulative, so they go down in order, and as
+ * many at once as are there.
+ */
+import { ConnectError } from "@connectrpc/connect";
+import type {
+  Failure,
+  Published,
+  PublishStreamFailure,
+  PublishStreamRequest,
+  PublishStreamResponse,
+} from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
+import { invalidRequest, reasonOf } from "../../faults.ts";
+import type { TraceHeaders } from "../../telemetry/tracing.ts";
+import type { Call } from "../call.ts";
+import type { Bus, PublishedEvent } from "./bus.ts";
+
+/** Events of one stream that the broker has not answered, until no more requests are read. */
+const maxInHand = 10_000;
+/** Events in one request at most. */
+export const maxEntries = 1000;
+
+type Results = readonly (PublishedEvent | ConnectError)[];
+
+/** Serves one publish stream. `busOf` finds a component by name and throws a fault when there is none. */
+export async function* publishStream(
+  requests: AsyncIterable<PublishStreamRequest>,
+  busOf: (component: string) => Bus,
+  trace: TraceHeaders,
+  call: Call,
+): AsyncGenerator<PublishStreamResponse, void, undefined> {
+  const answers: Results[] = [];
+  const state = { inHand: 0, done: false, wantPublished: false };
+  let failure: unknown;
+  let wakeWriter: (() => void) | undefined;
+  let wakeReader: (() => void) | undefined;
+
+  const read = async () => {
+    let bus: Bus | undefined;
+    let topic = "";
+    let order: Promise<unknown> = Promise.resolve();
+    for await (const request of requests) {
+      if (bus === undefined) state.wantPublished = request.wantPublished;
+      if (bus === undefined || request.topic !== "") {
+        if (request.topic === "")
+          throw invalidRequest({ field: "topic", description: "must be set in the first message" });
+        topic = request.topic;
+        bus = busOf(request.component);
+      }
+      const { outgoing } = request;
+      if (outgoing.length > maxEntries)
+        throw invalidRequest({ field: "outgoing", description: `must be at most ${maxEntries}` });
+      if (outgoing.length === 0) continue;
+      state.inHand += outgoing.length;
+      const results = bus.publish(topic, outgoing, (index) => `outgoing[${index}]`, trace, call);
+      // The broker may answer out of turn; acknowledgements may not.
+      order = Promise.all([
+        order,
+        results.catch((error: unknown) => outgoing.map(() => ConnectError.from(error))),
+      ]).then(([, answer]) => {
+        answers.push(answer);
+        state.inHand -= outgoing.length;
+        wakeWriter?.();
+        wakeReader?.();
+      });
+      while (state.inHand >= maxInHand) {
+        await new Promise<void>((resolve) => {
+          wakeReader = resolve;
+        });
+      }
+    }
+    await order;
+  };
+
+  const reading = read()
+    .catch((error: unknown) => {
+      failure = error;
+    })
+    .finally(() => {
+      state.done = true;
+      wakeWriter?.();
+    });
+
+  let sequence = 0n;
+  for (;;) {
+    if (answers.length > 0) {
+      const response = acknowledge(answers.splice(0), sequence, state.wantPublished);
+      sequence = response.settledThrough;
+      yield response;
+    } else if (state.done) {
+      break;
+    } else {
+      await new Promise<void>((resolve) => {
+        wakeWriter = resolve;
+      });
+    }
+  }
+  await reading;
+  if (failure !== undefined) throw failure;
+}
+
+function acknowledge(
+  answers: readonly Results[],
+  after: bigint,
+  wantPublished: boolean,
+): PublishStreamResponse {
+  const failures: PublishStreamFailure[] = [];
+  const published: Published[] = [];
+  let sequence = after;
+  for (const results of answers) {
+    if (!wantPublished && !results.some((result) => result instanceof ConnectError)) {
+      sequence += BigInt(results.length);
+      continue;
+    }
+    for (const result of results) {
+      sequence += 1n;
+      const failed = result instanceof ConnectError;
+      if (failed)
+        failures.push({
+          $typeName: "outrider.pubsub.v1.PublishStreamFailure",
+          sequence,
+          failure: failureOf(result),
+        });
+      if (wantPublished) published.push(publishedOf(failed ? { id: "", position: "" } : result));
+    }
+  }
+  return {
+    $typeName: "outrider.pubsub.v1.PublishStreamResponse",
+    settledThrough: sequence,
+    failures,
+    published,
+  };
+}
+
+/** The message of an event that the broker has. */
+export function publishedOf({ id, position }: PublishedEvent): Published {
+  return { $typeName: "outrider.pubsub.v1.Published", id, position };
+}
+
+/** The message of an event that was not published. */
+export function failureOf(error: ConnectError): Failure {
+  const reason = reasonOf(error);
+  return {
+    $typeName: "outrider.pubsub.v1.Failure",
+    code: error.code,
+    reason: reason ?? "",
+    message: reason ? error.rawMessage : "internal error",
+    retryable:
+      reason === "COMPONENT_UNAVAILABLE" || reason === "SHUTTING_DOWN" || reason === "DEADLINE_EXCEEDED",
+  };
+}

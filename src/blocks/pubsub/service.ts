@@ -1,0 +1,145 @@
+/** The publish/subscribe API: protobuf in, protobuf out. */
+import { ConnectError, type ServiceImpl } from "@connectrpc/connect";
+import type { Open, PublishBatchRequest, PubSubService } from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
+import { fault, invalidRequest, type Violation } from "../../faults.ts";
+import type { Telemetry } from "../../telemetry/telemetry.ts";
+import { traceOf } from "../../telemetry/tracing.ts";
+import type { Bus } from "./bus.ts";
+import { agreedOpen, type DeclaredSubscription, parseOpen, withDeclared } from "./options.ts";
+import { failureOf, maxEntries, publishedOf, publishStream } from "./publish-stream.ts";
+import { type ParsedOpen, Session } from "./session.ts";
+
+/** What the service is made of. */
+export interface PubSubServiceOptions {
+  /** Finds a component by its name, "" for the default. Throws COMPONENT_NOT_FOUND. */
+  readonly busOf: (component: string) => Bus;
+  /** The Subscription resources of the YAML, by name. */
+  readonly declared: ReadonlyMap<string, DeclaredSubscription>;
+  readonly telemetry: Telemetry;
+}
+
+/** The service, and the streams that are open on it. */
+export interface PubSubServer {
+  readonly implementation: ServiceImpl<typeof PubSubService>;
+  readonly streams: ReadonlySet<Session>;
+  /** Tells every stream that the sidecar goes away, and has new ones refused. */
+  drain(deadlineMs: number): void;
+}
+
+const maxEntryIdBytes = 256;
+
+/** Makes the service. */
+export function pubSubService(options: PubSubServiceOptions): PubSubServer {
+  const { busOf, telemetry } = options;
+  const streams = new Set<Session>();
+  let draining = false;
+  const open = telemetry.metrics
+    .gauge("outrider_pubsub_subscribe_streams", "Subscribe streams that are open.", [])
+    .with({});
+
+  const subscribe = async function* (session: Session) {
+    streams.add(session);
+    open.set(streams.size);
+    try {
+      yield* session.frames();
+    } finally {
+      streams.delete(session);
+      open.set(streams.size);
+    }
+  };
+
+  const implementation: ServiceImpl<typeof PubSubService> = {
+    async publish(request, context) {
+      const bus = busOf(request.component);
+      const [result] = await bus.publish(
+        request.topic,
+        [request.outgoing],
+        () => "outgoing",
+        traceOf(context),
+        context,
+      );
+      if (result instanceof ConnectError) throw result;
+      return { $typeName: "outrider.pubsub.v1.PublishResponse", published: publishedOf(result!) };
+    },
+
+    async publishBatch(request, context) {
+      checkBatch(request);
+      const bus = busOf(request.component);
+      const entries = request.entries.map((entry) => entry.outgoing);
+      const results = await bus.publish(
+        request.topic,
+        entries,
+        (index) => `entries[${index}].outgoing`,
+        traceOf(context),
+        context,
+      );
+      return {
+        outcomes: results.map((result, index) => ({
+          entryId: request.entries[index]!.entryId,
+          outcome:
+            result instanceof ConnectError
+              ? { case: "failure" as const, value: failureOf(result) }
+              : { case: "published" as const, value: publishedOf(result) },
+        })),
+      };
+    },
+
+    publishStream: (requests, context) => publishStream(requests, busOf, traceOf(context), context),
+
+    subscribe(requests) {
+      if (draining) throw fault("SHUTTING_DOWN", "the sidecar is going away", { retryAfterMs: 1000 });
+      const session = new Session({ telemetry, parse: (request) => parse(request, options) });
+      void session.listen(requests);
+      return subscribe(session);
+    },
+  };
+
+  return {
+    implementation,
+    streams,
+    drain(deadlineMs) {
+      draining = true;
+      for (const session of streams) session.drain(deadlineMs);
+    },
+  };
+}
+
+function parse(request: Open, { busOf, declared }: PubSubServiceOptions): ParsedOpen {
+  const resource = request.declared === "" ? undefined : declared.get(request.declared);
+  if (request.declared !== "" && !resource) {
+    const names = [...declared.keys()].join(", ") || "none";
+    throw fault(
+      "UNKNOWN_SUBSCRIPTION",
+      `no Subscription resource is called "${request.declared}"; there are: ${names}`,
+      {
+        metadata: { declared: request.declared },
+      },
+    );
+  }
+  const open = resource ? withDeclared(request, resource) : request;
+  const bus = busOf(open.component);
+  const { shared, stream } = parseOpen(open, bus.defaultGroup);
+  bus.checkOpen(shared);
+  return {
+    shared,
+    stream,
+    agreed: agreedOpen(open, bus.name, shared, stream),
+    join: (consumer, signal) => bus.subscribe(shared, consumer, signal),
+  };
+}
+
+function checkBatch({ entries }: PublishBatchRequest): void {
+  const violations: Violation[] = [];
+  if (entries.length === 0 || entries.length > maxEntries)
+    violations.push({ field: "entries", description: `must be 1 to ${maxEntries}` });
+  const seen = new Set<string>();
+  for (const [index, { entryId }] of entries.entries()) {
+    const field = `entries[${index}].entry_id`;
+    if (Buffer.byteLength(entryId) > maxEntryIdBytes)
+      violations.push({ field, description: `must have at most ${maxEntryIdBytes} bytes` });
+    if (entryId !== "" && seen.has(entryId))
+      violations.push({ field, description: `"${entryId}" names another entry already` });
+    seen.add(entryId);
+  }
+  if (violations.length > 0) throw invalidRequest(...violations);
+}

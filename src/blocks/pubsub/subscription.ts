@@ -1,0 +1,415 @@
+/**
+ * One (component, topic, group) in this sidecar: what its streams share.
+ *
+ * Demand flows down: the free places of its consumers are what it asks the
+ * driver for. Settlements flow up in batches. In between it decides what is
+ * the same on every broker: expiry, routes, attempts, backoff, dead letters.
+ */
+import { setTimeout as delay } from "node:timers/promises";
+import type { Event } from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
+import type { Telemetry } from "../../telemetry/telemetry.ts";
+import type { Span } from "../../telemetry/tracing.ts";
+import type { Call } from "../call.ts";
+import { type DeadLetterReason, deadLetterOf, redriveGroupExtension } from "./dead-letters.ts";
+import { type DeliveryMetrics, deliveryMetrics } from "./delivery-metrics.ts";
+import type { DriverSubscription, Outgoing, Received, Settlement } from "./driver.ts";
+import { traceOfEvent, withTrace } from "./event-trace.ts";
+import { backoffMs, type SharedOptions } from "./options.ts";
+
+/** Somebody who takes deliveries: a subscription open on a stream. */
+export interface Consumer {
+  /** Deliveries it would take now. */
+  free(): number;
+  /** Takes deliveries, never more than `free`, each with its route. */
+  deliver(received: readonly Received[], routes: readonly string[]): void;
+}
+
+/** What a subscription needs of the bus that makes it. */
+export interface SubscriptionContext {
+  readonly component: string;
+  readonly options: SharedOptions;
+  readonly telemetry: Telemetry;
+  /** Joins the group at the broker; waits for the component. */
+  openDriver(call: Call): Promise<DriverSubscription>;
+  /** Publishes to the dead-letter topic; resolves when the broker has it. */
+  publishDeadLetter(letter: Outgoing, call: Call): Promise<void>;
+  /** Called once, when the last consumer has left and everything is settled or given back. */
+  onClosed(): void;
+}
+
+/** Events asked for in one receive at most: bounds the time until a settlement gets its turn. */
+const maxReceive = 1024;
+/** Settlements that the broker has not confirmed, and dead letters on their way, until no more events are taken. */
+const maxUnconfirmed = 10_000;
+const firstRetryMs = 100;
+const lastRetryMs = 5000;
+/** Failures in a row until the group is joined anew. */
+const failuresUntilReopen = 3;
+/** How long closing waits for the broker to take the last settlements. */
+const closeWithinMs = 5000;
+
+/** See the head of this file. */
+export class Subscription {
+  readonly options: SharedOptions;
+  /** What is counted of it. */
+  readonly metrics: DeliveryMetrics;
+  readonly #context: SubscriptionContext;
+  readonly #consumers: Consumer[] = [];
+  readonly #closing = new AbortController();
+  readonly #call: Call = { signal: this.#closing.signal };
+  #driver: DriverSubscription | undefined;
+  #opened: Promise<void> | undefined;
+  #pumping: Promise<void> | undefined;
+  #closed: Promise<void> | undefined;
+  #wake: (() => void) | undefined;
+  #nextConsumer = 0;
+  #held = 0;
+  #settlements: Settlement[] = [];
+  #unconfirmed = 0;
+  #flushing: Promise<void> | undefined;
+
+  constructor(context: SubscriptionContext) {
+    this.#context = context;
+    this.options = context.options;
+    const { component, options, telemetry } = context;
+    this.metrics = deliveryMetrics(
+      telemetry.metrics,
+      { component, topic: options.topic, group: options.group ?? "" },
+      { inFlight: () => this.#held, lag: () => this.lag() },
+    );
+  }
+
+  /** Joins the group; the first caller does it for all. Throws what the driver throws. */
+  open(): Promise<void> {
+    this.#opened ??= this.#open();
+    return this.#opened;
+  }
+
+  /** Adds a consumer; its events come as soon as it has free places. */
+  join(consumer: Consumer): void {
+    this.#consumers.push(consumer);
+    this.wake();
+  }
+
+  /** Removes a consumer. What it holds is still settled through this subscription. */
+  leave(consumer: Consumer): void {
+    const index = this.#consumers.indexOf(consumer);
+    if (index >= 0) this.#consumers.splice(index, 1);
+    this.#closeIfIdle();
+  }
+
+  /** Says that a consumer may have more free places than before. */
+  wake(): void {
+    this.#wake?.();
+  }
+
+  /** Settles a delivery that a consumer held. `delayMs` overrides the backoff of a retry. */
+  settled(
+    received: Received,
+    outcome: "ack" | "retry" | "reject" | "timeout" | "abandoned",
+    delayMs: number | undefined,
+    detail: string,
+  ): void {
+    this.#held -= 1;
+    this.metrics.outcome[outcome].add();
+    if (outcome === "ack") this.#settle({ receipt: received.receipt, kind: "done" });
+    else if (outcome === "reject") this.#giveUp(received, "rejected", detail);
+    else if (outcome !== "abandoned" && received.attempt >= this.options.retry.maxAttempts) {
+      this.#giveUp(
+        received,
+        "attempts",
+        detail || (outcome === "timeout" ? "not settled before its deadline" : ""),
+      );
+    } else {
+      const backoff = outcome === "abandoned" ? 0 : backoffMs(this.options.retry, received.attempt);
+      this.#settle({ receipt: received.receipt, kind: "again", delayMs: delayMs ?? backoff });
+    }
+  }
+
+  /** Gives back a delivery that the application never got, or could not settle because the sidecar goes away. */
+  returned(received: Received): void {
+    this.#held -= 1;
+    this.#settle({ receipt: received.receipt, kind: "returned" });
+  }
+
+  /** The event as it is delivered: under a span of its own that ends at the settlement, when there is tracing. */
+  traced(received: Received): { readonly event: Event; readonly span?: Span } {
+    const { component, telemetry } = this.#context;
+    if (!telemetry.tracing.enabled) return received;
+    const { event, topic } = received;
+    const span = telemetry.tracing.startSpan(`process ${topic}`, "consumer", traceOfEvent(event), {
+      "messaging.system": "outrider",
+      "messaging.operation.type": "process",
+      "messaging.operation.name": "process",
+      "messaging.destination.name": topic,
+      "messaging.destination.subscription.name": this.options.group ?? "",
+      "messaging.message.id": event.id,
+      "outrider.component": component,
+      "outrider.attempt": received.attempt,
+    });
+    return { event: withTrace(event, span.headers), span };
+  }
+
+  /** Deliveries that consumers hold. */
+  get held(): number {
+    return this.#held;
+  }
+
+  /** How far the group is behind; undefined when the broker does not tell. */
+  async lag(): Promise<{ events: number; trimmedUnsettled: number } | undefined> {
+    try {
+      return await this.#driver?.lag?.({ signal: AbortSignal.timeout(1000) });
+    } catch {
+      return undefined;
+    }
+  }
+
+  /** Whether it is closing or closed: nobody can join any more. */
+  get closing(): boolean {
+    return this.#closed !== undefined;
+  }
+
+  /** Stops taking events; those held may still be settled. */
+  stopTaking(): void {
+    this.#closing.abort();
+    this.wake();
+  }
+
+  /** Leaves the group; what is not settled is given back. */
+  close(): Promise<void> {
+    this.#closed ??= this.#close();
+    return this.#closed;
+  }
+
+  async #open(): Promise<void> {
+    this.#driver = await this.#context.openDriver(this.#call);
+    this.#pumping = this.#pump();
+  }
+
+  async #pump(): Promise<void> {
+    let failures = 0;
+    while (!this.#closing.signal.aborted) {
+      const wanted = this.#demand();
+      if (wanted === 0) {
+        await new Promise<void>((resolve) => {
+          this.#wake = resolve;
+        });
+        this.#wake = undefined;
+        continue;
+      }
+      try {
+        const events = await this.#driver!.receive(wanted, this.#call);
+        failures = 0;
+        if (events.length > 0) this.#dispatch(events);
+      } catch (error) {
+        failures += 1;
+        await this.#recover(error, failures);
+      }
+    }
+  }
+
+  #demand(): number {
+    if (this.#unconfirmed > maxUnconfirmed) return 0;
+    let free = 0;
+    for (const consumer of this.#consumers) free += consumer.free();
+    return Math.min(free, maxReceive);
+  }
+
+  /** Waits, and joins the group anew when waiting alone did not help. */
+  async #recover(error: unknown, failures: number): Promise<void> {
+    const { component, telemetry } = this.#context;
+    const { topic, group } = this.options;
+    telemetry.log.warn({ component, topic, group, failures, err: error }, "receiving failed; trying again");
+    await this.#pause(failures);
+    if (this.#closing.signal.aborted || failures % failuresUntilReopen !== 0) return;
+    try {
+      await this.#driver!.close();
+    } catch (closeError) {
+      telemetry.log.debug({ component, topic, group, err: closeError }, "leaving a broken group failed");
+    }
+    try {
+      this.#driver = await this.#context.openDriver(this.#call);
+    } catch (openError) {
+      telemetry.log.warn({ component, topic, group, err: openError }, "joining the group again failed");
+    }
+  }
+
+  #dispatch(events: readonly Received[]): void {
+    if (this.#closing.signal.aborted) {
+      for (const event of events) this.#settle({ receipt: event.receipt, kind: "returned" });
+      return;
+    }
+    const ready: Received[] = [];
+    const routes: string[] = [];
+    for (const event of events) {
+      const route = this.#admit(event);
+      if (route === undefined) continue;
+      ready.push(event);
+      routes.push(route);
+    }
+    let next = 0;
+    while (next < ready.length) {
+      const takers = this.#consumers.filter((consumer) => consumer.free() > 0);
+      if (takers.length === 0) break;
+      const share = Math.ceil((ready.length - next) / takers.length);
+      for (let i = 0; i < takers.length && next < ready.length; i++) {
+        const taker = takers[(this.#nextConsumer + i) % takers.length]!;
+        const end = Math.min(next + share, next + taker.free(), ready.length);
+        this.#held += end - next;
+        taker.deliver(ready.slice(next, end), routes.slice(next, end));
+        next = end;
+      }
+      this.#nextConsumer += 1;
+    }
+    // A consumer that left while the driver was asked has taken its places with it.
+    for (; next < ready.length; next++) this.#settle({ receipt: ready[next]!.receipt, kind: "returned" });
+  }
+
+  /** The route of an event that is to be delivered; undefined when it has been dealt with. */
+  #admit(received: Received): string | undefined {
+    const { event, attempt } = received;
+    if (received.expiresAtMs !== undefined && received.expiresAtMs <= Date.now()) {
+      this.metrics.outcome.expired.add();
+      this.#giveUp(received, "expired", "");
+      return undefined;
+    }
+    if (attempt > this.options.retry.maxAttempts) {
+      this.#giveUp(received, "attempts", "its stream ended before it was settled");
+      return undefined;
+    }
+    const onlyFor = event.extensions[redriveGroupExtension];
+    const route =
+      onlyFor === undefined || onlyFor === this.options.group
+        ? this.options.routing.routeOf(event)
+        : undefined;
+    if (route === undefined) {
+      this.metrics.outcome.unrouted.add();
+      this.#settle({ receipt: received.receipt, kind: "done" });
+    }
+    return route;
+  }
+
+  #giveUp(received: Received, reason: DeadLetterReason, detail: string): void {
+    const { component, telemetry } = this.#context;
+    const { topic, group, deadLetterTopic } = this.options;
+    if (deadLetterTopic === "") {
+      this.metrics.outcome.dropped.add();
+      const { id, source } = received.event;
+      telemetry.log.warn(
+        { component, topic, group, id, source, attempt: received.attempt, reason, detail },
+        "event dropped: there is no dead-letter topic",
+      );
+      this.#settle({ receipt: received.receipt, kind: "done" });
+      return;
+    }
+    this.#unconfirmed += 1;
+    void this.#sendDeadLetter(received, deadLetterOf(received, { reason, detail, group })).finally(() => {
+      this.#unconfirmed -= 1;
+      this.#closeIfIdle();
+      this.wake();
+    });
+  }
+
+  /** The event is settled only when the broker has its dead letter. */
+  async #sendDeadLetter(received: Received, letter: Outgoing): Promise<void> {
+    for (let failures = 1; ; failures++) {
+      try {
+        await this.#context.publishDeadLetter(letter, this.#call);
+        this.metrics.outcome.dead_lettered.add();
+        this.#settle({ receipt: received.receipt, kind: "done" });
+        return;
+      } catch (error) {
+        const { component, telemetry } = this.#context;
+        const { topic, group, deadLetterTopic } = this.options;
+        if (!this.#closing.signal.aborted) {
+          telemetry.log.warn(
+            { component, topic, group, deadLetterTopic, failures, err: error },
+            "publishing a dead letter failed; trying again",
+          );
+          await this.#pause(failures);
+        }
+        if (!this.#closing.signal.aborted) continue;
+        this.#settle({ receipt: received.receipt, kind: "returned" });
+        return;
+      }
+    }
+  }
+
+  #settle(settlement: Settlement): void {
+    this.#settlements.push(settlement);
+    this.#unconfirmed += 1;
+    this.#flushing ??= this.#flush();
+  }
+
+  /** Sends what has gathered, one batch at a time: the next gathers while the broker is busy. */
+  async #flush(): Promise<void> {
+    await Promise.resolve();
+    let failures = 0;
+    while (this.#settlements.length > 0) {
+      const batch = this.#settlements;
+      this.#settlements = [];
+      try {
+        await this.#driver!.settle(batch, { signal: AbortSignal.timeout(60_000) });
+        this.#unconfirmed -= batch.length;
+        failures = 0;
+      } catch (error) {
+        failures += 1;
+        const { component, telemetry } = this.#context;
+        const { topic, group } = this.options;
+        telemetry.log.warn(
+          { component, topic, group, events: batch.length, failures, err: error },
+          "settling failed; trying again",
+        );
+        if (this.#closing.signal.aborted && failures > failuresUntilReopen) {
+          // The broker gives these to others when the driver leaves the group.
+          this.#unconfirmed -= batch.length;
+          continue;
+        }
+        this.#settlements = batch.concat(this.#settlements);
+        await delay(retryMs(failures));
+      }
+    }
+    this.#flushing = undefined;
+    this.wake();
+    this.#closeIfIdle();
+  }
+
+  #pause(failures: number): Promise<void> {
+    return delay(retryMs(failures), undefined, { signal: this.#closing.signal, ref: false }).then(
+      () => {},
+      () => {},
+    );
+  }
+
+  #closeIfIdle(): void {
+    if (this.#consumers.length === 0 && this.#held === 0 && this.#unconfirmed === 0) void this.close();
+  }
+
+  async #close(): Promise<void> {
+    this.stopTaking();
+    await this.#opened?.catch(() => {});
+    await this.#pumping;
+    const giveUp = AbortSignal.timeout(closeWithinMs);
+    while (this.#unconfirmed > 0 && !giveUp.aborted) {
+      await Promise.race([
+        this.#flushing ?? delay(10),
+        delay(closeWithinMs, undefined, { signal: giveUp }).catch(() => {}),
+      ]);
+    }
+    try {
+      await this.#driver?.close();
+    } catch (error) {
+      const { component, telemetry } = this.#context;
+      telemetry.log.warn(
+        { component, topic: this.options.topic, group: this.options.group, err: error },
+        "leaving the group failed",
+      );
+    }
+    this.metrics.close();
+    this.#context.onClosed();
+  }
+}
+
+function retryMs(failures: number): number {
+  return Math.min(firstRetryMs * 2 ** (failures - 1), lastRetryMs);
+}
