@@ -1,0 +1,127 @@
+/**
+ * The gRPC port: HTTP/2 without TLS, by @grpc/grpc-js.
+ *
+ * This file and `grpc-*.ts` beside it know the library, and nothing else does.
+ */
+import { createServer } from "node:net";
+import * as grpc from "@grpc/grpc-js";
+import { fault } from "../faults.ts";
+import { ApiTokens } from "./authentication.ts";
+import { GrpcCall, type GrpcCalls } from "./grpc-call.ts";
+import { defaultLimits, type Limits } from "./limits.ts";
+import { Connections, type Listening, listen } from "./listening.ts";
+import type { Mount, ServerOptions } from "./mount.ts";
+import { Rpc } from "./rpc.ts";
+
+/** How long the last statuses may take to leave when calls are ended by force, in milliseconds. */
+const partingMs = 200;
+
+/** Serves mounts over gRPC. Rejects when the address cannot be had. */
+export async function startGrpcServer(options: ServerOptions): Promise<Listening> {
+  const limits = { ...defaultLimits, ...options.limits };
+  const calls: GrpcCalls = {
+    limits,
+    tokens: new ApiTokens(options.apiTokens),
+    open: new Set(),
+    openStreams: 0,
+    stopping: undefined,
+  };
+  const rpcs = new Map<string, Rpc>();
+  const server = new grpc.Server({
+    ...channelOptions(limits),
+    // Every path that grpc-js routes is one of ours.
+    interceptors: [(method, raw) => new TakenOver(raw, rpcs.get(method.path)!, calls)],
+  });
+  for (const mounted of options.mounts) addMount(server, mounted, rpcs, options);
+  // grpc-js can be given connections. So the sockets are ours, to count and to close.
+  const injector = server.createConnectionInjector(grpc.ServerCredentials.createInsecure());
+  const connections = new Connections();
+  const listener = createServer({ noDelay: true }, (socket) => {
+    connections.add(socket);
+    injector.injectConnection(socket);
+  });
+  const { address, port } = await listen(listener, options.host, options.port);
+
+  const abortAll = () => {
+    calls.stopping = fault("SHUTTING_DOWN", "the sidecar is going away", { retryAfterMs: 1000 });
+    for (const call of calls.open) call.abort(calls.stopping);
+  };
+  options.shutdownSignal?.addEventListener("abort", abortAll, { once: true });
+  if (options.shutdownSignal?.aborted) abortAll();
+
+  return {
+    name: "grpc",
+    address,
+    port,
+    async close(graceMs) {
+      listener.close();
+      // Tells every client to go elsewhere for new calls, and ends each connection with its last call.
+      injector.destroy();
+      if (!(await connections.closed(graceMs))) {
+        const reason = fault("SHUTTING_DOWN", "the sidecar went away", { retryAfterMs: 1000 });
+        for (const call of [...calls.open]) call.stop(reason);
+        await connections.closed(partingMs);
+        connections.destroy();
+        await connections.closed(partingMs);
+      }
+      options.shutdownSignal?.removeEventListener("abort", abortAll);
+      server.forceShutdown();
+    },
+  };
+}
+
+function channelOptions(limits: Limits): grpc.ServerOptions {
+  return {
+    "grpc.max_receive_message_length": limits.maxMessageBytes,
+    // Checked where a typed error can still be sent.
+    "grpc.max_send_message_length": -1,
+    "grpc.max_concurrent_streams": limits.maxConcurrentStreams,
+    "grpc.keepalive_time_ms": limits.keepaliveTimeMs,
+    "grpc.keepalive_timeout_ms": limits.keepaliveTimeoutMs,
+    "grpc.max_connection_idle_ms": limits.maxConnectionIdleMs,
+    // Its counters cost time in every call and show nothing that the metrics do not.
+    "grpc.enable_channelz": 0,
+  };
+}
+
+/** A call that grpc-js would run a handler for; ours runs instead. */
+class TakenOver extends grpc.ServerInterceptingCall {
+  readonly #raw: grpc.ServerInterceptingCallInterface;
+  readonly #call: GrpcCall;
+
+  constructor(raw: grpc.ServerInterceptingCallInterface, rpc: Rpc, calls: GrpcCalls) {
+    super(raw);
+    this.#raw = raw;
+    this.#call = new GrpcCall(raw, rpc, calls);
+  }
+
+  override start(): void {
+    this.#raw.start(this.#call);
+  }
+}
+
+function addMount(server: grpc.Server, mounted: Mount, rpcs: Map<string, Rpc>, options: ServerOptions): void {
+  const definition: Record<string, grpc.MethodDefinition<Buffer, Buffer>> = {};
+  const handlers: grpc.UntypedServiceImplementation = {};
+  for (const method of mounted.service.methods) {
+    const rpc = new Rpc(mounted, method, options.telemetry);
+    const path = `/${rpc.name}`;
+    rpcs.set(path, rpc);
+    const { requestStream, responseStream } = rpc;
+    const codec = {
+      requestSerialize: same,
+      requestDeserialize: same,
+      responseSerialize: same,
+      responseDeserialize: same,
+    };
+    definition[method.name] = { path, requestStream, responseStream, ...codec };
+    handlers[method.name] = neverRun;
+  }
+  server.addService(definition, handlers);
+}
+
+function same(bytes: Buffer): Buffer {
+  return bytes;
+}
+
+function neverRun(): void {}

@@ -1,0 +1,42 @@
+/** A service as servers see it: what protobuf says of it, and functions. */
+import type { DescService } from "@bufbuild/protobuf";
+import type { ServiceImpl } from "@connectrpc/connect";
+import type { Telemetry } from "../telemetry/telemetry.ts";
+import type { Limits } from "./limits.ts";
+
+/** A service and who does its work. The same mount can be given to every server. */
+export interface Mount {
+  readonly service: DescService;
+  readonly implementation: Partial<ServiceImpl<DescService>>;
+  /** True: served without an API token, where others need one. */
+  readonly withoutToken: boolean;
+}
+
+/** Makes a mount. Methods that the implementation leaves out answer UNIMPLEMENTED. */
+export function mount<S extends DescService>(
+  service: S,
+  implementation: Partial<ServiceImpl<S>>,
+  options: { readonly withoutToken?: boolean } = {},
+): Mount {
+  return {
+    service,
+    implementation: implementation as Partial<ServiceImpl<DescService>>,
+    withoutToken: options.withoutToken ?? false,
+  };
+}
+
+/** What every server of mounts is made of. */
+export interface ServerOptions {
+  /** The address to listen on, such as "127.0.0.1". */
+  readonly host: string;
+  /** 0 to 65535; 0 takes a free one. */
+  readonly port: number;
+  readonly mounts: readonly Mount[];
+  /** What differs from `defaultLimits`. */
+  readonly limits?: Partial<Limits>;
+  readonly telemetry: Telemetry;
+  /** Aborts the signal of every open call when it aborts; calls go on for as long as their handlers do. */
+  readonly shutdownSignal?: AbortSignal;
+  /** When there are any, calls need one of them in `outrider-api-token` or `dapr-api-token`. */
+  readonly apiTokens?: readonly string[];
+}

@@ -1,0 +1,68 @@
+/** One method on one server: everything about its calls that does not change from call to call. */
+import type { DescMethod, Message } from "@bufbuild/protobuf";
+import { Code, ConnectError, type HandlerContext } from "@connectrpc/connect";
+import { type RpcMetrics, rpcMetrics } from "../telemetry/rpc-metrics.ts";
+import type { Telemetry } from "../telemetry/telemetry.ts";
+import type { Span, TraceHeaders } from "../telemetry/tracing.ts";
+import { isServerFailure } from "./errors.ts";
+import type { Mount } from "./mount.ts";
+
+/** What a handler takes and gives, without the types of its method: the mount has checked them. */
+export type Handler = (input: unknown, context: HandlerContext) => unknown;
+
+/** A message, or what can be made into one. */
+export type MessageInit = Message | Record<string, unknown>;
+
+/** One method as a server serves it. */
+export class Rpc {
+  readonly method: DescMethod;
+  /** Such as "outrider.state.v1.StateService/Get". */
+  readonly name: string;
+  readonly handler: Handler;
+  readonly requestStream: boolean;
+  readonly responseStream: boolean;
+  readonly withoutToken: boolean;
+  readonly metrics: RpcMetrics;
+  readonly telemetry: Telemetry;
+
+  constructor(mount: Mount, method: DescMethod, telemetry: Telemetry) {
+    this.method = method;
+    this.name = `${mount.service.typeName}/${method.name}`;
+    this.handler = handlerOf(mount, method);
+    this.requestStream = method.methodKind === "client_streaming" || method.methodKind === "bidi_streaming";
+    this.responseStream = method.methodKind === "server_streaming" || method.methodKind === "bidi_streaming";
+    this.withoutToken = mount.withoutToken;
+    this.metrics = rpcMetrics(telemetry.metrics, mount.service.typeName, method.name);
+    this.telemetry = telemetry;
+  }
+
+  /** Whether a call stays open while messages come and go. */
+  get streams(): boolean {
+    return this.requestStream || this.responseStream;
+  }
+
+  /** Begins the span of a call; undefined while nothing is traced. */
+  startSpan(parent: TraceHeaders, system: string): Span | undefined {
+    const { tracing } = this.telemetry;
+    if (!tracing.enabled) return undefined;
+    return tracing.startSpan(this.name, "server", parent, {
+      "rpc.system": system,
+      "rpc.service": this.method.parent.typeName,
+      "rpc.method": this.method.name,
+    });
+  }
+}
+
+/** Ends the span of a call. `error` is undefined for one that went well. */
+export function endSpan(span: Span, error: ConnectError | undefined): void {
+  span.set("rpc.grpc.status_code", error?.code ?? 0);
+  span.end(error !== undefined && isServerFailure(error.code) ? error : undefined);
+}
+
+function handlerOf({ implementation, service }: Mount, method: DescMethod): Handler {
+  const handler = (implementation as Record<string, Handler | undefined>)[method.localName];
+  if (handler) return handler.bind(implementation);
+  return () => {
+    throw new ConnectError(`${service.typeName}/${method.name} is not implemented`, Code.Unimplemented);
+  };
+}
