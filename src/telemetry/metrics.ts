@@ -178,7 +178,6 @@ class SeriesFamily<H extends Series> implements Family<H, string> {
   readonly #full: () => void;
   /** By the text of the labels, which is unique: values are escaped and in the family's order. */
   readonly #series = new Map<string, H>();
-  #overflow: H | undefined;
 
   constructor(
     kind: Kind,
@@ -202,10 +201,7 @@ class SeriesFamily<H extends Series> implements Family<H, string> {
     const key = labelText(this.labels, labels);
     const known = this.#series.get(key);
     if (known) return known;
-    if (this.#series.size >= this.#maxSeries) return this.#overflowing();
-    const made = this.#make();
-    this.#series.set(key, made);
-    return made;
+    return this.#series.size < this.#maxSeries ? this.#add(key) : this.#shared();
   }
 
   remove(labels: Readonly<Record<string, string>>): void {
@@ -217,18 +213,18 @@ class SeriesFamily<H extends Series> implements Family<H, string> {
     lines.push(`# TYPE ${this.name} ${this.#kind}`);
     const sorted = [...this.#series].sort(([a], [b]) => compare(a, b));
     for (const [labels, series] of sorted) series.write(lines, this.name, labels);
-    if (this.#overflow) this.#overflow.write(lines, this.name, this.#overflowLabels());
   }
 
-  #overflowing(): H {
+  #add(key: string): H {
+    const made = this.#make();
+    this.#series.set(key, made);
+    return made;
+  }
+
+  #shared(): H {
     // The family of dropped series may be full itself; it must not count itself without end.
     if (this.name !== "outrider_metrics_dropped_series_total") this.#full();
-    const key = this.#overflowLabels();
-    this.#overflow ??= this.#series.get(key) ?? this.#make();
-    return this.#overflow;
-  }
-
-  #overflowLabels(): string {
-    return labelText(this.labels, Object.fromEntries(this.labels.map((label) => [label, "other"])));
+    const key = labelText(this.labels, Object.fromEntries(this.labels.map((label) => [label, "other"])));
+    return this.#series.get(key) ?? this.#add(key);
   }
 }
