@@ -142,7 +142,7 @@ export interface Received {
   readonly position: string;
   /** When the event entered the topic, milliseconds since 1970. */
   readonly publishedAtMs: number;
-  /** When it expires, milliseconds since 1970. */
+  /** When it expires, milliseconds since 1970. Expired events are handed out too: the engine decides what becomes of them. */
   readonly expiresAtMs: number | undefined;
   /** How often the group has received it, this time included: 1 or more. */
   readonly attempt: number;
