@@ -1,8 +1,9 @@
 /**
- * The kinds of values that a field of `spec.metadata` may have. YAML gives any
- * scalar, mostly strings; these read them as Dapr's Go code does.
+ * The kinds of values that a field may have, of `spec.metadata` and elsewhere.
+ * YAML gives any scalar, mostly strings; these read them as Dapr's Go code does.
  */
 import { z } from "zod";
+import { didYouMean } from "./suggest.ts";
 
 const scalar = z.union([z.string(), z.number(), z.boolean()]).transform((value) => String(value));
 
@@ -41,6 +42,33 @@ export function durationMs(unitMs = 1) {
   });
 }
 
+/** A duration in milliseconds, 0 or more. A bare number is refused, as Go does: nobody knows its unit. */
+export function goDurationMs() {
+  return scalar.transform((value, context) => {
+    const bare = /^[+-]?[\d.]+$/.test(value) && value !== "0";
+    const parsed = bare ? undefined : parseDurationMs(value.trim());
+    if (parsed !== undefined && parsed >= 0) return parsed;
+    context.addIssue({ code: "custom", message: 'expected a duration with a unit, such as "5s" or "1h30m"' });
+    return z.NEVER;
+  });
+}
+
+/** One of a few words, in any case. Empty text is as if it were not there. */
+export function choice<const Word extends string>(...words: readonly Word[]) {
+  return scalar
+    .transform((value, context) => {
+      const word = words.find((each) => each.toLowerCase() === value.toLowerCase());
+      if (word !== undefined || value === "") return word;
+      const list = words.map((each) => `"${each}"`).join(", ");
+      context.addIssue({
+        code: "custom",
+        message: `expected one of ${list}, not "${value}"${didYouMean(value, words)}`,
+      });
+      return z.NEVER;
+    })
+    .optional();
+}
+
 /** A number of bytes: bare, or with a unit ("4Mi", "512Ki", "10M"). */
 export function byteSize() {
   return scalar.transform((value, context) => {
@@ -54,7 +82,9 @@ export function byteSize() {
 const durationUnitsMs: Record<string, number> = {
   ns: 1e-6,
   us: 1e-3,
+  // The micro sign and the Greek letter, both of which Go takes.
   µs: 1e-3,
+  μs: 1e-3,
   ms: 1,
   s: 1000,
   m: 60_000,
@@ -65,9 +95,9 @@ const durationUnitsMs: Record<string, number> = {
 /** Milliseconds of a duration in Go's form, or of a bare number of `unitMs`; undefined when it is neither. */
 export function parseDurationMs(value: string, unitMs = 1): number | undefined {
   if (/^[+-]?\d+(\.\d+)?$/.test(value)) return Number(value) * unitMs;
-  if (!/^[+-]?(\d+(\.\d+)?(ns|us|µs|ms|s|m|h|d))+$/.test(value)) return undefined;
+  if (!/^[+-]?((\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h|d))+$/.test(value)) return undefined;
   let total = 0;
-  for (const [, number, unit] of value.matchAll(/(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h|d)/g)) {
+  for (const [, number, unit] of value.matchAll(/(\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h|d)/g)) {
     total += Number(number) * durationUnitsMs[unit!]!;
   }
   return value.startsWith("-") ? -total : total;

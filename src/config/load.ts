@@ -1,0 +1,222 @@
+/** Configuration in, checked as a whole before anything opens. */
+import type { Component } from "../component.ts";
+import {
+  addSecretStores,
+  type BlockSchemas,
+  type ComponentResource,
+  configure,
+  type Declared,
+  declare,
+  defaultComponents,
+  isInScope,
+  isSecretStore,
+} from "./components.ts";
+import { type ReadFile, readFiles } from "./files.ts";
+import { type LaterKind, laterKinds } from "./kinds/later.ts";
+import { type Remark, Remarks } from "./remarks.ts";
+import { type Resource, resourcesOf, type Source } from "./resource.ts";
+import { type Environment, Secrets } from "./secrets.ts";
+import { Configured, type Settings } from "./settings.ts";
+import { locate, read } from "./shape.ts";
+import { type CheckRule, type DeclaredSubscription, readSubscription } from "./subscriptions.ts";
+import { readText } from "./tree.ts";
+import { type Identity, Values } from "./values.ts";
+
+/** What a configuration is made of. */
+export interface LoadOptions<Schemas extends BlockSchemas> {
+  /** `--resources-path`: directories and files. */
+  readonly resourcesPaths: readonly string[];
+  /** `--config`: files, of which later ones replace fields of `spec` of earlier ones. */
+  readonly configPaths: readonly string[];
+  /** The application's id, for scopes and templates. */
+  readonly appId: string;
+  /**
+   * For `NAMESPACE`, which leaves out resources of other namespaces, for `POD_NAME`,
+   * and for what the files refer to. Nothing else is read from it.
+   */
+  readonly environment: Environment;
+  /** The components of this build. */
+  readonly components: readonly Component[];
+  /** For each block, the schema of the settings that it has in every component's `spec.metadata`. */
+  readonly blockSettings: Schemas;
+  /** Says what is wrong with a routing rule; without it, rules are not checked. */
+  readonly checkRule?: CheckRule;
+}
+
+/** A sound configuration. Frozen. */
+export interface Configuration<Schemas extends BlockSchemas = BlockSchemas> {
+  /** To be opened. Declared ones first, in the order of the files; then those that nobody declared. */
+  readonly components: readonly ComponentResource<Schemas>[];
+  readonly subscriptions: readonly DeclaredSubscription[];
+  readonly settings: Settings;
+  /** Resources that are checked and not used yet. */
+  readonly unused: readonly UnusedResource[];
+  /** What the operator may want to know: what was ignored, not loaded, or is not used yet. */
+  readonly notes: readonly Remark[];
+  /** Every value that came from a reference, for logs to redact. */
+  readonly secrets: ReadonlySet<string>;
+}
+
+/** A resource of a kind that nothing uses yet. */
+export interface UnusedResource {
+  readonly kind: LaterKind;
+  readonly name: string;
+  readonly source: Source;
+}
+
+/** The documents of the files, before anything is made of them. */
+export interface Documents {
+  readonly remarks: Remarks;
+  /** In the order in which they were read. */
+  readonly files: readonly string[];
+  /** Everything that is no Configuration. */
+  readonly resources: readonly Resource[];
+  readonly configurations: readonly Resource[];
+}
+
+/** Reads and checks a configuration. Throws ConfigError with every mistake that there is. */
+export async function load<Schemas extends BlockSchemas>(
+  options: LoadOptions<Schemas>,
+): Promise<Configuration<Schemas>> {
+  const remarks = new Remarks();
+  const configFiles = await readFiles(options.configPaths, remarks);
+  const resourceFiles = await readFiles(options.resourcesPaths, remarks);
+  const given = new Set(configFiles.map(({ real }) => real));
+  const listed = new Set(resourceFiles.map(({ real }) => real));
+  const resources = resourceFiles.flatMap((file) => (given.has(file.real) ? [] : documentsOf(file, remarks)));
+  const configurations: Resource[] = [];
+  for (const file of configFiles) {
+    for (const resource of documentsOf(file, remarks)) {
+      const { kind, root, mistake } = resource;
+      if (kind === "Configuration") configurations.push(resource);
+      else if (listed.has(file.real)) resources.push(resource);
+      else mistake(root.at, [], `a ${kind} is not read from a --config file; it belongs in --resources-path`);
+    }
+  }
+  for (const resource of resources) {
+    if (resource.kind !== "Configuration") continue;
+    new Configured().add(resource, options.environment);
+    resource.note(resource.root.at, [], "checked, and not used: a Configuration is read from --config only");
+  }
+  return assemble(options, {
+    remarks,
+    files: [...configFiles, ...resourceFiles].map(({ path }) => path),
+    resources: resources.filter(({ kind }) => kind !== "Configuration"),
+    configurations,
+  });
+}
+
+/** Our resources in a file. */
+export function documentsOf(file: ReadFile, remarks: Remarks): readonly Resource[] {
+  return resourcesOf(file.path, readText(file.text), remarks);
+}
+
+/** Makes a configuration of documents. Throws ConfigError. `appId` undefined: for every application. */
+export async function assemble<Schemas extends BlockSchemas>(
+  options: Omit<LoadOptions<Schemas>, "appId"> & { readonly appId: string | undefined },
+  documents: Documents,
+): Promise<Configuration<Schemas>> {
+  const { appId, environment, checkRule = () => undefined } = options;
+  const { remarks } = documents;
+  const configured = new Configured();
+  for (const resource of documents.configurations) configured.add(resource, environment);
+
+  const resources = withoutRepeated(documents.resources.filter((each) => isInNamespace(each, environment)));
+  const secrets = new Secrets(environment);
+  const values = new Values(identity(appId, environment), secrets);
+  const declared = ofKind(resources, "Component").flatMap(
+    (each) => declare(each, appId, configured.deny) ?? [],
+  );
+  await addSecretStores(declared.filter(isSecretStore), secrets, values, environment);
+  const settings = configured.settings(values, secrets);
+  const components = [
+    ...declared
+      .filter((each) => !isSecretStore(each))
+      .flatMap((each) => configure(each, options.components, options.blockSettings, values) ?? []),
+    ...defaultComponents(blocksOf(resources), configured.deny, options.components, options.blockSettings),
+  ];
+
+  const known = knownComponents(resources, declared, components);
+  const subscriptions = ofKind(resources, "Subscription").flatMap(
+    (each) => readSubscription(each, appId, known, checkRule) ?? [],
+  );
+  const unused = resources.flatMap((each) => checkOnly(each, appId) ?? []);
+  remarks.throwIfAny(documents.files);
+  return Object.freeze({
+    components: Object.freeze(components),
+    subscriptions: Object.freeze(subscriptions),
+    settings,
+    unused: Object.freeze(unused),
+    notes: Object.freeze(remarks.notes),
+    secrets: secrets.resolved,
+  });
+}
+
+function identity(appId: string | undefined, environment: Environment): Identity {
+  return {
+    appId: appId ?? "app",
+    namespace: environment["NAMESPACE"] || "default",
+    podName: environment["POD_NAME"] || undefined,
+  };
+}
+
+function ofKind(resources: readonly Resource[], kind: Resource["kind"]): readonly Resource[] {
+  return resources.filter((each) => each.kind === kind);
+}
+
+/** A resource and a sidecar that both say a namespace must say the same. */
+function isInNamespace(resource: Resource, environment: Environment): boolean {
+  const namespace = environment["NAMESPACE"] ?? "";
+  if (namespace === "" || resource.namespace === "" || resource.namespace === namespace) return true;
+  const { at } = locate(resource.root, ["metadata", "namespace"]);
+  resource.note(at, ["metadata", "namespace"], `not loaded: this sidecar's namespace is "${namespace}"`);
+  return false;
+}
+
+/** Each name of a kind once; a second is a mistake. */
+function withoutRepeated(resources: readonly Resource[]): readonly Resource[] {
+  const first = new Map<string, Resource>();
+  return resources.filter((resource) => {
+    const key = `${resource.kind}/${resource.name}`;
+    const other = first.get(key);
+    if (!other) {
+      first.set(key, resource);
+      return true;
+    }
+    const { at } = locate(resource.root, ["metadata", "name"]);
+    const { file, line } = other.source;
+    resource.mistake(at, ["metadata", "name"], `another ${resource.kind} has this name, at ${file}:${line}`);
+    return false;
+  });
+}
+
+/** The blocks of which any component is declared, for whichever application. */
+function blocksOf(resources: readonly Resource[]): ReadonlySet<string> {
+  const types = ofKind(resources, "Component").map(({ root }) => {
+    const { tree } = locate(root, ["spec", "type"]);
+    return tree?.kind === "scalar" ? tree.source : "";
+  });
+  return new Set(types.map((type) => type.split(".", 1)[0]!));
+}
+
+function knownComponents(
+  resources: readonly Resource[],
+  declared: readonly Declared[],
+  components: readonly ComponentResource[],
+) {
+  const loaded = new Map<string, string>(components.map(({ name, block }) => [name, block]));
+  for (const each of declared.filter(isSecretStore)) loaded.set(each.resource.name, "secret store");
+  const others = ofKind(resources, "Component").filter(({ name }) => !loaded.has(name));
+  return { loaded, others: new Set(others.map(({ name }) => name)) };
+}
+
+/** Checks a resource of a kind that is not used yet, and says so. */
+function checkOnly(resource: Resource, appId: string | undefined): UnusedResource | undefined {
+  const { kind, name, source, root } = resource;
+  if (!Object.hasOwn(laterKinds, kind)) return undefined;
+  const later = kind as LaterKind;
+  const value = read(laterKinds[later], root, [], resource.mistake);
+  if (!value || !isInScope(value.scopes, appId)) return undefined;
+  resource.note(root.at, [], "checked, not used yet");
+  return Object.freeze({ kind: later, name, source });
+}

@@ -1,0 +1,149 @@
+/** Declared subscriptions: what a stream can open by name instead of saying it itself. */
+import { Buffer } from "node:buffer";
+import { isInScope } from "./components.ts";
+import { subscriptionV1, subscriptionV2 } from "./kinds/subscription.ts";
+import type { Resource, Source } from "./resource.ts";
+import { locate, type Path, read } from "./shape.ts";
+import { didYouMean } from "./suggest.ts";
+
+/** A Subscription resource. */
+export interface DeclaredSubscription {
+  readonly name: string;
+  /** The name of a publish/subscribe component that is loaded. */
+  readonly component: string;
+  /** Not empty. */
+  readonly topic: string;
+  /** The first whose rule holds takes the event. */
+  readonly routes: readonly DeclaredRoute[];
+  /** Where events go that no rule takes; "" when there is no such route. */
+  readonly defaultRoute: string;
+  /** "" when there is none. */
+  readonly deadLetterTopic: string;
+  /** For the component, such as `rawPayload`. */
+  readonly metadata: Readonly<Record<string, string>>;
+  /** Undefined when it says nothing about it. 0: the default. */
+  readonly bulk: DeclaredBulk | undefined;
+  readonly source: Source;
+}
+
+/** A route and when it is taken. */
+export interface DeclaredRoute {
+  /** Dapr's `path`; for a stream it is the route's name. 1 to 256 bytes. */
+  readonly name: string;
+  /** A CEL expression over `event`. */
+  readonly rule: string;
+}
+
+/** Dapr's `bulkSubscribe`. */
+export interface DeclaredBulk {
+  readonly enabled: boolean;
+  readonly maxMessagesCount: number;
+  readonly maxAwaitDurationMs: number;
+}
+
+/** What a rule is checked with: says what is wrong with a CEL expression, or undefined. */
+export type CheckRule = (rule: string) => string | undefined;
+
+/** What is known of components by their names, when subscriptions are read. */
+export interface KnownComponents {
+  /** The block of each component that is loaded. */
+  readonly loaded: ReadonlyMap<string, string>;
+  /** Declared, but not loaded: for other applications, denied, or with a mistake of its own. */
+  readonly others: ReadonlySet<string>;
+}
+
+/** The limits of the contract, in `proto/outrider/pubsub/v1`. */
+const mostRoutes = 64;
+const longestRouteBytes = 256;
+
+/** Reads a Subscription; undefined when there is a mistake, or it is not for this application. */
+export function readSubscription(
+  resource: Resource,
+  appId: string | undefined,
+  components: KnownComponents,
+  checkRule: CheckRule,
+): DeclaredSubscription | undefined {
+  const value = readEither(resource);
+  if (!value) return undefined;
+  const { spec } = value;
+  let sound = true;
+  const at = (path: Path) => locate(resource.root, ["spec", ...path]).at;
+  const mistake = (path: Path, message: string) => {
+    sound = false;
+    resource.mistake(at(path), ["spec", ...path], message);
+  };
+  if (!isInScope(value.scopes, appId)) {
+    const scopesAt = locate(resource.root, ["scopes"]).at;
+    resource.note(scopesAt, ["scopes"], `not loaded: it is for other applications than "${appId}"`);
+    return undefined;
+  }
+  const block = components.loaded.get(spec.pubsubname);
+  if (block === undefined && components.others.has(spec.pubsubname)) {
+    resource.note(
+      at(["pubsubname"]),
+      ["spec", "pubsubname"],
+      `not loaded: "${spec.pubsubname}" is not loaded`,
+    );
+    return undefined;
+  }
+  if (block === undefined) mistake(["pubsubname"], noSuchComponent(spec.pubsubname, components.loaded));
+  else if (block !== "pubsub") mistake(["pubsubname"], `"${spec.pubsubname}" is a ${block} component`);
+  if (spec.topic === "") mistake(["topic"], "must not be empty");
+
+  const routes: DeclaredRoute[] = [];
+  let defaultRoute = spec.default;
+  if (spec.rules.length > mostRoutes) mistake(["routes", "rules"], `must be ${mostRoutes} or fewer`);
+  for (const [index, { match, path }] of spec.rules.entries()) {
+    const where = ["routes", "rules", index];
+    checkRoute(path, [...where, "path"], mistake);
+    const last = index === spec.rules.length - 1;
+    if (match.trim() === "" && last && defaultRoute === "") defaultRoute = path;
+    else if (match.trim() === "")
+      mistake([...where, "match"], "is required, except in the last rule without a default");
+    else {
+      const problem = checkRule(match);
+      if (problem !== undefined) mistake([...where, "match"], problem);
+      routes.push(Object.freeze({ name: path, rule: match }));
+    }
+  }
+  if (defaultRoute !== "") checkRoute(defaultRoute, spec.defaultPath, mistake);
+  if (routes.length === 0 && defaultRoute === "")
+    mistake(spec.defaultPath, "is required, or no event has a route");
+  if (!sound) return undefined;
+  return Object.freeze({
+    name: resource.name,
+    component: spec.pubsubname,
+    topic: spec.topic,
+    routes: Object.freeze(routes),
+    defaultRoute,
+    deadLetterTopic: spec.deadLetterTopic,
+    metadata: Object.freeze(spec.metadata),
+    bulk: spec.bulkSubscribe && Object.freeze(spec.bulkSubscribe),
+    source: resource.source,
+  });
+}
+
+/** Both versions, as the second has it. */
+function readEither(resource: Resource) {
+  if (resource.version === "v1alpha1") {
+    const value = read(subscriptionV1, resource.root, [], resource.mistake);
+    if (!value) return undefined;
+    const { route, ...spec } = value.spec;
+    return { scopes: value.scopes, spec: { ...spec, rules: [], default: route, defaultPath: ["route"] } };
+  }
+  const value = read(subscriptionV2, resource.root, [], resource.mistake);
+  if (!value) return undefined;
+  const { routes, ...spec } = value.spec;
+  return { scopes: value.scopes, spec: { ...spec, ...routes, defaultPath: ["routes", "default"] } };
+}
+
+function checkRoute(name: string, path: Path, mistake: (path: Path, message: string) => void): void {
+  const bytes = Buffer.byteLength(name);
+  if (bytes === 0 || bytes > longestRouteBytes) mistake(path, `must have 1 to ${longestRouteBytes} bytes`);
+}
+
+function noSuchComponent(name: string, loaded: ReadonlyMap<string, string>): string {
+  const names = [...loaded].filter(([, block]) => block === "pubsub").map(([each]) => each);
+  const there = names.length > 0 ? `there are: ${names.join(", ")}` : "there is none";
+  return `no publish/subscribe component "${name}"${didYouMean(name, names) || `; ${there}`}`;
+}
