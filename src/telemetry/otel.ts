@@ -219,7 +219,6 @@ class OtelSpan implements Span {
   readonly headers: TraceHeaders;
   readonly #span: api.Span;
   readonly #kind: SpanKind;
-  #ended = false;
 
   constructor(span: api.Span, kind: SpanKind, tracestate: string, baggage: string) {
     const { traceId, spanId, traceFlags } = span.spanContext();
@@ -237,8 +236,6 @@ class OtelSpan implements Span {
   }
 
   end(error?: unknown): void {
-    if (this.#ended) return;
-    this.#ended = true;
     if (error !== undefined) this.#fail(error);
     this.#span.end();
   }
