@@ -63,6 +63,6 @@ function handlerOf({ implementation, service }: Mount, method: DescMethod): Hand
   const handler = (implementation as Record<string, Handler | undefined>)[method.localName];
   if (handler) return handler.bind(implementation);
   return () => {
-    throw new ConnectError(`${service.typeName}/${method.name} is not implemented`, Code.Unimplemented);
+    throw new ConnectError(`${service.typeName}.${method.name} is not implemented`, Code.Unimplemented);
   };
 }

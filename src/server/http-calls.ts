@@ -1,0 +1,207 @@
+/** RPCs on the HTTP port: Connect, gRPC-Web and gRPC by Connect's handlers, with our limits and telemetry. */
+import type { IncomingMessage, ServerResponse } from "node:http";
+import type { Http2ServerRequest, Http2ServerResponse } from "node:http2";
+import {
+  Code,
+  ConnectError,
+  type ContextKey,
+  createConnectRouter,
+  createContextKey,
+  createContextValues,
+  type HandlerContext,
+  type Interceptor,
+} from "@connectrpc/connect";
+import {
+  compressionBrotli,
+  compressionGzip,
+  universalRequestFromNodeRequest,
+  universalResponseToNodeResponse,
+} from "@connectrpc/connect-node";
+import { fault } from "../faults.ts";
+import { checkedTrace, type Span, traceKey } from "../telemetry/tracing.ts";
+import { ApiTokens, tokenHeaders } from "./authentication.ts";
+import { errorForClient } from "./errors.ts";
+import type { Limits } from "./limits.ts";
+import type { ServerOptions } from "./mount.ts";
+import { endSpan, Rpc } from "./rpc.ts";
+
+export type HttpRequest = IncomingMessage | Http2ServerRequest;
+export type HttpResponse = ServerResponse | Http2ServerResponse;
+
+type Serve = (request: HttpRequest, response: HttpResponse) => void;
+
+/** What is known of one call beside what Connect knows. */
+interface HttpCall {
+  readonly rpc: Rpc;
+  readonly startedAt: number;
+  readonly span: Span | undefined;
+  /** Whether the request could be read, so that the handler was called. */
+  reached: boolean;
+  error: ConnectError | undefined;
+}
+
+const callKey: ContextKey<HttpCall | undefined> = createContextKey<HttpCall | undefined>(undefined);
+
+/** Serves the methods of all mounts. `stopping` aborts the signals of open calls. */
+export class HttpCalls {
+  readonly #handlers: ReadonlyMap<string, Serve>;
+  readonly #limits: Limits;
+  readonly #tokens: ApiTokens;
+  readonly #telemetry: ServerOptions["telemetry"];
+  #openStreams = 0;
+
+  constructor(options: ServerOptions, limits: Limits, stopping: AbortSignal) {
+    this.#limits = limits;
+    this.#tokens = new ApiTokens(options.apiTokens);
+    this.#telemetry = options.telemetry;
+    this.#handlers = this.#route(options, stopping);
+  }
+
+  /** Serves the request, or returns false: it is for no method. */
+  serve(path: string, request: HttpRequest, response: HttpResponse): boolean {
+    const handler = this.#handlers.get(path);
+    handler?.(request, response);
+    return handler !== undefined;
+  }
+
+  #route(options: ServerOptions, stopping: AbortSignal): Map<string, Serve> {
+    const rpcs = new Map<string, Rpc>();
+    const router = createConnectRouter({
+      readMaxBytes: this.#limits.maxMessageBytes,
+      writeMaxBytes: this.#limits.maxMessageBytes,
+      acceptCompression: [compressionGzip, compressionBrotli],
+      interceptors: [this.#interceptor()],
+      requestGate: (context) => this.#admit(context),
+      shutdownSignal: stopping,
+    });
+    for (const mounted of options.mounts) {
+      router.service(mounted.service, mounted.implementation);
+      for (const method of mounted.service.methods) {
+        const rpc = new Rpc(mounted, method, options.telemetry);
+        rpcs.set(`/${rpc.name}`, rpc);
+      }
+    }
+    const handlers = new Map<string, Serve>();
+    for (const handler of router.handlers) {
+      const rpc = rpcs.get(handler.requestPath)!;
+      handlers.set(handler.requestPath, (request, response) => {
+        const call = this.#begin(rpc, request, response);
+        const values = createContextValues().set(callKey, call);
+        if (call.span) values.set(traceKey, call.span.headers);
+        this.#run(handler, request, response, values).catch((error) => this.#broken(call, error, response));
+      });
+    }
+    return handlers;
+  }
+
+  async #run(
+    handler: ReturnType<typeof createConnectRouter>["handlers"][number],
+    request: HttpRequest,
+    response: HttpResponse,
+    values: ReturnType<typeof createContextValues>,
+  ): Promise<void> {
+    const answer = await handler(universalRequestFromNodeRequest(request, response, undefined, values));
+    await universalResponseToNodeResponse(answer, response);
+  }
+
+  #begin(rpc: Rpc, request: HttpRequest, response: HttpResponse): HttpCall {
+    const { headers } = request;
+    const grpc = headers["content-type"]?.startsWith("application/grpc");
+    const text = (name: string) => String(headers[name] ?? "");
+    const span = rpc.telemetry.tracing.enabled
+      ? rpc.startSpan(
+          checkedTrace(text("traceparent"), text("tracestate"), text("baggage")),
+          grpc ? "grpc" : "connect_rpc",
+        )
+      : undefined;
+    const call: HttpCall = { rpc, startedAt: rpc.metrics.begin(), span, reached: false, error: undefined };
+    if (rpc.streams) this.#openStreams++;
+    response.once("close", () => this.#end(call, response));
+    return call;
+  }
+
+  #end(call: HttpCall, response: HttpResponse): void {
+    const { rpc, span } = call;
+    if (rpc.streams) this.#openStreams--;
+    const error = call.error ?? failureOf(call, response);
+    rpc.metrics.end(call.startedAt, error?.code ?? 0);
+    if (span) endSpan(span, error);
+  }
+
+  /** Before a request is read. Throws what refuses it. */
+  #admit(context: HandlerContext): void {
+    const call = context.values.get(callKey)!;
+    call.error = this.#refusal(call.rpc, context.requestHeader);
+    if (call.error) throw call.error;
+  }
+
+  #refusal(rpc: Rpc, headers: Headers): ConnectError | undefined {
+    if (this.#tokens.required && !rpc.withoutToken) {
+      const refusal = this.#tokens.refusal(
+        tokenHeaders.map((name) => headers.get(name) ?? undefined).find(Boolean),
+      );
+      if (refusal) return refusal;
+    }
+    const { maxOpenStreams } = this.#limits;
+    if (rpc.streams && this.#openStreams > maxOpenStreams) {
+      return fault("TOO_MANY_STREAMS", `the server has ${maxOpenStreams} streams open, its limit`);
+    }
+    return undefined;
+  }
+
+  /** Around every handler: what it throws is made fit for clients, and remembered for the metrics. */
+  #interceptor(): Interceptor {
+    return (next) => async (request) => {
+      const call = request.contextValues.get(callKey)!;
+      call.reached = true;
+      try {
+        const response = await next(request);
+        if (!response.stream) return response;
+        return { ...response, message: this.#watched(response.message, call, request.signal) };
+      } catch (error) {
+        throw this.#failed(error, call, request.signal);
+      }
+    };
+  }
+
+  async *#watched<T>(messages: AsyncIterable<T>, call: HttpCall, signal: AbortSignal): AsyncGenerator<T> {
+    try {
+      yield* messages;
+    } catch (error) {
+      throw this.#failed(error, call, signal);
+    }
+  }
+
+  #failed(thrown: unknown, call: HttpCall, signal: AbortSignal): ConnectError {
+    // What a handler throws because its call is over is no news, whatever it is.
+    call.error =
+      signal.aborted && !(thrown instanceof ConnectError)
+        ? ConnectError.from(signal.reason, Code.Canceled)
+        : errorForClient(thrown, call.rpc.name, this.#telemetry.log);
+    return call.error;
+  }
+
+  /** Connect could not answer: mostly, the client is gone. */
+  #broken(call: HttpCall, error: unknown, response: HttpResponse): void {
+    this.#telemetry.log.debug({ err: error, rpc: call.rpc.name }, "an answer could not be sent");
+    if (response.headersSent) response.destroy();
+    else sendError(response, 400, "invalid_argument", "the request is not one that can be served");
+  }
+}
+
+/** What became of a call whose handler did not say. */
+function failureOf(call: HttpCall, response: HttpResponse): ConnectError | undefined {
+  if (!response.writableFinished) return new ConnectError("the client has ended the call", Code.Canceled);
+  if (call.reached) return undefined;
+  const code = response.statusCode === 429 ? Code.ResourceExhausted : Code.InvalidArgument;
+  return new ConnectError("the request could not be read", code);
+}
+
+/** Answers with an error as Connect's unary calls have it. */
+export function sendError(response: HttpResponse, status: number, code: string, message: string): void {
+  const body = Buffer.from(JSON.stringify({ code, message }));
+  const headers = { "content-type": "application/json", "content-length": body.length };
+  if ("stream" in response) response.writeHead(status, headers);
+  else response.writeHead(status, headers);
+  response.end(body);
+}

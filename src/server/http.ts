@@ -1,0 +1,129 @@
+/**
+ * The HTTP port: the same services as on the gRPC port, for curl, browsers and Connect clients.
+ *
+ * One port speaks HTTP/1.1 and HTTP/2 without TLS. No other site's pages may call it: there are no
+ * CORS headers.
+ */
+import { createServer } from "node:http";
+import { createServer as createHttp2Server } from "node:http2";
+import type { Socket } from "node:net";
+import { fault } from "../faults.ts";
+import { HttpCalls, type HttpRequest, type HttpResponse, sendError } from "./http-calls.ts";
+import { tellProtocol } from "./http-protocols.ts";
+import { Http2Sessions } from "./http2-sessions.ts";
+import { defaultLimits, type Limits } from "./limits.ts";
+import { Connections, type Listening, listen } from "./listening.ts";
+import type { ServerOptions } from "./mount.ts";
+
+/** What an HTTP server is made of. */
+export interface HttpServerOptions extends ServerOptions {
+  /** Whether `/healthz/ready` answers 204 or 503. Default: always ready. */
+  readonly ready?: () => boolean;
+}
+
+/** How long the last answers may take to leave when calls are ended by force, in milliseconds. */
+const partingMs = 200;
+
+/** Serves mounts over HTTP. Rejects when the address cannot be had. */
+export async function startHttpServer(options: HttpServerOptions): Promise<Listening> {
+  const limits = { ...defaultLimits, ...options.limits };
+  const stopping = new AbortController();
+  const calls = new HttpCalls(options, limits, stopping.signal);
+  const closing = new AbortController();
+  const handle = (request: HttpRequest, response: HttpResponse) => {
+    // A client keeps its connection after an answer, unless somebody closes it.
+    response.once("close", () => closing.signal.aborted && setImmediate(() => http1.closeIdleConnections()));
+    serve(request, response, calls, options);
+  };
+
+  const http2 = createHttp2Server(http2Options(limits), handle);
+  const sessions = new Http2Sessions(limits);
+  http2.on("session", (session) => sessions.add(session));
+  const http1 = createServer(http1Options(limits), handle);
+  // How Node serves a connection, to be called when we know that it is one of HTTP/1.1.
+  const [serveHttp1] = http1.listeners("connection") as ((socket: Socket) => void)[];
+  http1.removeAllListeners("connection");
+  const connections = new Connections();
+  http1.on("connection", (socket) => {
+    connections.add(socket);
+    tellProtocol(socket, limits.headersTimeoutMs, closing.signal, (protocol) => {
+      if (protocol === "h2") http2.emit("connection", socket);
+      else serveHttp1!.call(http1, socket);
+    });
+  });
+  const { address, port } = await listen(http1, options.host, options.port);
+
+  const stop = () =>
+    stopping.abort(fault("SHUTTING_DOWN", "the sidecar is going away", { retryAfterMs: 1000 }));
+  options.shutdownSignal?.addEventListener("abort", stop, { once: true });
+  if (options.shutdownSignal?.aborted) stop();
+
+  return {
+    name: "http",
+    address,
+    port,
+    async close(graceMs) {
+      closing.abort();
+      http1.close();
+      sessions.close();
+      if (!(await connections.closed(graceMs))) {
+        stop();
+        await connections.closed(partingMs);
+        connections.destroy();
+        await connections.closed(partingMs);
+      }
+      options.shutdownSignal?.removeEventListener("abort", stop);
+    },
+  };
+}
+
+function serve(
+  request: HttpRequest,
+  response: HttpResponse,
+  calls: HttpCalls,
+  options: HttpServerOptions,
+): void {
+  const path = (request.url ?? "").split("?", 1)[0]!;
+  if (calls.serve(path, request, response)) return;
+  const health = healthStatus(path, options);
+  if (health === undefined) {
+    sendError(response, 404, "not_found", "nothing is served at this path");
+  } else if (request.method !== "GET" && request.method !== "HEAD") {
+    sendError(response, 405, "unimplemented", "only GET and HEAD are served at this path");
+  } else {
+    response.statusCode = health;
+    response.end();
+  }
+}
+
+/** The answer of the health paths: live is who answers at all. */
+function healthStatus(path: string, { ready }: HttpServerOptions): 204 | 503 | undefined {
+  if (path === "/healthz") return 204;
+  if (path === "/healthz/ready") return (ready?.() ?? true) ? 204 : 503;
+  return undefined;
+}
+
+function http1Options(limits: Limits) {
+  return {
+    maxHeaderSize: limits.maxHeaderBytes,
+    headersTimeout: limits.headersTimeoutMs,
+    // A streaming request may last as long as its call.
+    requestTimeout: 0,
+    keepAliveTimeout: limits.maxConnectionIdleMs,
+    // Finds clients that are gone from a stream on which nothing is said.
+    keepAlive: true,
+    keepAliveInitialDelay: limits.keepaliveTimeMs,
+    noDelay: true,
+  };
+}
+
+function http2Options(limits: Limits) {
+  return {
+    settings: {
+      maxConcurrentStreams: limits.maxConcurrentStreams,
+      maxHeaderListSize: limits.maxHeaderBytes,
+    },
+    // In MB. Node's 10 would refuse streams while a few large messages are under way.
+    maxSessionMemory: 64,
+  };
+}
