@@ -206,14 +206,14 @@ class OtelTracing implements Tracing {
 }
 
 /** The codes that are a server's fault, by OpenTelemetry's convention; others are the caller's. */
-const serverFaults = new Set<Code>([
+const serverFaults: readonly Code[] = [
   Code.Unknown,
   Code.DeadlineExceeded,
   Code.Unimplemented,
   Code.Internal,
   Code.Unavailable,
   Code.DataLoss,
-]);
+];
 
 class OtelSpan implements Span {
   readonly headers: TraceHeaders;
@@ -244,7 +244,7 @@ class OtelSpan implements Span {
   #fail(error: unknown): void {
     if (error instanceof ConnectError) {
       this.#span.setAttribute("error.type", Code[error.code]);
-      if (this.#kind === "server" && !serverFaults.has(error.code)) return;
+      if (this.#kind === "server" && !serverFaults.includes(error.code)) return;
       this.#span.setStatus({ code: api.SpanStatusCode.ERROR, message: error.rawMessage });
     } else {
       this.#span.setAttribute("error.type", error instanceof Error ? error.name : "_OTHER");
