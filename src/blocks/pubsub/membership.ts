@@ -1,24 +1,10 @@
 /** One subscription open on one stream: its place among the consumers of a group. */
 import { type Timestamp, timestampFromMs } from "@bufbuild/protobuf/wkt";
 import type { Delivery, Event } from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
-import type { Span } from "../../telemetry/tracing.ts";
 import type { Received } from "./driver.ts";
+import type { Held } from "./held.ts";
 import type { StreamOptions } from "./options.ts";
 import type { Consumer, Subscription } from "./subscription.ts";
-
-/** A delivery that the application holds. */
-export interface Held {
-  readonly id: number;
-  readonly membership: Membership;
-  readonly received: Received;
-  readonly delivery: Delivery;
-  /** performance.now() of when its frame was made. */
-  readonly sentAt: number;
-  /** Ends at the settlement; undefined without tracing. */
-  readonly span: Span | undefined;
-  /** Milliseconds since 1970; Extend moves it. */
-  deadlineMs: number;
-}
 
 /** What a membership needs of its stream. */
 export interface Stream {

@@ -18,7 +18,8 @@ import type {
 import { Outcome } from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
 import { fault, invalidRequest, type Reason, reasonOf } from "../../faults.ts";
 import type { Telemetry } from "../../telemetry/telemetry.ts";
-import { type Held, Membership } from "./membership.ts";
+import { type Held, HeldDeliveries, idRangeOf } from "./held.ts";
+import { Membership } from "./membership.ts";
 import { maxWaitMs, minSettleWithinMs, type SharedOptions, type StreamOptions } from "./options.ts";
 import type { Consumer, Subscription } from "./subscription.ts";
 
@@ -53,8 +54,7 @@ const maxFrameBytes = 1024 * 1024;
 export class Session {
   readonly #context: SessionContext;
   readonly #memberships = new Map<number, Membership>();
-  /** In ascending order of their ids, because they are inserted when the ids are given. */
-  readonly #held = new Map<number, Held>();
+  readonly #held = new HeldDeliveries();
   readonly #answers: SubscribeResponse[] = [];
   readonly #ended = new AbortController();
   #lastId = 0;
@@ -234,33 +234,14 @@ export class Session {
     if (ranges.length > maxRanges)
       return this.#complain("INVALID_REQUEST", `${field}.deliveries: must be at most ${maxRanges}`);
     for (const range of ranges) {
-      const first = Number(range.first);
-      const last = range.last === 0n ? first : Number(range.last);
-      if (first < 1 || last < first) {
+      const ids = idRangeOf(range);
+      if (!ids) {
         this.#complain(
           "INVALID_REQUEST",
           `${field}.deliveries: first must be 1 or more, and last not before it`,
         );
-        continue;
-      }
-      let found = 0;
-      if (last - first < this.#held.size) {
-        for (let id = first; id <= last; id++) {
-          const held = this.#held.get(id);
-          if (!held) continue;
-          found += 1;
-          work(held);
-        }
-      } else {
-        for (const [id, held] of this.#held) {
-          if (id > last) break;
-          if (id < first) continue;
-          found += 1;
-          work(held);
-        }
-      }
-      if (found === 0) {
-        const name = first === last ? `${first} is` : `${first} to ${last} are`;
+      } else if (this.#held.each(ids, work) === 0) {
+        const name = ids.first === ids.last ? `${ids.first} is` : `${ids.first} to ${ids.last} are`;
         this.#complain("UNKNOWN_DELIVERY", `${field}.deliveries: ${name} not held on this stream`);
       }
     }
@@ -274,7 +255,7 @@ export class Session {
     delayMs?: number,
     detail = "",
   ): void {
-    this.#held.delete(held.id);
+    this.#held.delete(held);
     const { membership, received } = held;
     const subscription = membership.subscription!;
     subscription.metrics.duration.observe((now - held.sentAt) / 1000);
@@ -297,7 +278,7 @@ export class Session {
         if (size === undefined || (bytes > 0 && bytes + size > maxFrameBytes)) break;
         bytes += size;
         const held = membership.take(++this.#lastId);
-        this.#held.set(held.id, held);
+        this.#held.add(held);
         deliveries.push(held.delivery);
       }
     }
@@ -330,7 +311,7 @@ export class Session {
   #passDeadlines(): void {
     const nowMs = Date.now();
     const now = performance.now();
-    for (const held of this.#held.values()) {
+    for (const held of this.#held.all()) {
       if (held.deadlineMs <= nowMs) this.#release(held, "timeout", now);
     }
     for (const membership of this.#memberships.values()) {
@@ -365,7 +346,7 @@ export class Session {
     clearTimeout(this.#sweep);
     const now = performance.now();
     for (const membership of [...this.#memberships.values()]) membership.leave();
-    for (const held of this.#held.values()) this.#release(held, outcome, now);
+    for (const held of this.#held.all()) this.#release(held, outcome, now);
   }
 
   #closed(subscription: number, error: unknown): void {
