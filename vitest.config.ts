@@ -3,7 +3,10 @@ import { defineConfig } from "vitest/config";
 export default defineConfig({
   test: {
     include: ["test/**/*.test.ts"],
-    testTimeout: 20_000,
-    hookTimeout: 30_000,
+    testTimeout: 30_000,
+    hookTimeout: 60_000,
+    // Tests start real processes on machines with few cores.
+    maxWorkers: 2,
+    reporters: [process.env["CI"] ? "dot" : "default", "./test/totals-reporter.ts"],
   },
 });
