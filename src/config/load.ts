@@ -147,7 +147,7 @@ export async function assemble<Schemas extends BlockSchemas>(
     subscriptions: Object.freeze(subscriptions),
     settings,
     unused: Object.freeze(unused),
-    notes: Object.freeze(remarks.notes),
+    notes: Object.freeze(remarks.notes(documents.files)),
     secrets: secrets.resolved,
   });
 }
@@ -179,7 +179,7 @@ function withoutRepeated(resources: readonly Resource[]): readonly Resource[] {
   return resources.filter((resource) => {
     const key = `${resource.kind}/${resource.name}`;
     const other = first.get(key);
-    if (!other) {
+    if (!other || resource.name === "") {
       first.set(key, resource);
       return true;
     }

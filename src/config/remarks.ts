@@ -44,10 +44,13 @@ export class ConfigError extends Error {
 /** After so many mistakes the rest are only counted: a file of a wrong kind is wrong everywhere. */
 const mostMistakes = 100;
 
+/** After so many notes the rest are left out. */
+const mostNotes = 1000;
+
 /** Collects remarks while a configuration is read. */
 export class Remarks {
-  readonly notes: Remark[] = [];
   readonly #mistakes: Remark[] = [];
+  readonly #notes: Remark[] = [];
   #leftOut = 0;
 
   mistake(remark: Remark): void {
@@ -56,20 +59,30 @@ export class Remarks {
   }
 
   note(remark: Remark): void {
-    if (this.notes.length < mostMistakes) this.notes.push(remark);
+    if (this.#notes.length < mostNotes) this.#notes.push(remark);
   }
 
-  /** Throws ConfigError when there was a mistake. `files` gives the order of the files. */
+  /** The notes, in the order of `files` and of the places in them. */
+  notes(files: readonly string[]): readonly Remark[] {
+    return inOrder(this.#notes, files);
+  }
+
+  /** Throws ConfigError when there was a mistake, with the mistakes in the order of `files`. */
   throwIfAny(files: readonly string[]): void {
     if (this.#mistakes.length === 0) return;
-    const order = new Map(files.map((file, index) => [file, index]));
-    const rank = (remark: Remark) => order.get(remark.file) ?? -1;
-    this.#mistakes.sort((a, b) => rank(a) - rank(b) || a.line - b.line || a.column - b.column);
-    const last = this.#mistakes.at(-1)!;
+    const mistakes = inOrder(this.#mistakes, files);
     if (this.#leftOut > 0) {
+      const { file } = mistakes.at(-1)!;
       const message = `${this.#leftOut} more mistakes are not shown`;
-      this.#mistakes.push({ ...last, line: 0, column: 0, resource: "", field: "", message });
+      mistakes.push({ file, line: 0, column: 0, resource: "", field: "", message });
     }
-    throw new ConfigError(this.#mistakes);
+    throw new ConfigError(mistakes);
   }
+}
+
+/** What is about a file as a whole comes first, as do files that could not be read. */
+function inOrder(remarks: readonly Remark[], files: readonly string[]): Remark[] {
+  const order = new Map(files.map((file, index) => [file, index]));
+  const rank = ({ file }: Remark) => order.get(file) ?? -1;
+  return remarks.toSorted((a, b) => rank(a) - rank(b) || a.line - b.line || a.column - b.column);
 }

@@ -2,7 +2,7 @@
 import { z } from "zod";
 import { text } from "./fields.ts";
 import type { Remarks } from "./remarks.ts";
-import { find, formatPath, type Reporter, read } from "./shape.ts";
+import { find, formatPath, locate, type Reporter, read } from "./shape.ts";
 import { didYouMean, nearest } from "./suggest.ts";
 import type { Text, Tree } from "./tree.ts";
 
@@ -36,6 +36,7 @@ export interface Resource {
   readonly kind: Kind;
   /** Such as "v1alpha1". */
   readonly version: string;
+  /** "" when it has none, which is a mistake that has been reported. */
   readonly name: string;
   /** "" when it has none. */
   readonly namespace: string;
@@ -115,13 +116,12 @@ function recognize(root: Tree, file: string, text: Text, remarks: Remarks): Reso
     mistake(find(root.entries, problem.field)?.value.at ?? root.at, [problem.field], problem.message);
     return undefined;
   }
-  const namespace = checkMeta(root, meta, mistake);
-  if (namespace === undefined) return undefined;
+  checkMeta(root, meta, mistake);
   return {
     kind: kind as Kind,
     version: apiVersion.slice(apiVersion.indexOf("/") + 1),
     name,
-    namespace,
+    namespace: meta ? wordAt(meta, "namespace") : "",
     root,
     source: { file, line: start.line },
     mistake,
@@ -167,17 +167,11 @@ function identify(
   return { field: "apiVersion", message: `unknown "${apiVersion}"; did you mean "${nearVersion}"?` };
 }
 
-/** The namespace; undefined when `metadata` is wrong. */
-function checkMeta(root: Tree, meta: Tree | undefined, mistake: Reporter): string | undefined {
-  if (!meta) {
-    mistake(root.at, ["metadata", "name"], "is required");
-    return undefined;
-  }
-  const value = read(objectMeta, meta, ["metadata"], mistake);
-  if (!value) return undefined;
-  const problem = nameProblem(value.name ?? "");
-  if (problem) mistake(meta.at, ["metadata", "name"], problem);
-  return problem ? undefined : (value.namespace ?? "");
+function checkMeta(root: Tree, meta: Tree | undefined, mistake: Reporter): void {
+  const value = meta && read(objectMeta, meta, ["metadata"], mistake);
+  if (meta && !value) return; // It is no map, which has been reported.
+  const problem = nameProblem(value?.name ?? "");
+  if (problem) mistake(locate(root, ["metadata", "name"]).at, ["metadata", "name"], problem);
 }
 
 /** As Kubernetes has it: a name can be a part of a path. */

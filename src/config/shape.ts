@@ -3,28 +3,44 @@ import type { core, ZodType } from "zod";
 import { didYouMean } from "./suggest.ts";
 import { type Entry, plain, type Tree } from "./tree.ts";
 
+/** More names than this are not listed in a mistake. */
+const mostListed = 12;
+
 /** Names and indexes from the root, as zod has them. */
 export type Path = readonly (string | number)[];
 
 /** Is told what is wrong, and at which offset. */
 export type Reporter = (at: number, path: Path, message: string) => void;
 
-/** A value that has the shape, or undefined when it has not and the reporter knows why. */
+/**
+ * A value of the shape. Every mistake is reported. So that what depends on the
+ * value can be checked all the same, and its mistakes told at once, fields that
+ * are wrong are as if they were not there; undefined when it cannot do without them.
+ */
 export function read<T>(schema: ZodType<T>, tree: Tree, path: Path, report: Reporter): T | undefined {
-  let sound = true;
-  const result = schema.safeParse(
-    canonical(schema, tree, path, (at, where, message) => {
-      sound = false;
-      report(at, where, message);
-    }),
-  );
-  if (result.success) return sound ? result.data : undefined;
+  const input = canonical(schema, tree, path, report);
+  const result = schema.safeParse(input);
+  if (result.success) return result.data;
   for (const issue of result.error.issues) {
     const below = issue.path.filter((part) => typeof part !== "symbol");
     const place = locate(tree, below);
     report(place.at, [...path, ...below], explain(issue, place.tree));
+    leaveOut(input, below);
   }
-  return undefined;
+  return schema.safeParse(input).data;
+}
+
+function leaveOut(input: unknown, path: Path): void {
+  let parent = input;
+  for (const part of path.slice(0, -1)) parent = childOf(parent, part);
+  const last = path.at(-1);
+  // An item of a list stays: without it, the places of those after it would be wrong.
+  if (typeof last === "string" && typeof parent === "object" && parent !== null)
+    Reflect.deleteProperty(parent, last);
+}
+
+function childOf(value: unknown, part: string | number): unknown {
+  return typeof value === "object" && value !== null ? Reflect.get(value, part) : undefined;
 }
 
 /** The fields of an object schema, through whatever is wrapped around it; undefined when it is none. */
@@ -129,13 +145,19 @@ function canonicalObject(
     const name = names.find((each) => each === written) ?? names.find((each) => equalFold(each, written));
     const where = [...path, written];
     if (name === undefined && catchall && catchall._zod.def.type !== "never") values[written] = plain(value);
-    else if (name === undefined) report(at, where, `unknown field${didYouMean(written, names)}`);
+    else if (name === undefined) report(at, where, unknownField(written, names));
     else if (Object.hasOwn(values, name)) report(at, where, `"${name}" is there twice, in different cases`);
     else if (!isNull(value)) values[name] = canonical(shape[name], value, where, report);
   }
   return values;
 }
 
+function unknownField(name: string, names: readonly string[]): string {
+  const few = names.length > 0 && names.length <= mostListed;
+  return `unknown field${didYouMean(name, names) || (few ? `; there are: ${names.join(", ")}` : "")}`;
+}
+
+/** Whether two names are the same to Go's JSON. */
 export function equalFold(a: string, b: string): boolean {
   return a.toLowerCase() === b.toLowerCase();
 }

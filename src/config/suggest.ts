@@ -3,14 +3,19 @@
 /** Longer names get no suggestion; comparing them costs their lengths multiplied. */
 const longestName = 64;
 
+const shortestAbbreviation = 3;
+
 /** The candidate that `name` is probably meant to be, in its own spelling; undefined when none is near. */
 export function nearest(name: string, candidates: Iterable<string>): string | undefined {
   if (name.length === 0 || name.length > longestName) return undefined;
+  const lower = name.toLowerCase();
   let best: string | undefined;
   let bestDistance = Math.max(1, Math.floor(name.length / 3)) + 1;
   for (const candidate of candidates) {
     if (candidate.length > longestName) continue;
-    const distance = editDistance(name.toLowerCase(), candidate.toLowerCase());
+    // Whoever writes "val" means "value", however far that is.
+    const abbreviated = lower.length >= shortestAbbreviation && candidate.toLowerCase().startsWith(lower);
+    const distance = abbreviated ? 1 : editDistance(lower, candidate.toLowerCase());
     if (distance < bestDistance) [best, bestDistance] = [candidate, distance];
   }
   return best;
