@@ -237,7 +237,10 @@ export class GrpcCall {
   #fail(thrown: unknown): void {
     // What a handler throws because its call is over is no news.
     if (this.#ended) return;
-    this.#end(errorForClient(thrown, this.#rpc.name, this.#rpc.telemetry.log));
+    // Nor is what it throws because its signal has aborted.
+    const { aborted } = this.#context;
+    const error = aborted && !(thrown instanceof ConnectError) ? aborted : thrown;
+    this.#end(errorForClient(error, this.#rpc.name, this.#rpc.telemetry.log));
   }
 
   /** Sends the status: OK, or the error's. */

@@ -85,6 +85,11 @@ export class GrpcContext implements HandlerContext {
     this.#abort?.abort(reason);
   }
 
+  /** Why the signal has aborted; undefined while it has not. */
+  get aborted(): ConnectError | undefined {
+    return this.#aborted;
+  }
+
   /** Aborts the signal of a call that is over, for those who still hold it. */
   end(): void {
     if (this.#abort) this.abort(new ConnectError("the call is over", Code.Canceled));

@@ -3,6 +3,7 @@
  *
  * This file and `grpc-*.ts` beside it know the library, and nothing else does.
  */
+import type { Http2Server, IncomingHttpHeaders } from "node:http2";
 import { createServer } from "node:net";
 import * as grpc from "@grpc/grpc-js";
 import { fault } from "../faults.ts";
@@ -12,6 +13,7 @@ import { defaultLimits, type Limits } from "./limits.ts";
 import { Connections, type Listening, listen } from "./listening.ts";
 import type { Mount, ServerOptions } from "./mount.ts";
 import { Rpc } from "./rpc.ts";
+import { longestTimeoutMs, timeoutMsOf } from "./timeouts.ts";
 
 /** How long the last statuses may take to leave when calls are ended by force, in milliseconds. */
 const partingMs = 200;
@@ -27,6 +29,8 @@ export async function startGrpcServer(options: ServerOptions): Promise<Listening
     stopping: undefined,
   };
   const rpcs = new Map<string, Rpc>();
+  // It would print what clients send in wrong headers, as often as they like.
+  grpc.setLogVerbosity(grpc.logVerbosity.NONE);
   const server = new grpc.Server({
     ...channelOptions(limits),
     // Every path that grpc-js routes is one of ours.
@@ -35,6 +39,7 @@ export async function startGrpcServer(options: ServerOptions): Promise<Listening
   for (const mounted of options.mounts) addMount(server, mounted, rpcs, options);
   // grpc-js can be given connections. So the sockets are ours, to count and to close.
   const injector = server.createConnectionInjector(grpc.ServerCredentials.createInsecure());
+  correctTimeouts(server);
   const connections = new Connections();
   const listener = createServer({ noDelay: true }, (socket) => {
     connections.add(socket);
@@ -97,6 +102,22 @@ class TakenOver extends grpc.ServerInterceptingCall {
 
   override start(): void {
     this.#raw.start(this.#call);
+  }
+}
+
+/**
+ * grpc-js (1.14) takes a deadline of more than 24.8 days for another one, which may have passed. Nobody can
+ * tell it from none, so none is what it becomes. There is no way to the headers but this private field.
+ */
+function correctTimeouts(server: grpc.Server): void {
+  const http2Servers = server["http2Servers"] as Map<Http2Server, unknown>;
+  for (const http2Server of http2Servers.keys()) {
+    http2Server.prependListener("stream", (_stream: unknown, headers: IncomingHttpHeaders) => {
+      const timeout = headers["grpc-timeout"];
+      if (timeout !== undefined && timeoutMsOf(String(timeout)) > longestTimeoutMs) {
+        delete headers["grpc-timeout"];
+      }
+    });
   }
 }
 

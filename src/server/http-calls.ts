@@ -24,6 +24,7 @@ import { errorForClient } from "./errors.ts";
 import type { Limits } from "./limits.ts";
 import type { ServerOptions } from "./mount.ts";
 import { endSpan, Rpc } from "./rpc.ts";
+import { longestTimeoutMs, timeoutMsOf } from "./timeouts.ts";
 
 export type HttpRequest = IncomingMessage | Http2ServerRequest;
 export type HttpResponse = ServerResponse | Http2ServerResponse;
@@ -106,6 +107,7 @@ export class HttpCalls {
 
   #begin(rpc: Rpc, request: HttpRequest, response: HttpResponse): HttpCall {
     const { headers } = request;
+    dropEndlessTimeouts(headers);
     const grpc = headers["content-type"]?.startsWith("application/grpc");
     const text = (name: string) => String(headers[name] ?? "");
     const span = rpc.telemetry.tracing.enabled
@@ -117,6 +119,7 @@ export class HttpCalls {
     const call: HttpCall = { rpc, startedAt: rpc.metrics.begin(), span, reached: false, error: undefined };
     if (rpc.streams) this.#openStreams++;
     response.once("close", () => this.#end(call, response));
+    response.once("finish", () => drain(request));
     return call;
   }
 
@@ -187,6 +190,22 @@ export class HttpCalls {
     if (response.headersSent) response.destroy();
     else sendError(response, 400, "invalid_argument", "the request is not one that can be served");
   }
+}
+
+/** Reads what nobody wants of a request that is answered: it would keep its HTTP/2 stream open. */
+function drain(request: HttpRequest): void {
+  if (!("stream" in request) || request.complete) return;
+  const { stream } = request;
+  // Node stops the stream again with each piece that the request does not take.
+  stream.on("data", () => stream.resume());
+  stream.resume();
+}
+
+/** Connect would start a timer that ends at once. */
+function dropEndlessTimeouts(headers: HttpRequest["headers"]): void {
+  const timeoutMs = Number(headers["connect-timeout-ms"]);
+  if (timeoutMs > longestTimeoutMs) delete headers["connect-timeout-ms"];
+  if (timeoutMsOf(String(headers["grpc-timeout"])) > longestTimeoutMs) delete headers["grpc-timeout"];
 }
 
 /** What became of a call whose handler did not say. */
