@@ -119,7 +119,7 @@ export class HttpCalls {
     const call: HttpCall = { rpc, startedAt: rpc.metrics.begin(), span, reached: false, error: undefined };
     if (rpc.streams) this.#openStreams++;
     response.once("close", () => this.#end(call, response));
-    response.once("finish", () => drain(request));
+    if ("stream" in request) drainAfterAnswer(request);
     return call;
   }
 
@@ -193,12 +193,13 @@ export class HttpCalls {
 }
 
 /** Reads what nobody wants of a request that is answered: it would keep its HTTP/2 stream open. */
-function drain(request: HttpRequest): void {
-  if (!("stream" in request) || request.complete) return;
-  const { stream } = request;
-  // Node stops the stream again with each piece that the request does not take.
-  stream.on("data", () => stream.resume());
-  stream.resume();
+function drainAfterAnswer({ stream }: Http2ServerRequest): void {
+  stream.once("finish", () => {
+    if (stream.readableEnded) return;
+    // Node stops the stream again with each piece that the request does not take.
+    stream.on("data", () => stream.resume());
+    stream.resume();
+  });
 }
 
 /** Connect would start a timer that ends at once. */
