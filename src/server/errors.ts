@@ -30,5 +30,12 @@ export function errorForClient(thrown: unknown, rpc: string, log: Log): ConnectE
     const level = defects.has(thrown.code) ? "error" : "debug";
     log[level]({ err: thrown.cause, rpc, code: Code[thrown.code] }, thrown.rawMessage);
   }
-  return thrown;
+  return thrown.rawMessage.isWellFormed() ? thrown : wellFormed(thrown);
+}
+
+/** Half of a surrogate pair, from a key or a topic that is quoted, cannot be sent. */
+function wellFormed({ rawMessage, code, metadata, details }: ConnectError): ConnectError {
+  const error = new ConnectError(rawMessage.toWellFormed(), code, metadata);
+  error.details = details;
+  return error;
 }

@@ -52,8 +52,7 @@ export function metadataOf(headers: Headers): grpc.Metadata {
 /** An error and its details as gRPC sends them. */
 export function statusOf(error: ConnectError): grpc.StatusObject {
   const metadata = metadataOf(error.metadata);
-  // Lone surrogates cannot be sent, and grpc-js would throw.
-  const details = error.rawMessage.toWellFormed();
+  const details = error.rawMessage;
   if (error.details.length > 0) {
     const status = create(StatusSchema, {
       code: error.code,
