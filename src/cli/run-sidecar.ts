@@ -1,0 +1,231 @@
+/** `outrider run`: a sidecar as a process, and perhaps an application beside it. */
+import { basename, resolve } from "node:path";
+import { assembly, type SidecarConfiguration } from "../assembly.ts";
+import { load } from "../config/load.ts";
+import { ConfigError, formatRemark } from "../config/remarks.ts";
+import { findDataDirectory } from "../data-directory.ts";
+import { type PortChoice, PortUnavailable } from "../ports.ts";
+import { newInstanceId, type Runtime, reachable, startRuntime } from "../runtime.ts";
+import { type RunningTelemetry, startTelemetry } from "../telemetry/telemetry.ts";
+import { Application } from "./application.ts";
+import type { RunOptions } from "./run.ts";
+import { readyScreen } from "./screen.ts";
+import { CommandFailure, exitCodes, note, type Terminal } from "./terminal.ts";
+import { tracingOptions } from "./tracing.ts";
+
+const defaultPorts = { grpc: 50001, http: 3500, metrics: 9090 } as const;
+/** How long the start of the application, and the screen, wait for components that are not there, in milliseconds. */
+const startWithinMs = 2000;
+/** What an application that was killed may take to be gone, in milliseconds. */
+const killedWithinMs = 1000;
+
+/** Runs until a signal, the end of the application, or a client's wish. Returns the exit code. */
+export async function runSidecar(
+  terminal: Terminal,
+  command: readonly string[],
+  options: RunOptions,
+): Promise<number> {
+  const appId = options.appId ?? appIdOf(terminal.workingDirectory);
+  const instanceId = newInstanceId();
+  const configuration = await configure(terminal, options, appId);
+  const telemetry = await observe(terminal, options, configuration, { appId, instanceId });
+  for (const remark of configuration.notes) telemetry.log.info(formatRemark(remark));
+  const dataDirectory = findDataDirectory(
+    terminal.workingDirectory,
+    options.dataDir ?? terminal.env["OUTRIDER_DATA_DIR"],
+  );
+  const runtime = await startRuntime({
+    appId,
+    namespace: terminal.env["NAMESPACE"] || "default",
+    instanceId,
+    configuration,
+    dataDirectory,
+    listenAddresses: options.daprListenAddresses.split(",").map((address) => address.trim()),
+    grpcPort: choose(options.daprGrpcPort, defaultPorts.grpc),
+    httpPort: choose(options.daprHttpPort, defaultPorts.http),
+    metrics: metricsOf(options, configuration),
+    limits: {
+      ...(options.maxBodySize === undefined ? {} : { maxMessageBytes: options.maxBodySize }),
+      ...(options.readBufferSize === undefined ? {} : { maxHeaderBytes: options.readBufferSize }),
+    },
+    apiTokens: tokensOf(terminal),
+    graceMs: options.daprGracefulShutdownSeconds,
+    telemetry,
+  }).catch((error: unknown) => {
+    throw error instanceof PortUnavailable ? new CommandFailure(error.message) : error;
+  });
+
+  try {
+    const open = await runtime
+      .ready(AbortSignal.any([terminal.interrupted, AbortSignal.timeout(startWithinMs)]))
+      .then(
+        () => true,
+        () => false,
+      );
+    if (options.logAsJson)
+      telemetry.log.info(portsOf(runtime), open ? "ready" : "serving, and waiting for components");
+    else
+      note(
+        terminal,
+        readyScreen(
+          { appId, configuration, dataDirectory, runtime, open, asked: askedPorts(options) },
+          terminal.colorErr,
+        ),
+      );
+    return await liveAndStop(terminal, runtime, command, appId, options.daprGracefulShutdownSeconds);
+  } catch (error) {
+    await runtime.stop("failure");
+    throw error;
+  }
+}
+
+/** Waits for a reason to stop, and stops. */
+async function liveAndStop(
+  terminal: Terminal,
+  runtime: Runtime,
+  command: readonly string[],
+  appId: string,
+  graceMs: number,
+): Promise<number> {
+  const signal = AbortSignal.any([terminal.interrupted, runtime.stopRequested]);
+  if (command.length === 0) {
+    await aborted(signal);
+    await runtime.stop(reasonOf(terminal));
+    return exitCodes.success;
+  }
+  const application = await Application.start(terminal, {
+    command,
+    label: `[${appId}]`,
+    env: environmentOf(runtime, appId),
+  });
+  terminal.onSecondSignal(() => application.kill());
+  await Promise.race([aborted(signal), application.ended]);
+  if (!signal.aborted) {
+    const exitCode = await application.ended;
+    await runtime.stop(`the application ended with ${exitCode}`);
+    return exitCode;
+  }
+  // It is told at once, and has its calls served until it has ended or the grace is over.
+  application.end(terminal.interrupted.reason === "SIGINT" ? "SIGINT" : "SIGTERM");
+  const killer = setTimeout(() => application.kill(), graceMs);
+  await runtime.stop(reasonOf(terminal), application.ended);
+  const exitCode = await Promise.race([application.ended, after(killedWithinMs)]);
+  clearTimeout(killer);
+  return exitCode ?? exitCodes.failure;
+}
+
+function reasonOf({ interrupted }: Terminal): string {
+  return interrupted.aborted ? String(interrupted.reason) : "a client asked for it";
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((done) => {
+    if (signal.aborted) done();
+    else signal.addEventListener("abort", () => done(), { once: true });
+  });
+}
+
+function after(ms: number): Promise<undefined> {
+  return new Promise((done) => setTimeout(() => done(undefined), ms).unref());
+}
+
+async function configure(
+  terminal: Terminal,
+  options: RunOptions,
+  appId: string,
+): Promise<SidecarConfiguration> {
+  const resourcesPaths = [options.resourcesPath, options.d, options.componentsPath].flatMap(
+    (paths) => paths ?? [],
+  );
+  try {
+    return await load({
+      ...assembly,
+      resourcesPaths,
+      configPaths: options.config ?? [],
+      appId,
+      environment: terminal.env,
+    });
+  } catch (error) {
+    throw error instanceof ConfigError ? new CommandFailure(error.format(), exitCodes.usage) : error;
+  }
+}
+
+async function observe(
+  terminal: Terminal,
+  options: RunOptions,
+  configuration: SidecarConfiguration,
+  identity: { readonly appId: string; readonly instanceId: string },
+): Promise<RunningTelemetry> {
+  const { appId, instanceId } = identity;
+  const tokens = new Set(tokensOf(terminal));
+  const secrets = new Set([...configuration.secrets, ...tokens]);
+  return startTelemetry({
+    log: {
+      level: options.logLevel,
+      format: options.logAsJson ? "json" : "pretty",
+      destination: { write: (line) => void terminal.stderr.write(line) },
+      color: terminal.colorErr,
+      secrets: () => secrets,
+      base: { app_id: appId, instance: instanceId },
+    },
+    tracing: tracingOptions(terminal, configuration.settings.tracing, identity),
+  });
+}
+
+function choose(asked: number | undefined, usual: number): PortChoice {
+  return asked === undefined ? { port: usual, fixed: false } : { port: asked, fixed: true };
+}
+
+function metricsOf(options: RunOptions, configuration: SidecarConfiguration) {
+  if (!(options.enableMetrics ?? configuration.settings.metrics.enabled)) return undefined;
+  return { address: options.metricsListenAddress, port: choose(options.metricsPort, defaultPorts.metrics) };
+}
+
+/** Ports that nobody chose and that are not the usual ones, by name. */
+function askedPorts(options: RunOptions) {
+  return {
+    grpc: options.daprGrpcPort ?? defaultPorts.grpc,
+    http: options.daprHttpPort ?? defaultPorts.http,
+    metrics: options.metricsPort ?? defaultPorts.metrics,
+  };
+}
+
+function tokensOf({ env }: Terminal): string[] {
+  const list = [env["OUTRIDER_API_TOKEN"], env["DAPR_API_TOKEN"]].flatMap((tokens) =>
+    (tokens ?? "").split(","),
+  );
+  return list.map((token) => token.trim()).filter((token) => token !== "");
+}
+
+function portsOf(runtime: Runtime): Record<string, number | undefined> {
+  const port = (name: string) => runtime.ports.find((each) => each.name === name)?.port;
+  return { grpc_port: port("grpc"), http_port: port("http"), metrics_port: port("metrics") };
+}
+
+/** How an application finds its sidecar; SDKs of Dapr read the same. */
+function environmentOf(runtime: Runtime, appId: string): Record<string, string> {
+  const [grpc, http, metrics] = ["grpc", "http", "metrics"].map((name) =>
+    runtime.ports.find((each) => each.name === name),
+  );
+  return {
+    APP_ID: appId,
+    OUTRIDER_GRPC_PORT: String(grpc!.port),
+    OUTRIDER_HTTP_PORT: String(http!.port),
+    OUTRIDER_GRPC_ENDPOINT: `${reachable(grpc!.address)}:${grpc!.port}`,
+    OUTRIDER_HTTP_ENDPOINT: `http://${reachable(http!.address)}:${http!.port}`,
+    DAPR_GRPC_PORT: String(grpc!.port),
+    DAPR_HTTP_PORT: String(http!.port),
+    DAPR_GRPC_ENDPOINT: `${reachable(grpc!.address)}:${grpc!.port}`,
+    DAPR_HTTP_ENDPOINT: `http://${reachable(http!.address)}:${http!.port}`,
+    ...(metrics ? { DAPR_METRICS_PORT: String(metrics.port) } : {}),
+  };
+}
+
+/** The name of a directory as an id: letters, digits, `-`, `_` and `.`. */
+function appIdOf(directory: string): string {
+  const name = basename(resolve(directory))
+    .toLowerCase()
+    .replace(/[^a-z0-9._-]+/g, "-")
+    .replace(/^[-.]+|[-.]+$/g, "");
+  return name || "app";
+}

@@ -1,0 +1,293 @@
+/** Configuration in, a running sidecar out. Nothing here is global: several can run in one process. */
+import { randomUUID } from "node:crypto";
+import { PubSubService } from "../gen/outrider/pubsub/v1/pubsub_pb.ts";
+import { RuntimeService } from "../gen/outrider/runtime/v1/runtime_pb.ts";
+import { StateService } from "../gen/outrider/state/v1/state_pb.ts";
+import type { Schemas, SidecarConfiguration } from "./assembly.ts";
+import { Bus } from "./blocks/pubsub/bus.ts";
+import { type PubSubServer, pubSubService } from "./blocks/pubsub/service.ts";
+import { resolver } from "./blocks/resolve.ts";
+import { type ListeningPort, runtimeService } from "./blocks/runtime/service.ts";
+import { stateService } from "./blocks/state/service.ts";
+import { StateStore } from "./blocks/state/store.ts";
+import { OpenedComponents } from "./components/opened.ts";
+import { makeDataDirectory } from "./data-directory.ts";
+import { listenOn, type PortChoice } from "./ports.ts";
+import { startGrpcServer } from "./server/grpc.ts";
+import { healthMount } from "./server/health.ts";
+import { startHttpServer } from "./server/http.ts";
+import type { Limits } from "./server/limits.ts";
+import type { Listening } from "./server/listening.ts";
+import { startMetricsServer } from "./server/metrics.ts";
+import { type Mount, mount } from "./server/mount.ts";
+import { Readiness } from "./server/readiness.ts";
+import { reflectionMounts } from "./server/reflection.ts";
+import { announceSidecar } from "./sidecars.ts";
+import { subscriptionViews } from "./subscription-views.ts";
+import type { RunningTelemetry } from "./telemetry/telemetry.ts";
+import { version } from "./version.ts";
+
+/** What a sidecar is made of. */
+export interface RuntimeOptions {
+  readonly appId: string;
+  /** For `keyPrefix: namespace`. */
+  readonly namespace: string;
+  /** Another for every start. */
+  readonly instanceId: string;
+  readonly configuration: SidecarConfiguration;
+  /** Absolute. Made if need be. */
+  readonly dataDirectory: string;
+  /** Where gRPC and HTTP are served; at least one. */
+  readonly listenAddresses: readonly string[];
+  readonly grpcPort: PortChoice;
+  readonly httpPort: PortChoice;
+  /** Undefined: metrics are not served. */
+  readonly metrics: { readonly address: string; readonly port: PortChoice } | undefined;
+  /** What differs from the defaults. */
+  readonly limits: Partial<Limits>;
+  /** Empty: everyone who reaches the ports may call. */
+  readonly apiTokens: readonly string[];
+  /** How long stopping waits for what is in flight, in milliseconds. */
+  readonly graceMs: number;
+  /** Closed when the sidecar has stopped. */
+  readonly telemetry: RunningTelemetry;
+}
+
+/** A sidecar that runs. */
+export interface Runtime {
+  readonly instanceId: string;
+  readonly ports: readonly Listening[];
+  /** Resolves when every component that must be there can serve. Rejects when the signal aborts first. */
+  ready(signal: AbortSignal): Promise<void>;
+  /** Aborts when a client asks the sidecar to stop, which is the caller's to do. */
+  readonly stopRequested: AbortSignal;
+  /**
+   * Stops: takes nothing new from brokers, has streams drain, and waits for what is in
+   * flight, and for `until`, at most the grace period. Calls out of the
+   * application are served meanwhile. The second call waits for the first.
+   */
+  stop(reason: string, until?: Promise<unknown>): Promise<void>;
+}
+
+/** Data of an event may be so much shorter than a message: room for its attributes, in bytes. */
+const eventEnvelopeBytes = 64 * 1024;
+/** What calls get to finish by themselves when the ports close, in milliseconds, before their signals abort. */
+const callGraceMs = 300;
+/** What calls get after that, in milliseconds. */
+const abortedCallGraceMs = 1000;
+/** How long spans may take to be sent at the end, in milliseconds. */
+const flushWithinMs = 2000;
+/** How often it is looked whether the streams have ended, in milliseconds. */
+const drainLookMs = 10;
+
+/**
+ * Starts a sidecar. It resolves when the ports listen; components open
+ * meanwhile. Throws PortUnavailable; then nothing is left running.
+ */
+export async function startRuntime(options: RuntimeOptions): Promise<Runtime> {
+  const sidecar = new Sidecar(options);
+  await sidecar.start();
+  return sidecar;
+}
+
+class Sidecar implements Runtime {
+  readonly instanceId: string;
+  readonly #options: RuntimeOptions;
+  readonly #startedAtMs = Date.now();
+  readonly #readiness = new Readiness();
+  readonly #components: OpenedComponents<Schemas>;
+  readonly #buses: ReadonlyMap<string, Bus>;
+  readonly #pubsub: PubSubServer;
+  readonly #mounts: readonly Mount[];
+  readonly #stopRequested = new AbortController();
+  readonly #callsMustEnd = new AbortController();
+  #ports: readonly Listening[] = [];
+  #withdraw: () => Promise<void> = () => Promise.resolve();
+  #stopping: Promise<void> | undefined;
+
+  constructor(options: RuntimeOptions) {
+    const { appId, configuration, instanceId, limits, namespace, telemetry } = options;
+    this.#options = options;
+    this.instanceId = instanceId;
+    this.#components = new OpenedComponents(configuration.components, options, () => this.#updateReadiness());
+    const common = { telemetry, appId };
+    const maxMessageBytes = limits.maxMessageBytes ?? 4 * 1024 * 1024;
+    const maxEventBytes = maxMessageBytes - eventEnvelopeBytes;
+    const stores = new Map(
+      this.#components.of("state").map(({ connection, blockSettings: settings }) => {
+        return [connection.component, new StateStore({ ...common, connection, settings, namespace })];
+      }),
+    );
+    this.#buses = new Map(
+      this.#components.of("pubsub").map(({ connection, blockSettings: settings }) => {
+        return [connection.component, new Bus({ ...common, connection, settings, maxEventBytes })];
+      }),
+    );
+    this.#pubsub = pubSubService({
+      busOf: resolver("pub/sub component", this.#buses, "pubsub"),
+      declared: declaredOf(configuration),
+      telemetry,
+    });
+    const storeOf = resolver("state store", stores, "state");
+    const blocks = [
+      mount(StateService, stateService({ storeOf, maxMessageBytes })),
+      mount(PubSubService, this.#pubsub.implementation),
+      mount(RuntimeService, runtimeService(this.#view())),
+    ];
+    const served = [...blocks, healthMount(this.#readiness, blocks)];
+    this.#mounts = [...served, ...reflectionMounts(served)];
+  }
+
+  get ports(): readonly Listening[] {
+    return this.#ports;
+  }
+
+  get stopRequested(): AbortSignal {
+    return this.#stopRequested.signal;
+  }
+
+  async start(): Promise<void> {
+    const { dataDirectory, telemetry } = this.#options;
+    this.#ports = await this.#listen();
+    // Components open side by side, each in its own time.
+    await makeDataDirectory(dataDirectory).catch((err) =>
+      telemetry.log.warn({ err, dataDirectory }, "the data directory cannot be made"),
+    );
+    this.#components.start();
+    this.#updateReadiness();
+    await this.#announce();
+  }
+
+  async ready(signal: AbortSignal): Promise<void> {
+    await this.#components.ready(signal);
+  }
+
+  stop(reason: string, until: Promise<unknown> = Promise.resolve()): Promise<void> {
+    this.#stopping ??= this.#stop(reason, until);
+    return this.#stopping;
+  }
+
+  async #listen(): Promise<Listening[]> {
+    const { apiTokens, grpcPort, httpPort, limits, listenAddresses, metrics, telemetry } = this.#options;
+    const shutdownSignal = this.#callsMustEnd.signal;
+    const common = { mounts: this.#mounts, limits, telemetry, shutdownSignal, apiTokens };
+    const ready = () => this.#readiness.ready;
+    const all: Listening[] = [];
+    try {
+      const grpc = (host: string, port: number) => startGrpcServer({ ...common, host, port });
+      all.push(...(await listenOn("gRPC", grpcPort, listenAddresses, grpc)));
+      const http = (host: string, port: number) => startHttpServer({ ...common, host, port, ready });
+      all.push(...(await listenOn("HTTP", httpPort, listenAddresses, http)));
+      if (metrics) {
+        const scrape = (host: string, port: number) => startMetricsServer({ host, port, telemetry });
+        all.push(...(await listenOn("metrics", metrics.port, [metrics.address], scrape)));
+      }
+      return all;
+    } catch (error) {
+      await Promise.all(all.map((port) => port.close(0)));
+      throw error;
+    }
+  }
+
+  /** See DESIGN.md, "Life". */
+  async #stop(reason: string, until: Promise<unknown>): Promise<void> {
+    const { graceMs, telemetry } = this.#options;
+    const deadlineMs = Date.now() + graceMs;
+    telemetry.log.info({ reason, graceMs }, "stopping");
+    this.#readiness.set(false);
+    await this.#withdraw();
+    for (const bus of this.#buses.values()) bus.stopTaking();
+    this.#pubsub.drain(deadlineMs);
+    await Promise.all([this.#drained(deadlineMs), before(deadlineMs, until)]);
+    for (const stream of this.#pubsub.streams) stream.giveBack();
+    const calls = setTimeout(() => this.#callsMustEnd.abort(), callGraceMs);
+    await Promise.all([
+      ...this.#ports.map((port) => port.close(callGraceMs + abortedCallGraceMs)),
+      ...[...this.#buses.values()].map((bus) => bus.close()),
+    ]);
+    clearTimeout(calls);
+    await this.#components.close();
+    telemetry.log.info({ reason }, "stopped");
+    await telemetry.close(flushWithinMs);
+  }
+
+  /** Waits until no stream is open. Streams do not tell when they end, so it is looked from time to time. */
+  async #drained(deadlineMs: number): Promise<void> {
+    while (this.#pubsub.streams.size > 0 && Date.now() < deadlineMs) {
+      await new Promise((resolve) => setTimeout(resolve, drainLookMs));
+    }
+  }
+
+  #updateReadiness(): void {
+    this.#readiness.set(this.#stopping === undefined && this.#components.allReady);
+  }
+
+  async #announce(): Promise<void> {
+    const { appId, dataDirectory, telemetry } = this.#options;
+    const port = (name: Listening["name"]) => this.#ports.find((each) => each.name === name);
+    const metricsPort = port("metrics")?.port;
+    try {
+      this.#withdraw = await announceSidecar(dataDirectory, {
+        appId,
+        instanceId: this.instanceId,
+        pid: process.pid,
+        startedAtMs: this.#startedAtMs,
+        grpcAddress: reachable(port("grpc")!.address),
+        grpcPort: port("grpc")!.port,
+        httpPort: port("http")!.port,
+        ...(metricsPort === undefined ? {} : { metricsPort }),
+      });
+    } catch (err) {
+      // Commands will have to be told the port; nothing else depends on it.
+      telemetry.log.debug({ err, dataDirectory }, "the sidecar cannot be announced in the data directory");
+    }
+  }
+
+  #view() {
+    const { appId, configuration, dataDirectory } = this.#options;
+    return {
+      appId,
+      version,
+      instanceId: this.instanceId,
+      startedAtMs: this.#startedAtMs,
+      dataDirectory: this.#components.useDataDirectory ? dataDirectory : "",
+      ports: (): readonly ListeningPort[] => this.#ports,
+      components: () => this.#components.views,
+      subscriptions: () =>
+        subscriptionViews(this.#buses.values(), declaredOf(configuration).values(), this.#pubsub.streams),
+      subscribeStreams: () => this.#pubsub.streams.size,
+      shutdown: () => this.#stopRequested.abort(),
+    };
+  }
+}
+
+/** An id for a start of a sidecar. */
+export function newInstanceId(): string {
+  return randomUUID().slice(0, 8);
+}
+
+function declaredOf({ subscriptions }: SidecarConfiguration) {
+  return new Map(
+    subscriptions.map((each) => [
+      each.name,
+      { ...each, raw: /^(true|1)$/i.test(each.metadata["rawPayload"] ?? "") },
+    ]),
+  );
+}
+
+/** Where a client on this host reaches a server that listens there. */
+export function reachable(address: string): string {
+  if (address === "0.0.0.0") return "127.0.0.1";
+  if (address === "::") return "[::1]";
+  return address.includes(":") ? `[${address}]` : address;
+}
+
+/** Waits for a promise, but not longer. */
+async function before(deadlineMs: number, promise: Promise<unknown>): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise((resolve) => {
+    timer = setTimeout(resolve, Math.max(0, deadlineMs - Date.now()));
+  });
+  await Promise.race([promise.catch(() => {}), late]);
+  clearTimeout(timer);
+}
