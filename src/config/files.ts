@@ -64,7 +64,9 @@ async function listFiles(paths: readonly string[], remarks: Remarks): Promise<re
       }
       for (const name of (await readdir(path)).filter((each) => /\.ya?ml$/i.test(each)).sort()) {
         const file = join(path, name);
-        if (!(await stat(file)).isDirectory()) files.push(file);
+        const found = await stat(file).catch(() => undefined);
+        // A link that leads nowhere is kept, so that reading it says so.
+        if (!found?.isDirectory()) files.push(file);
       }
     } catch (error) {
       remarks.mistake(about(path, unreadable(error)));

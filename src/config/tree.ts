@@ -1,8 +1,8 @@
 /** YAML as plain data that knows its places: aliases and merge keys resolved, limits kept. */
 import {
   type Document,
-  type ErrorCode,
   isAlias,
+  isCollection,
   isMap,
   isScalar,
   isSeq,
@@ -61,14 +61,18 @@ export function readText(text: string): Text {
     const limits = { values: 0 };
     for (const document of parse(text, lines)) {
       const wrong = [...document.errors, ...document.warnings].slice(0, mostSyntaxMistakes);
-      for (const { pos, code, message } of wrong)
-        mistakes.push({ at: pos[0], message: reworded(code, message) });
+      for (const { pos, code, message } of wrong) {
+        mistakes.push({ at: pos[0], message: code === "RESOURCE_EXHAUSTION" ? tooDeep : sentence(message) });
+      }
       if (wrong.length > 0 || !document.contents) continue;
       const tree = new TreeMaker(document, limits, mistakes).make(document.contents);
       if (tree.kind !== "scalar" || tree.value !== null) documents.push(tree);
     }
   } catch (error) {
-    mistakes.push(unreadable(error));
+    if (error instanceof Limit) mistakes.push({ at: error.at, message: error.message });
+    // The parser recurses, and catches the end of the stack itself in most places only.
+    else if (error instanceof RangeError) mistakes.push({ at: 0, message: tooDeep });
+    else throw error;
   }
   return { documents, mistakes, position };
 }
@@ -92,18 +96,7 @@ function isTime(tag: { readonly tag: string; readonly format?: string }): boolea
   return tag.format === "TIME" || tag.tag === "tag:yaml.org,2002:timestamp";
 }
 
-function unreadable(error: unknown): SyntaxMistake {
-  if (error instanceof Limit) return { at: error.at, message: error.message };
-  // The parser recurses in places where it does not catch this itself.
-  if (error instanceof RangeError) return { at: 0, message: tooDeep };
-  return { at: 0, message: `not YAML: ${error instanceof Error ? sentence(error.message) : "unreadable"}` };
-}
-
 const tooDeep = `values are nested more than ${mostLevels} levels deep`;
-
-function reworded(code: ErrorCode, message: string): string {
-  return code === "RESOURCE_EXHAUSTION" ? tooDeep : sentence(message);
-}
 
 /** The library's sentences begin with a capital; tag names in them can be of any length. */
 function sentence(message: string): string {
@@ -140,7 +133,7 @@ class TreeMaker {
     if (++this.#limits.values > mostValues) {
       throw new Limit(at, `more than ${mostValues} values, those behind aliases included`);
     }
-    if (this.#open.size > mostLevels) {
+    if (this.#open.size >= mostLevels && isCollection(node)) {
       throw new Limit(at, tooDeep);
     }
     if (isAlias(node)) return this.#alias(node.source, at);
