@@ -7,7 +7,7 @@ import { type Timestamp, TimestampSchema } from "@bufbuild/protobuf/wkt";
 import { type Event, EventSchema } from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
 import { invalidRequest, type Violation } from "../../faults.ts";
 import { isExtensionName } from "./attributes.ts";
-import { numberText, parseExactJson } from "./exact-json.ts";
+import { compactJson, jsonMembers } from "./json-text.ts";
 import { isJsonType, isTextType } from "./media-types.ts";
 
 /** The media type of one event as JSON. */
@@ -34,21 +34,15 @@ export function encodeCloudEvent(event: Event): string {
   if (event.dataSchema !== "") document["dataschema"] = event.dataSchema;
   for (const [name, value] of Object.entries(event.extensions))
     if (isExtensionName(name)) document[name] = value;
-  if (event.data.byteLength === 0) return JSON.stringify(document);
-  try {
-    const data = readableData(event);
-    if (data !== undefined) return JSON.stringify({ ...document, data });
-  } catch {
-    // It is no UTF-8, no JSON, or nested too deeply: its bytes are as good.
-  }
-  const bytes = Buffer.from(event.data.buffer, event.data.byteOffset, event.data.byteLength);
-  return JSON.stringify({ ...document, data_base64: bytes.toString("base64") });
+  const attributes = JSON.stringify(document);
+  if (event.data.byteLength === 0) return attributes;
+  return `${attributes.slice(0, -1)},${dataMember(event)}}`;
 }
 
 /**
  * Reads one event. What `encodeCloudEvent` wrote comes out as it was, except
- * that the spaces of JSON data are gone. Extensions that are numbers or booleans become strings; null
- * means absent. Throws INVALID_REQUEST naming every member at fault, with `path` before it.
+ * that the spaces of JSON data are gone. Extensions that are numbers or booleans become strings;
+ * null means absent. Throws INVALID_REQUEST naming every member at fault, with `path` before it.
  */
 export function decodeCloudEvent(source: Uint8Array | string, path = "event"): Event {
   const document = parseDocument(source, path);
@@ -71,33 +65,37 @@ export function decodeCloudEvent(source: Uint8Array | string, path = "event"): E
   return event;
 }
 
-/** Undefined where bytes are the better form. Throws when the data is not what its media type says. */
-function readableData({ data, dataContentType }: Event): unknown {
-  if (isJsonType(dataContentType)) return parseExactJson(dataDecoder.decode(data));
-  return isTextType(dataContentType) ? dataDecoder.decode(data) : undefined;
+function dataMember({ data, dataContentType }: Event): string {
+  try {
+    if (isJsonType(dataContentType)) return `"data":${compactJson(dataDecoder.decode(data))}`;
+    if (isTextType(dataContentType)) return `"data":${JSON.stringify(dataDecoder.decode(data))}`;
+  } catch {
+    // It is not what its media type says: its bytes are as good.
+  }
+  const bytes = Buffer.from(data.buffer, data.byteOffset, data.byteLength);
+  return `"data_base64":"${bytes.toString("base64")}"`;
 }
 
-function parseDocument(source: Uint8Array | string, path: string): ReadonlyMap<string, unknown> {
-  let document: unknown;
+/** The members, each as JSON. */
+function parseDocument(source: Uint8Array | string, path: string): ReadonlyMap<string, string> {
+  let members: Map<string, string> | undefined;
   try {
-    document = parseExactJson(typeof source === "string" ? source : documentDecoder.decode(source));
+    members = jsonMembers(typeof source === "string" ? source : documentDecoder.decode(source));
   } catch (error) {
     const description = `must be a CloudEvent in JSON: ${(error as Error).message}`;
     throw invalidRequest({ field: path, description });
   }
-  if (typeof document !== "object" || document === null || Array.isArray(document)) {
-    throw invalidRequest({ field: path, description: "must be a CloudEvent in JSON: an object" });
-  }
-  return new Map(Object.entries(document));
+  if (members) return members;
+  throw invalidRequest({ field: path, description: "must be a CloudEvent in JSON: an object" });
 }
 
 /** Takes the members of a document one by one, and notes what is wrong with them. */
 class DocumentReader {
-  readonly #document: ReadonlyMap<string, unknown>;
+  readonly #document: ReadonlyMap<string, string>;
   readonly #path: string;
   readonly #violations: Violation[] = [];
 
-  constructor(document: ReadonlyMap<string, unknown>, path: string) {
+  constructor(document: ReadonlyMap<string, string>, path: string) {
     this.#document = document;
     this.#path = path;
   }
@@ -112,14 +110,15 @@ class DocumentReader {
 
   /** "" when the member is absent, or wrong. */
   text(member: string, required: boolean): string {
-    const value = this.#document.get(member) ?? undefined;
-    if (value === undefined) {
+    const json = this.#json(member);
+    if (json === undefined) {
       if (required) this.no(member, "must be set");
       return "";
     }
-    if (typeof value !== "string") this.no(member, "must be a string");
-    else if (value === "") this.no(member, "must not be empty");
-    return typeof value === "string" ? value : "";
+    const text = stringOf(json);
+    if (text === undefined) this.no(member, "must be a string");
+    else if (text === "") this.no(member, "must not be empty");
+    return text ?? "";
   }
 
   time(): Timestamp | undefined {
@@ -135,40 +134,46 @@ class DocumentReader {
 
   extensions(): Record<string, string> {
     const extensions: Record<string, string> = {};
-    for (const [name, value] of this.#document) {
-      if (knownMembers.has(name) || value === null) continue;
-      const text = typeof value === "string" ? value : (numberText(value) ?? booleanText(value));
+    for (const [name, json] of this.#document) {
+      if (knownMembers.has(name) || json === "null") continue;
       if (!isExtensionName(name)) {
         this.no(
           name.slice(0, 40),
           "must be the name of an attribute, or 1 to 20 lower-case letters and digits",
         );
-      } else if (text === undefined) this.no(name, "must be a string, a number or a boolean");
-      else extensions[name] = text;
+      } else if (/^[[{]/.test(json)) this.no(name, "must be a string, a number or a boolean");
+      else extensions[name] = stringOf(json) ?? json;
     }
     return extensions;
   }
 
   data(mediaType: string): Uint8Array {
-    const data = this.#document.get("data");
-    const base64 = this.#document.get("data_base64") ?? undefined;
+    const json = this.#document.get("data");
+    const base64 = this.#json("data_base64");
     if (base64 !== undefined) {
-      if (data !== undefined) this.no("data_base64", "must not be set together with data");
+      if (json !== undefined) this.no("data_base64", "must not be set together with data");
       return this.#base64(base64);
     }
-    if (data === undefined) return new Uint8Array();
-    if (isJsonType(mediaType)) return encoder.encode(JSON.stringify(data));
-    if (typeof data === "string") return encoder.encode(data);
-    this.no("data", "must be a string, because datacontenttype is not JSON");
-    return new Uint8Array();
+    if (json === undefined) return new Uint8Array();
+    if (isJsonType(mediaType)) return encoder.encode(json);
+    const text = stringOf(json);
+    if (text === undefined) this.no("data", "must be a string, because datacontenttype is not JSON");
+    return encoder.encode(text);
   }
 
-  #base64(value: unknown): Uint8Array {
-    if (typeof value === "string" && value.length % 4 === 0 && /^[A-Za-z0-9+/]*={0,2}$/.test(value)) {
-      return new Uint8Array(Buffer.from(value, "base64"));
+  #base64(json: string): Uint8Array {
+    const text = stringOf(json);
+    if (text !== undefined && text.length % 4 === 0 && /^[A-Za-z0-9+/]*={0,2}$/.test(text)) {
+      return new Uint8Array(Buffer.from(text, "base64"));
     }
     this.no("data_base64", "must be a string in base64");
     return new Uint8Array();
+  }
+
+  /** A member as JSON. Null means absent. */
+  #json(member: string): string | undefined {
+    const json = this.#document.get(member);
+    return json === "null" ? undefined : json;
   }
 }
 
@@ -186,6 +191,7 @@ const knownMembers = new Set([
   "data_base64",
 ]);
 
-function booleanText(value: unknown): string | undefined {
-  return typeof value === "boolean" ? String(value) : undefined;
+/** Undefined when it is no string. */
+function stringOf(json: string): string | undefined {
+  return json.startsWith('"') ? (JSON.parse(json) as string) : undefined;
 }

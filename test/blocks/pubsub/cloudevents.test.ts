@@ -113,6 +113,13 @@ describe("a CloudEvent as JSON", () => {
     },
   );
 
+  it("keeps the keys of data as they are: escaped, twice, and in their order", () => {
+    for (const text of ['{"k":1,"k\\\\":2}', '{"k":1,"k\\t":2}', '{"b":1,"2":2,"1":3,"b":4,"__proto__":5}']) {
+      const written = event({ dataContentType: "application/json", data: bytes(text) });
+      expect(textOf(decodeCloudEvent(encodeCloudEvent(written)).data)).toBe(text);
+    }
+  });
+
   it("takes data nested as deeply as can be", () => {
     const deep = event({
       dataContentType: "application/json",
