@@ -1,0 +1,56 @@
+import { describe, expect, it } from "vitest";
+import { stateSettings } from "../../../src/blocks/state/settings.ts";
+
+const mistakesOf = (metadata: Record<string, string>) =>
+  (stateSettings.safeParse(metadata).error?.issues ?? []).map(
+    ({ path, message }) => `${path.join(".")}: ${message}`,
+  );
+
+describe("settings of a state component", () => {
+  it("need nothing", () => {
+    expect(stateSettings.parse({})).toEqual({ keyPrefix: "appid" });
+  });
+
+  it("take what Dapr's files have", () => {
+    const metadata = {
+      keyPrefix: "name",
+      ttlInSeconds: "60",
+      actorStateStore: "true",
+      outboxDiscardWhenMissingState: "false",
+      primaryEncryptionKey: "",
+    };
+    expect(stateSettings.parse(metadata)).toMatchObject({
+      keyPrefix: "name",
+      ttlInSeconds: 60,
+      actorStateStore: true,
+    });
+  });
+
+  it.each(["-1", "0", "1", "315576000"])("take a time to live of %s seconds", (ttlInSeconds) => {
+    expect(stateSettings.parse({ ttlInSeconds }).ttlInSeconds).toBe(Number(ttlInSeconds));
+  });
+
+  it.each(["-2", "315576001", "1.5", "soon"])("refuse a time to live of %s seconds", (ttlInSeconds) => {
+    expect(mistakesOf({ ttlInSeconds })).toHaveLength(1);
+  });
+
+  it.each(["a||b", "a\nb", "x".repeat(1025)])("refuse a key prefix that no key can have: %j", (keyPrefix) => {
+    expect(mistakesOf({ keyPrefix })).toHaveLength(1);
+  });
+
+  it.each(["primaryEncryptionKey", "secondaryEncryptionKey"])(
+    "refuse %s, since to pass it over would store plain text",
+    (field) => {
+      expect(mistakesOf({ [field]: "00112233" })).toEqual([expect.stringContaining("plain text")]);
+    },
+  );
+
+  it.each([
+    ["outboxPublishPubsub", "pubsub"],
+    ["outboxPublishTopic", "orders"],
+    ["outboxPubsub", "pubsub"],
+    ["outboxDiscardWhenMissingState", "true"],
+  ])("refuse %s, since to pass it over would publish nothing", (field, value) => {
+    expect(mistakesOf({ [field]: value })).toEqual([expect.stringContaining("nothing would be published")]);
+  });
+});
