@@ -1,0 +1,204 @@
+/** pubsub.sqlite: a log of events in the embedded store. The work is done in its thread. */
+import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import { type Event, EventSchema } from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
+import type { Call } from "../../blocks/call.ts";
+import type {
+  DriverSubscription,
+  Lag,
+  Outgoing,
+  Published,
+  PubSubDriver,
+  Received,
+  Settlement,
+  StartAt,
+  SubscriptionSpec,
+} from "../../blocks/pubsub/driver.ts";
+import type { Database } from "./database.ts";
+import type { Lease } from "./databases.ts";
+import { classify, StoreError } from "./errors.ts";
+import { type Plain, receivedFields, type StartRow, settleCodes } from "./messages.ts";
+
+/** For what must be done whoever waits for it. */
+const unconditional: Call = { signal: new AbortController().signal };
+
+/** A broker in a file. */
+export class SqlitePubSub implements PubSubDriver {
+  readonly supports = {
+    delay: true,
+    ordering: true,
+    wildcards: true,
+    positions: true,
+    startAtTime: true,
+    lag: true,
+    durableAttempts: true,
+  };
+  readonly classify = classify;
+  readonly #lease: Lease;
+  readonly #database: Database;
+  readonly #timeoutMs: number;
+  readonly #subscriptions = new Set<SqliteSubscription>();
+
+  private constructor(lease: Lease, timeoutMs: number) {
+    this.#lease = lease;
+    this.#database = lease.database;
+    this.#timeoutMs = timeoutMs;
+  }
+
+  /** Makes the broker of an open file. Gives the lease back when it cannot. */
+  static async open(
+    lease: Lease,
+    timeoutMs: number,
+    retention: { readonly ageMs: number; readonly bytes: number },
+    call: Call,
+  ): Promise<SqlitePubSub> {
+    try {
+      await lease.database.ask("attachPubSub", retention, call, [], timeoutMs);
+      return new SqlitePubSub(lease, timeoutMs);
+    } catch (error) {
+      await lease.release();
+      throw error;
+    }
+  }
+
+  async publish(topic: string, events: readonly Outgoing[], call: Call): Promise<readonly Published[]> {
+    const fields: Plain[] = [];
+    const blobs: Uint8Array[] = [];
+    for (const { event, key, headers, raw, deliverAtMs, timeToLiveMs } of events) {
+      // In the order of `eventFields`.
+      fields.push(key, toJson(headers), raw ? 1 : 0, deliverAtMs, timeToLiveMs);
+      blobs.push(raw ? event.data : toBinary(EventSchema, event));
+    }
+    const ask = { topic, events: fields };
+    const { answer } = await this.#database.ask("publish", ask, call, blobs, this.#timeoutMs);
+    return answer.map((position) => ({ position: position === 0 ? "" : String(position) }));
+  }
+
+  async open(spec: SubscriptionSpec, call: Call): Promise<DriverSubscription> {
+    const { topic, group, ordered, raw } = spec;
+    const ask = { topic, group, ordered, start: toStart(spec.start) };
+    call.signal.throwIfAborted();
+    // A member that nobody knows would hold events for ever: its id is waited for.
+    const { answer } = await this.#database.ask("join", ask, unconditional, [], this.#timeoutMs);
+    const subscription = new SqliteSubscription(this.#database, answer, raw, this.#timeoutMs, () =>
+      this.#subscriptions.delete(subscription),
+    );
+    this.#subscriptions.add(subscription);
+    if (call.signal.aborted) {
+      await subscription.close();
+      throw call.signal.reason;
+    }
+    return subscription;
+  }
+
+  async ping(call: Call): Promise<void> {
+    await this.#database.ask("ping", undefined, call, [], this.#timeoutMs);
+  }
+
+  async close(): Promise<void> {
+    await Promise.allSettled([...this.#subscriptions].map((subscription) => subscription.close()));
+    await this.#lease.release();
+  }
+}
+
+/** What a received event is settled by. */
+interface Receipt {
+  readonly position: number;
+}
+
+class SqliteSubscription implements DriverSubscription {
+  readonly #database: Database;
+  readonly #member: number;
+  readonly #raw: boolean;
+  readonly #timeoutMs: number;
+  readonly #onClose: () => void;
+  /** What this member has and has not settled: a receipt is good once. */
+  readonly #held = new Set<unknown>();
+  #closed = false;
+
+  constructor(database: Database, member: number, raw: boolean, timeoutMs: number, onClose: () => void) {
+    this.#database = database;
+    this.#member = member;
+    this.#raw = raw;
+    this.#timeoutMs = timeoutMs;
+    this.#onClose = onClose;
+  }
+
+  async receive(max: number, call: Call): Promise<readonly Received[]> {
+    if (call.signal.aborted) return [];
+    const { answer, blobs } = await this.#database.wait("receive", { member: this.#member, max }, call);
+    return blobs.map((blob, index) => this.#toReceived(answer, index * receivedFields, blob));
+  }
+
+  async settle(settlements: readonly Settlement[], call: Call): Promise<void> {
+    const held = settlements.filter(({ receipt }) => this.#held.has(receipt));
+    if (held.length === 0) return;
+    const codes: number[] = [];
+    for (const settlement of held) {
+      const { position } = settlement.receipt as Receipt;
+      codes.push(
+        position,
+        settleCodes[settlement.kind],
+        settlement.kind === "again" ? settlement.delayMs : 0,
+      );
+    }
+    for (const { receipt } of held) this.#held.delete(receipt);
+    const ask = { member: this.#member, settlements: codes };
+    try {
+      await this.#database.ask("settle", ask, call, [], this.#timeoutMs);
+    } catch (error) {
+      // It may be tried again.
+      if (!this.#closed) for (const { receipt } of held) this.#held.add(receipt);
+      throw error;
+    }
+  }
+
+  async lag(call: Call): Promise<Lag> {
+    return (await this.#database.ask("lag", { member: this.#member }, call, [], this.#timeoutMs)).answer;
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#onClose();
+    this.#held.clear();
+    await this.#database.ask("leave", { member: this.#member }, unconditional, [], this.#timeoutMs);
+  }
+
+  #toReceived(fields: readonly Plain[], at: number, blob: Uint8Array): Received {
+    // In the order of `receivedFields`.
+    const position = fields[at] as number;
+    const headers = fields[at + 3] as string | undefined;
+    const published = fields[at + 5] as number;
+    const receipt: Receipt = { position };
+    this.#held.add(receipt);
+    return {
+      receipt,
+      event: this.#toEvent(blob, fields[at + 4] === 1),
+      topic: fields[at + 1] as string,
+      key: fields[at + 2] as string,
+      position: String(position),
+      publishedAtMs: published,
+      expiresAtMs: fields[at + 6] as number | undefined,
+      attempt: fields[at + 7] as number,
+      headers: headers === undefined ? {} : (JSON.parse(headers) as Record<string, string>),
+    };
+  }
+
+  #toEvent(blob: Uint8Array, raw: boolean): Event {
+    if (raw || this.#raw) return create(EventSchema, { data: blob });
+    return fromBinary(EventSchema, blob);
+  }
+}
+
+function toJson(headers: Readonly<Record<string, string>>): string | undefined {
+  for (const _ in headers) return JSON.stringify(headers);
+  return undefined;
+}
+
+function toStart(start: StartAt): StartRow {
+  if (start.at !== "position") return start;
+  if (!/^\d{1,15}$/.test(start.position)) {
+    throw new StoreError("refused", "the position is not one of this store");
+  }
+  return { at: "position", position: Number(start.position) };
+}

@@ -1,0 +1,42 @@
+/** Directories and drivers for the tests of the embedded store. */
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { PubSubDriver } from "../../src/blocks/pubsub/driver.ts";
+import type { StateDriver } from "../../src/blocks/state/driver.ts";
+import type { OpenContext } from "../../src/component.ts";
+import { sqliteComponents } from "../../src/components/sqlite/components.ts";
+
+/** A data directory of its own. */
+export class Directory {
+  readonly path: string;
+
+  private constructor(path: string) {
+    this.path = path;
+  }
+
+  static async make(): Promise<Directory> {
+    return new Directory(await mkdtemp(join(tmpdir(), "outrider-sqlite-")));
+  }
+
+  /** Opens a state store as another sidecar does: with a thread of its own. */
+  state(fields: Record<string, string> = {}): Promise<StateDriver> {
+    const { state } = sqliteComponents();
+    return state.configure(state.schema.parse(fields))(this.context("state"));
+  }
+
+  /** Opens a broker as another sidecar does. */
+  pubsub(fields: Record<string, string> = {}): Promise<PubSubDriver> {
+    const { pubsub } = sqliteComponents();
+    return pubsub.configure(pubsub.schema.parse(fields))(this.context("pubsub"));
+  }
+
+  context(name: string): OpenContext {
+    const signal = AbortSignal.timeout(20_000);
+    return { name, appId: "test", instanceId: "test", dataDirectory: this.path, signal };
+  }
+
+  async remove(): Promise<void> {
+    await rm(this.path, { recursive: true, force: true });
+  }
+}
