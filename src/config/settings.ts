@@ -27,6 +27,8 @@ export interface TracingSettings {
   /** Spans go to standard output too. */
   readonly stdout: boolean;
   readonly otel: OtelSettings | undefined;
+  /** Zipkin's whole URL, such as http://localhost:9411/api/v2/spans. */
+  readonly zipkin: { readonly endpointAddress: string } | undefined;
 }
 
 /** An OpenTelemetry collector. */
@@ -100,10 +102,11 @@ export class Configured {
     const { tracing } = this.#spec;
     const origin = this.#origins.get("tracing");
     if (!tracing || !origin) return undefined;
-    const { otel } = tracing;
+    const { otel, zipkin } = tracing;
     return Object.freeze({
       samplingRate: tracing.samplingRate ?? defaultSamplingRate,
       stdout: tracing.stdout,
+      zipkin: zipkin && Object.freeze(zipkin),
       otel:
         otel &&
         Object.freeze({

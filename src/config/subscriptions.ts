@@ -78,16 +78,13 @@ export function readSubscription(
     return undefined;
   }
   const block = components.loaded.get(spec.pubsubname);
-  if (block === undefined && components.others.has(spec.pubsubname)) {
-    resource.note(
-      at(["pubsubname"]),
-      ["spec", "pubsubname"],
-      `not loaded: "${spec.pubsubname}" is not loaded`,
-    );
-    return undefined;
-  }
-  if (block === undefined) mistake(["pubsubname"], noSuchComponent(spec.pubsubname, components.loaded));
-  else if (block !== "pubsub") mistake(["pubsubname"], `"${spec.pubsubname}" is a ${block} component`);
+  const notLoaded = block === undefined && components.others.has(spec.pubsubname);
+  if (notLoaded) {
+    const message = `not loaded: "${spec.pubsubname}" is not loaded`;
+    resource.note(at(["pubsubname"]), ["spec", "pubsubname"], message);
+  } else if (block === undefined) {
+    mistake(["pubsubname"], noSuchComponent(spec.pubsubname, components.loaded));
+  } else if (block !== "pubsub") mistake(["pubsubname"], `"${spec.pubsubname}" is a ${block} component`);
   if (spec.topic === "") mistake(["topic"], "must not be empty");
 
   const routes: DeclaredRoute[] = [];
@@ -109,7 +106,7 @@ export function readSubscription(
   if (defaultRoute !== "") checkRoute(defaultRoute, spec.defaultPath, mistake);
   if (routes.length === 0 && defaultRoute === "")
     mistake(spec.defaultPath, "is required, or no event has a route");
-  if (!sound) return undefined;
+  if (!sound || notLoaded) return undefined;
   return Object.freeze({
     name: resource.name,
     component: spec.pubsubname,

@@ -42,6 +42,7 @@ logging: {apiLogging: {enabled: true, obfuscateURLs: true}}`,
       tracing: {
         samplingRate: 0.5,
         stdout: true,
+        zipkin: undefined,
         otel: {
           endpointAddress: "collector:4317",
           protocol: "grpc",

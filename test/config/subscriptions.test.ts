@@ -73,6 +73,13 @@ bulkSubscribe: {enabled: true, maxMessagesCount: 10}`);
     ]);
   });
 
+  it("has its own mistakes told even if its component cannot be loaded", async () => {
+    const yaml = subscription("pubsubname: bus\ntopic: ''\nroute: /r", "v1alpha1");
+    const mistakes = await mistakesOf(loadText(`${componentYaml("bus", "pubsub.kafka")}---\n${yaml}`));
+    expect(mistakes).toHaveLength(2);
+    expect(mistakes[1]).toContain('Subscription "sub" spec.topic: must not be empty');
+  });
+
   it("is refused without a topic, a route, or with one that no stream could have", async () => {
     const none = subscription("pubsubname: pubsub\ntopic: ''\nroutes: {}");
     expect(await mistakesOf(loadText(none))).toEqual([
