@@ -101,7 +101,10 @@ export class HttpCalls {
     response: HttpResponse,
     values: ReturnType<typeof createContextValues>,
   ): Promise<void> {
-    const answer = await handler(universalRequestFromNodeRequest(request, response, undefined, values));
+    const received = universalRequestFromNodeRequest(request, response, undefined, values);
+    // Connect's own iterator destroys a request that is not read to its end, and with it its connection.
+    const body = request.iterator({ destroyOnReturn: false });
+    const answer = await handler({ ...received, body });
     await universalResponseToNodeResponse(answer, response);
   }
 
@@ -119,7 +122,10 @@ export class HttpCalls {
     const call: HttpCall = { rpc, startedAt: rpc.metrics.begin(), span, reached: false, error: undefined };
     if (rpc.streams) this.#openStreams++;
     response.once("close", () => this.#end(call, response));
-    if ("stream" in request) drainAfterAnswer(request);
+    // What nobody wants of a request that is answered is read all the same: it would keep an HTTP/2
+    // stream open, and the connection of an HTTP/1.1 client stuck.
+    const written = "stream" in response ? response.stream : response;
+    written.once("finish", () => request.resume());
     return call;
   }
 
@@ -190,16 +196,6 @@ export class HttpCalls {
     if (response.headersSent) response.destroy();
     else sendError(response, 400, "invalid_argument", "the request is not one that can be served");
   }
-}
-
-/** Reads what nobody wants of a request that is answered: it would keep its HTTP/2 stream open. */
-function drainAfterAnswer({ stream }: Http2ServerRequest): void {
-  stream.once("finish", () => {
-    if (stream.readableEnded) return;
-    // Node stops the stream again with each piece that the request does not take.
-    stream.on("data", () => stream.resume());
-    stream.resume();
-  });
 }
 
 /** Connect would start a timer that ends at once. */
