@@ -23,14 +23,14 @@ export function checkCommand(terminal: Terminal): Command {
 }
 
 async function check(terminal: Terminal, paths: readonly string[], options: CheckOptions): Promise<void> {
-  const [config, { ConfigError }, { assembly }] = await Promise.all([
+  const [config, { ConfigError }, { makeAssembly }] = await Promise.all([
     import("../config/check.ts"),
     import("../config/remarks.ts"),
     import("../assembly.ts"),
   ]);
   const appId = options.appId === undefined ? {} : { appId: options.appId };
   try {
-    const sound = await config.check(paths, { ...assembly, environment: terminal.env, ...appId });
+    const sound = await config.check(paths, { ...makeAssembly(), environment: terminal.env, ...appId });
     if (!options.json) return await print(terminal, `${config.describe(sound)}\n`);
     for (const remark of sound.notes) await printJson(terminal, { severity: "note", ...remark });
   } catch (error) {

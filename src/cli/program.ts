@@ -1,5 +1,6 @@
 /** The command line as a whole. */
 import { Command, CommanderError } from "commander";
+import { nearest } from "../config/suggest.ts";
 import { version } from "../version.ts";
 import { checkCommand } from "./check.ts";
 import { completionCommand } from "./completion.ts";
@@ -48,6 +49,18 @@ export async function runCommandLine(terminal: Terminal, words: readonly string[
   }
 }
 
+/** Commander suggests only one of the two names that a flag may have. */
+function suggestOption(text: string, command: Command): string {
+  const unknown = /^error: unknown option '(--[^']+)'/.exec(text);
+  if (!unknown) return text;
+  const names = command.options
+    .flatMap(({ short, long }) => [long, short])
+    .filter((name) => name !== undefined);
+  const flag = unknown[1]!.split("=", 1)[0]!;
+  const suggestion = nearest(flag, names);
+  return `${unknown[0]}${suggestion ? `\n(Did you mean ${suggestion}?)` : ""}\n`;
+}
+
 /** What commander does not hand down to commands that are made apart. */
 function configure(command: Command, terminal: Terminal): void {
   command
@@ -57,7 +70,8 @@ function configure(command: Command, terminal: Terminal): void {
     .configureOutput({
       writeOut: (text) => terminal.stdout.write(text),
       writeErr: (text) => terminal.stderr.write(text),
-      outputError: (text, write) => write(text.replace(/^error: /, "outrider: ")),
+      outputError: (text, write) =>
+        write(`outrider: ${suggestOption(text, command).replace(/^error: /, "")}`),
     })
     .configureHelp({ showGlobalOptions: false, sortSubcommands: false });
   for (const part of command.commands) configure(part, terminal);

@@ -1,6 +1,6 @@
 /** `outrider run`: a sidecar as a process, and perhaps an application beside it. */
 import { basename, resolve } from "node:path";
-import { assembly, type SidecarConfiguration } from "../assembly.ts";
+import { makeAssembly, type SidecarConfiguration } from "../assembly.ts";
 import { load } from "../config/load.ts";
 import { ConfigError, formatRemark } from "../config/remarks.ts";
 import { findDataDirectory } from "../data-directory.ts";
@@ -68,7 +68,15 @@ export async function runSidecar(
       note(
         terminal,
         readyScreen(
-          { appId, configuration, dataDirectory, runtime, open, asked: askedPorts(options) },
+          {
+            appId,
+            program: terminal.program,
+            configuration,
+            dataDirectory,
+            runtime,
+            open,
+            asked: askedPorts(options),
+          },
           terminal.colorErr,
         ),
       );
@@ -139,7 +147,7 @@ async function configure(
   );
   try {
     return await load({
-      ...assembly,
+      ...makeAssembly(),
       resourcesPaths,
       configPaths: options.config ?? [],
       appId,

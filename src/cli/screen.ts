@@ -7,6 +7,8 @@ import { paint } from "./terminal.ts";
 /** What the screen tells of. */
 export interface ScreenOptions {
   readonly appId: string;
+  /** How to call this program. */
+  readonly program: string;
   readonly configuration: SidecarConfiguration;
   readonly dataDirectory: string;
   readonly runtime: Runtime;
@@ -24,7 +26,7 @@ const speaks = {
 
 /** The screen, without a line end after it. */
 export function readyScreen(options: ScreenOptions, color: boolean): string {
-  const { appId, configuration, dataDirectory, open, runtime } = options;
+  const { appId, configuration, dataDirectory, open, program, runtime } = options;
   const bold = (text: string) => paint(color, "bold", text);
   const dim = (text: string) => paint(color, "dim", text);
   const ports = runtime.ports.map(({ name, address, port }) => {
@@ -52,8 +54,8 @@ export function readyScreen(options: ScreenOptions, color: boolean): string {
       : []),
     "",
     bold("Try, in another terminal"),
-    `  outrider subscribe orders`,
-    `  outrider publish orders '{"total": 42}'`,
+    `  ${program} subscribe orders`,
+    `  ${program} publish orders '{"total": 42}'`,
     `  curl -s ${url}/outrider.state.v1.StateService/Get --json '{"key": "greeting"}'`,
     "",
     open ? "Ready." : "Live.",

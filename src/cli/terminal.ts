@@ -1,5 +1,6 @@
 /** What a command has of the process around it. */
 import { once } from "node:events";
+import { relative } from "node:path";
 import type { Readable, Writable } from "node:stream";
 
 /** Exit codes, the same for every command. */
@@ -25,6 +26,8 @@ export function usageFailure(message: string): CommandFailure {
 export interface Terminal {
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly workingDirectory: string;
+  /** How to call this program from the working directory. */
+  readonly program: string;
   readonly stdin: Readable & { readonly isTTY?: boolean };
   readonly stdout: Writable & { readonly isTTY?: boolean };
   readonly stderr: Writable & { readonly isTTY?: boolean };
@@ -54,6 +57,7 @@ export function processTerminal(): Terminal {
   return {
     env: process.env,
     workingDirectory: process.cwd(),
+    program: programOf(process.argv[1] ?? ""),
     // Opening stdin keeps the process alive, so only who reads it does.
     get stdin() {
       return process.stdin;
@@ -67,6 +71,14 @@ export function processTerminal(): Terminal {
       onSecond = handler;
     },
   };
+}
+
+/** Installed, it has its name; run from the sources or the bundle, Node is needed, which npm's scripts bring along. */
+function programOf(script: string): string {
+  if (!/\.[jt]s$/.test(script)) return process.env["npm_command"] === "exec" ? "npx outrider" : "outrider";
+  const node = process.env["npm_lifecycle_event"] === undefined ? "node" : "npx node";
+  const path = relative(process.cwd(), script);
+  return `${node} ${path.startsWith("..") ? script : path}`;
 }
 
 function hasColor(stream: NodeJS.WriteStream): boolean {

@@ -2,6 +2,13 @@
 import type { Component } from "../component.ts";
 import { memoryPubSub } from "./memory/pubsub.ts";
 import { memoryState } from "./memory/state.ts";
+import { sqliteComponents } from "./sqlite/components.ts";
 
-/** Libraries of vendors are loaded when a component is opened, not when this list is. */
-export const components: readonly Component[] = [memoryState, memoryPubSub];
+/**
+ * The components, for one sidecar: those of one technology may share what they
+ * open. Libraries of vendors are loaded when a component is opened, not here.
+ */
+export function makeComponents(): readonly Component[] {
+  const sqlite = sqliteComponents();
+  return [memoryState, memoryPubSub, sqlite.state, sqlite.pubsub];
+}

@@ -37,8 +37,10 @@ export class OpenedComponents<Schemas extends BlockSchemas> {
   ) {
     this.#telemetry = options.telemetry;
     this.#entries = resources.map((resource) => {
+      let before: OpeningStatus["state"] = "opening";
       const tell = (status: OpeningStatus, err: unknown) => {
-        this.#log(resource, status, err);
+        this.#log(resource, before, status, err);
+        before = status.state;
         onChange();
       };
       return { resource, opening: openingOf(resource, options, tell) };
@@ -109,18 +111,22 @@ export class OpenedComponents<Schemas extends BlockSchemas> {
     );
   }
 
-  #log(resource: ComponentResource<Schemas>, { state, message }: OpeningStatus, err: unknown): void {
+  #log(
+    resource: ComponentResource<Schemas>,
+    before: OpeningStatus["state"],
+    { state, message }: OpeningStatus,
+    err: unknown,
+  ): void {
     const fields = { component: resource.name, type: resource.component.type };
     const { log } = this.#telemetry;
-    if (state === "ready") log.info(fields, "the component is open");
+    // What goes as it should is no news.
+    if (state === "ready") log[before === "failed" ? "info" : "debug"](fields, "the component is open");
     if (state === "failed") {
       const consequence = resource.ignoreErrors
         ? "is not needed to be ready"
         : "keeps the sidecar from being ready";
-      log.warn(
-        { ...fields, err },
-        `the component could not be opened and ${consequence}; trying again: ${message}`,
-      );
+      const told = `the component could not be opened and ${consequence}; trying again: ${message}`;
+      log.warn({ ...fields, err }, told);
     }
   }
 }
