@@ -179,6 +179,20 @@ describe("an error of the driver", () => {
 });
 
 describe("a list", () => {
+  it("reads from the store no more values than go into the page", async () => {
+    const { store, driver } = await openState();
+    for (let i = 0; i < 100; i++) await store.set(set(`${i}`, "x".repeat(6000)), call);
+    const get = driver.get.bind(driver);
+    const asked: string[] = [];
+    driver.get = (keys, given) => {
+      asked.push(...keys);
+      return get(keys, given);
+    };
+    const query = { prefix: "", after: undefined, limit: 100, keysOnly: false, maxBytes: 20_000 };
+    expect((await store.list(query, call)).items).toHaveLength(3);
+    expect(asked).toHaveLength(3);
+  });
+
   it("goes on when all keys of a page are gone by the time their values are read", async () => {
     const { store, driver } = await openState();
     for (const key of ["a", "b", "c"]) await store.set(set(key), call);

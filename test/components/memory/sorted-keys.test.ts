@@ -47,3 +47,21 @@ it("has what was added and not removed, in order, whatever came between", () => 
     expect(found).toEqual([...there].sort(byBytes));
   }
 });
+
+it("forgets what was removed, so that it holds at most twice what is there", () => {
+  const keys = new SortedKeys();
+  const there = new Set<string>();
+  const held = () => [...keys.from("", undefined, (each) => there.has(each))].length;
+  for (let round = 0; round < 20; round++) {
+    for (let i = 0; i < 100; i++) {
+      there.add(`${round}/${i}`);
+      keys.add(`${round}/${i}`);
+    }
+    expect(held()).toBeLessThanOrEqual(2 * there.size);
+    for (const key of [...there].slice(0, 100)) {
+      there.delete(key);
+      keys.remove(key);
+    }
+  }
+  expect(held()).toBe(0);
+});
