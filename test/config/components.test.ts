@@ -136,6 +136,13 @@ auths: {}`;
     expect(await mistakesOf(loadText(yaml))).toHaveLength(3);
   });
 
+  it("with more mistakes than anybody reads has the first hundred told, and how many there are", async () => {
+    const items = Array.from({ length: 150 }, (_, index) => `- name: zz${index}\n  value: a`).join("\n");
+    const mistakes = await mistakesOf(loadText(componentYaml("orders", "state.sqlite", items)));
+    expect(mistakes).toHaveLength(101);
+    expect(mistakes.at(-1)).toBe("a.yaml  50 more mistakes are not shown");
+  });
+
   it("is refused when it has a name that no path can have", async () => {
     expect(await mistakesOf(loadText(componentYaml("a/b", "state.sqlite")))).toEqual([
       'a.yaml:4:9  Component "a/b" metadata.name: must not be "." or "..", or have "/" or "%" in it',

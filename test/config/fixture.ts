@@ -5,7 +5,7 @@ import { dirname, join } from "node:path";
 import { onTestFinished } from "vitest";
 import { z } from "zod";
 import { type Component, component } from "../../src/component.ts";
-import { durationMs, flag, integer, text } from "../../src/config/fields.ts";
+import { choice, durationMs, flag, integer, text } from "../../src/config/fields.ts";
 import { type LoadOptions, load } from "../../src/config/load.ts";
 import { ConfigError } from "../../src/config/remarks.ts";
 
@@ -22,6 +22,7 @@ export const components: readonly Component[] = [
       redisHost: text(),
       redisPassword: text().default(""),
       redisDB: integer(0, 15).default(0),
+      redisType: choice("node", "cluster"),
       enableTLS: flag().default(false),
       dialTimeout: durationMs().default(5000),
     }),

@@ -96,20 +96,29 @@ describe("a secretKeyRef", () => {
   });
 
   it("never has its value shown in a mistake about the value", async () => {
+    const items = ["redisDB", "redisType"].map((name) => `- name: ${name}\n  secretKeyRef: {name: X}`);
     const yaml = componentYaml(
       "orders",
       "state.redis",
-      "- name: redisHost\n  value: here\n- name: redisDB\n  secretKeyRef: {name: DB}",
+      `- name: redisHost\n  value: here\n${items.join("\n")}`,
       "auth: {secretStore: vault}\n",
     );
-    const mistakes = await mistakesOf(
-      loadText(`${environmentStore}---\n${yaml}`, { environment: { SHOP_DB: "hunter2" } }),
-    );
-    expect(mistakes).toHaveLength(1);
-    expect(mistakes[0]).toContain(
+    const environment = { SHOP_X: "hunter2" };
+    const mistakes = await mistakesOf(loadText(`${environmentStore}---\n${yaml}`, { environment }));
+    expect(mistakes.map((line) => line.replace(/^.*Component "orders" /, ""))).toEqual([
       "spec.metadata[1].secretKeyRef: redisDB: expected a whole number from 0 to 15",
+      "spec.metadata[2].secretKeyRef: redisType: what is referred to is not a value that it can have",
+    ]);
+    const shown = await mistakesOf(
+      loadText(
+        componentYaml(
+          "orders",
+          "state.redis",
+          "- name: redisHost\n  value: h\n- name: redisType\n  value: nod",
+        ),
+      ),
     );
-    expect(mistakes[0]).not.toContain("hunter2");
+    expect(shown[0]).toContain('expected one of "node", "cluster", not "nod"; did you mean "node"?');
   });
 
   it("beside a value is a mistake, unless it is empty as Kubernetes writes it", async () => {
