@@ -1,6 +1,6 @@
 /** RPCs on the HTTP port: Connect, gRPC-Web and gRPC by Connect's handlers, with our limits and telemetry. */
 import type { IncomingMessage, ServerResponse } from "node:http";
-import type { Http2ServerRequest, Http2ServerResponse } from "node:http2";
+import type { Http2ServerRequest, Http2ServerResponse, ServerHttp2Stream } from "node:http2";
 import {
   Code,
   ConnectError,
@@ -121,15 +121,15 @@ export class HttpCalls {
       : undefined;
     const call: HttpCall = { rpc, startedAt: rpc.metrics.begin(), span, reached: false, error: undefined };
     if (rpc.streams) this.#openStreams++;
-    response.once("close", () => this.#end(call, response));
     // What nobody wants of a request that is answered is read all the same: it would keep an HTTP/2
     // stream open, and the connection of an HTTP/1.1 client stuck.
     const written = "stream" in response ? response.stream : response;
     written.once("finish", () => request.resume());
+    written.once("close", () => this.#end(call, written));
     return call;
   }
 
-  #end(call: HttpCall, response: HttpResponse): void {
+  #end(call: HttpCall, response: ServerResponse | ServerHttp2Stream): void {
     const { rpc, span } = call;
     if (rpc.streams) this.#openStreams--;
     const error = call.error ?? failureOf(call, response);
@@ -205,11 +205,22 @@ function dropEndlessTimeouts(headers: HttpRequest["headers"]): void {
   if (timeoutMsOf(String(headers["grpc-timeout"])) > longestTimeoutMs) delete headers["grpc-timeout"];
 }
 
+/** What Connect makes of requests that it cannot read, by HTTP status. */
+const unreadCodes: Readonly<Record<number, Code>> = {
+  405: Code.Unimplemented,
+  415: Code.Unimplemented,
+  429: Code.ResourceExhausted,
+  500: Code.Internal,
+};
+
 /** What became of a call whose handler did not say. */
-function failureOf(call: HttpCall, response: HttpResponse): ConnectError | undefined {
-  if (!response.writableFinished) return new ConnectError("the client has ended the call", Code.Canceled);
+function failureOf(call: HttpCall, response: ServerResponse | ServerHttp2Stream): ConnectError | undefined {
+  const reset = "rstCode" in response && response.rstCode !== 0;
+  if (reset || !response.writableFinished)
+    return new ConnectError("the client has ended the call", Code.Canceled);
   if (call.reached) return undefined;
-  const code = response.statusCode === 429 ? Code.ResourceExhausted : Code.InvalidArgument;
+  const status = "statusCode" in response ? response.statusCode : Number(response.sentHeaders[":status"]);
+  const code = unreadCodes[status] ?? Code.InvalidArgument;
   return new ConnectError("the request could not be read", code);
 }
 
