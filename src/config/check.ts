@@ -23,7 +23,7 @@ export async function check<Schemas extends BlockSchemas>(
   const files = await readFiles(paths, remarks);
   const documents = files.flatMap((file) => documentsOf(file, remarks));
   return assemble(
-    { ...options, resourcesPaths: paths, configPaths: [], appId: options.appId },
+    { ...options, appId: options.appId },
     {
       remarks,
       files: files.map(({ path }) => path),

@@ -113,7 +113,9 @@ export function documentsOf(file: ReadFile, remarks: Remarks): readonly Resource
 
 /** Makes a configuration of documents. Throws ConfigError. `appId` undefined: for every application. */
 export async function assemble<Schemas extends BlockSchemas>(
-  options: Omit<LoadOptions<Schemas>, "appId"> & { readonly appId: string | undefined },
+  options: Pick<LoadOptions<Schemas>, "environment" | "components" | "blockSettings" | "checkRule"> & {
+    readonly appId: string | undefined;
+  },
   documents: Documents,
 ): Promise<Configuration<Schemas>> {
   const { appId, environment, checkRule = () => undefined } = options;
