@@ -17,6 +17,7 @@ const maxScanned = 1000;
 const maxAnswerBytes = 8 * 1024 * 1024;
 
 interface EventRow {
+  readonly id: number;
   readonly topic: number;
   readonly raw: number;
   readonly key: string;
@@ -36,6 +37,8 @@ export interface Claimed {
   /** True: it stopped before the end of the log, so that looking again makes sense. */
   more: boolean;
 }
+
+const eventColumns = "id, topic, raw, key, headers, published_at, expires_at, event";
 
 /** Hands out and settles events. Every method belongs in a transaction. */
 export class DeliveryTable {
@@ -62,18 +65,23 @@ export class DeliveryTable {
   /** Settles events. Those that are not the member's are passed over. */
   settle(group: Group, { member, settlements }: Ask<"settle">): void {
     const now = Date.now();
-    for (let at = 0; at < settlements.length; at += 3) {
+    for (let at = 0; at < settlements.length; ) {
       const event = settlements[at]!;
       const code = settlements[at + 1];
       if (code === settleCodes.done) {
-        const gone = this.#statements.finish.get(group.id, event, member);
-        if (gone && gone.lane !== null) this.#unblock(group.id, gone.lane);
+        const count = group.ordered ? 1 : runLength(settlements, at);
+        if (group.ordered) {
+          const gone = this.#statements.finish.get(group.id, event, member);
+          if (gone && gone.lane !== null) this.#unblock(group.id, gone.lane);
+        } else this.#statements.finishRun.run(group.id, event, event + count - 1, member);
+        at += 3 * count;
         continue;
       }
       const returned = code === settleCodes.returned;
       const dueAt = returned ? 0 : now + Math.ceil(settlements[at + 2]!);
       const { changes } = this.#statements.release.run(dueAt, returned ? 1 : 0, group.id, event, member);
       if (changes !== 0) this.#groups.wake(group.id);
+      at += 3;
     }
   }
 
@@ -139,11 +147,41 @@ export class DeliveryTable {
   }
 
   #claimNew(group: Group, progress: Progress, member: number, max: number, claimed: Claimed): void {
+    if (progress.blocked >= maxBlocked) return;
+    if (group.topicId !== undefined && !group.ordered) {
+      this.#claimRun(group.id, group.topicId, progress, member, max, claimed);
+    } else this.#claimSelected(group, progress, member, max, claimed);
+  }
+
+  /** Claims what comes next in a topic, all of it. */
+  #claimRun(
+    group: number,
+    topic: number,
+    progress: Progress,
+    member: number,
+    max: number,
+    claimed: Claimed,
+  ): void {
+    const from = progress.cursor;
+    let count = 0;
+    for (const row of this.#statements.eventsOf.iterate(topic, from, max)) {
+      this.#push(row, 1, claimed);
+      progress.cursor = row.id;
+      count += 1;
+      if (claimed.bytes >= maxAnswerBytes) break;
+    }
+    if (count === 0) return;
+    progress.changed = true;
+    this.#statements.insertRun.run(group, member, topic, from, progress.cursor);
+  }
+
+  /** Reads on in the log, and claims what the group reads and whose key is free. */
+  #claimSelected(group: Group, progress: Progress, member: number, max: number, claimed: Claimed): void {
     const { ofTopic, ofAll } = this.#statements;
     const rows =
       group.topicId === undefined
         ? ofAll.iterate(progress.cursor, maxScanned)
-        : ofTopic.iterate(group.topicId, progress.cursor, group.ordered ? maxScanned : max);
+        : ofTopic.iterate(group.topicId, progress.cursor, maxScanned);
     let left = max;
     let scanned = 0;
     for (const { id, topic, key } of rows) {
@@ -156,25 +194,27 @@ export class DeliveryTable {
       if (lane !== null && this.#statements.inLane.get(group.id, lane)) {
         this.#statements.insert.run(group.id, id, null, 0, lane);
         progress.blocked += 1;
-        continue;
+      } else if (this.#add(id, 1, claimed)) {
+        this.#statements.insert.run(group.id, id, member, 1, lane);
+        left -= 1;
       }
-      if (!this.#add(id, 1, claimed)) continue;
-      this.#statements.insert.run(group.id, id, member, 1, lane);
-      left -= 1;
     }
     claimed.more = scanned === maxScanned;
   }
 
   #add(id: number, attempt: number, claimed: Claimed): boolean {
     const row = this.#statements.event.get(id);
-    if (!row) return false;
-    const { topic, key, headers, raw, published_at, expires_at, event } = row;
+    if (row) this.#push(row, attempt, claimed);
+    return row !== undefined;
+  }
+
+  #push(row: EventRow, attempt: number, claimed: Claimed): void {
+    const { id, topic, key, headers, raw, published_at, expires_at, event } = row;
     const name = this.#topics.name(topic);
     const expiresAt = expires_at ?? undefined;
     claimed.events.push(id, name, key, headers ?? undefined, raw, published_at, expiresAt, attempt);
     claimed.blobs.push(event);
     claimed.bytes += event.length;
-    return true;
   }
 
   /** Frees the next event of a key, when the one before it is settled. */
@@ -189,6 +229,19 @@ export class DeliveryTable {
     }
     this.#groups.wake(group);
   }
+}
+
+/** How many settlements from here on say that events are done which follow each other without a gap. */
+function runLength(settlements: readonly number[], at: number): number {
+  const first = settlements[at]!;
+  let count = 1;
+  while (
+    settlements[at + 3 * count] === first + count &&
+    settlements[at + 3 * count + 1] === settleCodes.done
+  ) {
+    count += 1;
+  }
+  return count;
 }
 
 interface Waiting {
@@ -215,20 +268,28 @@ function prepare(file: StoreFile) {
     ),
     ofTopic: scan("topic = ? AND id > ?"),
     ofAll: scan("id > ?"),
-    event: file.statement<EventRow>(
-      "SELECT topic, raw, key, headers, published_at, expires_at, event FROM events WHERE id = ?",
+    event: file.statement<EventRow>(`SELECT ${eventColumns} FROM events WHERE id = ?`),
+    eventsOf: file.statement<EventRow>(
+      `SELECT ${eventColumns} FROM events WHERE topic = ? AND id > ? ORDER BY id LIMIT ?`,
+    ),
+    insertRun: file.statement(
+      `INSERT INTO deliveries (group_id, event_id, owner, attempt)
+       SELECT ?, id, ?, 1 FROM events WHERE topic = ? AND id > ? AND id <= ?`,
     ),
     insert: file.statement(
       "INSERT INTO deliveries (group_id, event_id, owner, attempt, lane) VALUES (?, ?, ?, ?, ?)",
     ),
     inLane: file.statement<unknown>("SELECT 1 FROM deliveries WHERE group_id = ? AND lane = ? LIMIT 1"),
     laneHead: file.statement<Waiting>(
-      `SELECT event_id, owner, due_at, lane FROM deliveries WHERE group_id = ? AND lane = ?
-       ORDER BY event_id LIMIT 1`,
+      `SELECT event_id, owner, due_at, lane FROM deliveries INDEXED BY deliveries_lane
+       WHERE group_id = ? AND lane = ? ORDER BY event_id LIMIT 1`,
     ),
     free: file.statement("UPDATE deliveries SET due_at = 0 WHERE group_id = ? AND event_id = ?"),
     finish: file.statement<{ lane: string | null }>(
       "DELETE FROM deliveries WHERE group_id = ? AND event_id = ? AND owner = ? RETURNING lane",
+    ),
+    finishRun: file.statement(
+      "DELETE FROM deliveries WHERE group_id = ? AND event_id BETWEEN ? AND ? AND owner = ?",
     ),
     release: file.statement(
       `UPDATE deliveries SET owner = NULL, due_at = ?, attempt = attempt - ?

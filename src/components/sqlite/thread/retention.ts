@@ -46,7 +46,7 @@ export class Retention {
       `SELECT id, length(event) + ${eventOverheadBytes} AS bytes, published_at FROM events
        WHERE topic = ? ORDER BY id LIMIT ?`,
     );
-    this.#remove = file.statement("DELETE FROM events WHERE id = ?");
+    this.#remove = file.statement("DELETE FROM events WHERE topic = ? AND id <= ?");
     this.#all = file.statement("SELECT id FROM topics");
   }
 
@@ -111,7 +111,8 @@ export class Retention {
     }
     if (removed.size === 0) return 0;
     if (unsettled) for (const group of readers) this.#deliveries.forget(group, removed, first, last);
-    for (const id of removed) this.#remove.run(id);
+    // They were the first of the topic, one after the other.
+    this.#remove.run(topic, last);
     this.#topics.shrink(topic, removedBytes);
     return removed.size;
   }
