@@ -6,6 +6,8 @@ import type { PubSubDriver } from "../../src/blocks/pubsub/driver.ts";
 import type { StateDriver } from "../../src/blocks/state/driver.ts";
 import type { OpenContext } from "../../src/component.ts";
 import { sqliteComponents } from "../../src/components/sqlite/components.ts";
+import { Databases } from "../../src/components/sqlite/databases.ts";
+import { SqlitePubSub } from "../../src/components/sqlite/pubsub.ts";
 
 /** A data directory of its own. */
 export class Directory {
@@ -29,6 +31,15 @@ export class Directory {
   pubsub(fields: Record<string, string> = {}): Promise<PubSubDriver> {
     const { pubsub } = sqliteComponents();
     return pubsub.configure(pubsub.schema.parse(fields))(this.context("pubsub"));
+  }
+
+  /** A broker that finds out about others by asking, as where files cannot be watched. */
+  async pubsubWithoutWatch(): Promise<PubSubDriver> {
+    const path = join(this.path, "outrider.db");
+    const { signal, instanceId } = this.context("pubsub");
+    const settings = { path, instanceId, lockLimitMs: 10_000, watchFiles: false };
+    const lease = await new Databases().open(settings, signal);
+    return SqlitePubSub.open(lease, 10_000, { ageMs: 3_600_000, bytes: 1024 ** 3 }, { signal });
   }
 
   context(name: string): OpenContext {
