@@ -1,0 +1,82 @@
+/** From nothing to ready, and what a sidecar takes that has nothing to do. */
+import { spawnSync } from "node:child_process";
+import { existsSync } from "node:fs";
+import { rm } from "node:fs/promises";
+import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import { median } from "../measure/numbers.ts";
+import { cpuMicros, memoryMb } from "../measure/process-figures.ts";
+import type { Effort, Figure, Scenario } from "../scenario.ts";
+import { root } from "../servers/child.ts";
+import { makeDirectory, type Store, startSidecar } from "../servers/sidecar.ts";
+
+/** How long an idle sidecar is left alone before it is looked at, in milliseconds. */
+const settleMs = 2000;
+
+export const start: Scenario = {
+  name: "start",
+  about: "start to ready, and idle memory: bundled and from the sources",
+  async *run(effort) {
+    yield { what: "an empty Node process, to its end", value: emptyNodeMs(effort.rounds), unit: "ms" };
+    const bundle = existsSync(join(root, "dist/outrider.js"));
+    if (bundle) {
+      yield* starts("bundled, no YAML (SQLite)", "default", true, { readyMs: 150, idleMb: 70 }, effort);
+      yield* starts("bundled, in memory", "memory", true, undefined, effort);
+    } else {
+      process.stderr.write("there is no bundle: npm run build makes it\n");
+    }
+    yield* starts("sources, no YAML (SQLite)", "default", false, undefined, effort);
+  },
+};
+
+async function* starts(
+  name: string,
+  store: Store,
+  bundled: boolean,
+  targets: { readonly readyMs: number; readonly idleMb: number } | undefined,
+  { rounds, sliceMs }: Effort,
+): AsyncGenerator<Figure> {
+  const dataDirectory = await makeDirectory();
+  const ready: number[] = [];
+  const startCpu: number[] = [];
+  const idle: number[] = [];
+  const idleCpu: number[] = [];
+  try {
+    // One unrecorded: it makes the files of the store, and fills the caches.
+    for (let round = -1; round < rounds; round++) {
+      const sidecar = await startSidecar({ store, dataDirectory, bundled });
+      const cpu = cpuMicros(sidecar.pid) / 1000;
+      if (round >= 0) {
+        ready.push(sidecar.readyAfterMs);
+        startCpu.push(cpu);
+        await delay(settleMs);
+        idle.push(memoryMb(sidecar.pid).now);
+        const before = cpuMicros(sidecar.pid);
+        await delay(sliceMs);
+        idleCpu.push((cpuMicros(sidecar.pid) - before) / sliceMs);
+      }
+      await sidecar.stop();
+    }
+  } finally {
+    await rm(dataDirectory, { recursive: true, force: true });
+  }
+  const target = (atMost: number | undefined) => (atMost === undefined ? undefined : { atMost });
+  yield {
+    what: `${name}: start to ready`,
+    value: median(ready),
+    unit: "ms",
+    target: target(targets?.readyMs),
+  };
+  yield { what: `${name}: CPU of the start`, value: median(startCpu), unit: "ms" };
+  yield { what: `${name}: idle, resident`, value: median(idle), unit: "MB", target: target(targets?.idleMb) };
+  yield { what: `${name}: idle, CPU a second`, value: median(idleCpu), unit: "ms" };
+}
+
+function emptyNodeMs(rounds: number): number {
+  const times = Array.from({ length: rounds }, () => {
+    const startedAt = performance.now();
+    spawnSync(process.execPath, ["--eval", ""]);
+    return performance.now() - startedAt;
+  });
+  return median(times);
+}
