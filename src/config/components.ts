@@ -1,5 +1,6 @@
 /** Component resources: which are for this application, and what their metadata says. */
-import { type ZodType, z } from "zod";
+import type { ZodType } from "zod";
+import * as z from "zod";
 import type { BlockName, Component, ComponentOf } from "../component.ts";
 import { flag, goDurationMs, text } from "./fields.ts";
 import { Metadata } from "./metadata.ts";

@@ -2,7 +2,7 @@
  * The kinds of values that a field may have, of `spec.metadata` and elsewhere.
  * YAML gives any scalar, mostly strings; these read them as Dapr's Go code does.
  */
-import { z } from "zod";
+import * as z from "zod";
 import { didYouMean } from "./suggest.ts";
 
 const scalar = z.union([z.string(), z.number(), z.boolean()]).transform((value) => String(value));

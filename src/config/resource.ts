@@ -1,5 +1,5 @@
 /** Which documents are resources of ours, and what all kinds have in common. */
-import { z } from "zod";
+import * as z from "zod";
 import { text } from "./fields.ts";
 import type { Remarks } from "./remarks.ts";
 import { find, formatPath, locate, type Reporter, read } from "./shape.ts";

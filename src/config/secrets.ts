@@ -1,5 +1,5 @@
 /** Where secret references lead: the two local secret stores, and the environment. */
-import { z } from "zod";
+import * as z from "zod";
 import { flag, text } from "./fields.ts";
 import { readText } from "./files.ts";
 import { didYouMean } from "./suggest.ts";

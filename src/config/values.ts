@@ -1,6 +1,6 @@
 /** Values that are written out, or referred to: `value`, `secretKeyRef`, `envRef`, and the templates in them. */
 import { randomUUID } from "node:crypto";
-import { z } from "zod";
+import * as z from "zod";
 import { text } from "./fields.ts";
 import type { Secrets } from "./secrets.ts";
 import { find, type Path, type Reporter } from "./shape.ts";

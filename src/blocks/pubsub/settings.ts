@@ -1,5 +1,5 @@
 /** The fields of a pub/sub component's `spec.metadata` that every broker has, because the block handles them. */
-import { z } from "zod";
+import * as z from "zod";
 import { text } from "../../config/fields.ts";
 
 const topics = () => text().transform((list) => splitList(list));

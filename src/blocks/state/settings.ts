@@ -1,5 +1,5 @@
 /** The fields of a state component's `spec.metadata` that every store has, because the block handles them. */
-import { z } from "zod";
+import * as z from "zod";
 import { flag, integer, text } from "../../config/fields.ts";
 import { prefixViolation } from "./keys.ts";
 import { maxTimeToLiveMs } from "./requests.ts";

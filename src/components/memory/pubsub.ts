@@ -1,5 +1,5 @@
 /** Publish/subscribe in this process. */
-import { z } from "zod";
+import * as z from "zod";
 import type { Call, ErrorClass } from "../../blocks/call.ts";
 import type {
   DriverSubscription,

@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { z } from "zod";
+import * as z from "zod";
 import type { Call, ErrorClass } from "../../blocks/call.ts";
 import type {
   ChunkedItem,

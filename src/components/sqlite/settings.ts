@@ -1,7 +1,7 @@
 /** The fields of `spec.metadata` of this store's components: Dapr's, and those of our own log. */
 import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
-import { z } from "zod";
+import * as z from "zod";
 import { byteSize, durationMs, flag, text } from "../../config/fields.ts";
 
 const dayMs = 24 * 60 * 60 * 1000;

@@ -1,5 +1,5 @@
 /** The shape of `kind: Configuration`, whole, as Dapr 1.18 has it. */
-import { z } from "zod";
+import * as z from "zod";
 import { choice, flag, goDurationMs, integer, text } from "../fields.ts";
 import { header } from "../resource.ts";
 import { nameValue } from "../values.ts";

@@ -1,5 +1,6 @@
 /** The shapes of the kinds that are checked and not used yet: Resiliency, HTTPEndpoint, MCPServer, WorkflowAccessPolicy. */
-import { type ZodType, z } from "zod";
+import type { ZodType } from "zod";
+import * as z from "zod";
 import { choice, flag, goDurationMs, integer, text } from "../fields.ts";
 import { scoped } from "../resource.ts";
 import { nameValue, secretKeyRef } from "../values.ts";

@@ -1,5 +1,5 @@
 /** The shapes of `kind: Subscription`, in its two versions. */
-import { z } from "zod";
+import * as z from "zod";
 import { flag, integer, text } from "../fields.ts";
 import { scoped } from "../resource.ts";
 
