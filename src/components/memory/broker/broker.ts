@@ -1,10 +1,11 @@
 import type { Outgoing, Published, SubscriptionSpec } from "../../../blocks/pubsub/driver.ts";
+import { isPattern } from "../../../blocks/pubsub/topics.ts";
 import { BrokerError } from "./broker-error.ts";
 import { Feed, Group } from "./group.ts";
 import { Member } from "./member.ts";
 import { type Due, Timers } from "./timers.ts";
-import { bytesOf, type Entry, parsePosition, type Retention, Topic } from "./topic.ts";
-import { isPattern, matchesPattern } from "./wildcards.ts";
+import { bytesOf, type Entry, parsePosition, type Retention, Topic, withOwnData } from "./topic.ts";
+import { matchesPattern } from "./wildcards.ts";
 
 /** How often each topic is looked through for what is too old, in milliseconds. */
 const maxSweepIntervalMs = 60_000;
@@ -140,6 +141,7 @@ export class MemoryBroker {
       return new BrokerError("unavailable", "too many events wait for their time");
     }
     this.#delayedBytes += bytes;
+    withOwnData(outgoing.event);
     const enter = timed(() => {
       this.#delayedBytes -= bytes;
       const topic = this.#topic(topicName);

@@ -3,7 +3,7 @@ import { Heap } from "./heap.ts";
 import { Delivery, type Member } from "./member.ts";
 import { Ring } from "./ring.ts";
 import type { Due, Timers } from "./timers.ts";
-import type { Entry, Topic } from "./topic.ts";
+import { type Entry, type Topic, withOwnData } from "./topic.ts";
 
 /** Below this many, dead slots in the queue are not worth a clean-up. */
 const minDead = 64;
@@ -230,6 +230,7 @@ export class Group {
     if (slot.entry.index < 0) this.#lose(slot);
     else if (delayMs > 0) {
       slot.state = "waiting";
+      withOwnData(slot.entry.event);
       this.#timers.schedule(slot, Date.now() + delayMs);
     } else this.#giveBack(slot);
   }

@@ -51,6 +51,15 @@ export class Entry {
   }
 }
 
+/**
+ * A decoded event's data is often a view of the whole message that it came in. While its neighbours are there
+ * too, that costs nothing; an event that stays behind alone takes its data along, or memory would be bounded on paper only.
+ */
+export function withOwnData(event: Event): Event {
+  if (event.data.buffer.byteLength > 2 * event.data.byteLength) event.data = event.data.slice();
+  return event;
+}
+
 /** The events of one name, and the groups that read them. */
 export class Topic {
   readonly name: string;

@@ -1,9 +1,3 @@
-/** True: the name stands for many topics. */
-export function isPattern(topic: string): boolean {
-  const parts = topic.split(".");
-  return parts.includes("*") || parts.at(-1) === ">";
-}
-
 /** Whether a topic is one that a pattern stands for: `*` is one part, `>` at the end one or more. */
 export function matchesPattern(topic: string, pattern: string): boolean {
   const parts = topic.split(".");
