@@ -1,14 +1,14 @@
 /** What happens without being asked for: other processes' changes, times that come, and cleaning up. */
-import { type FSWatcher, watch } from "node:fs";
 import type { WorkerSettings } from "../messages.ts";
+import { Bell } from "./bell.ts";
 import type { Tables } from "./tables.ts";
 
 /** How often others are looked after, and things are cleaned up. */
 const tickMs = 500;
 
-/** How often the file is asked for changes of others while somebody waits: file watching works, or not. */
+/** How often the file is asked for changes of others while somebody waits: the bell works, or not. */
 const pollMs = 100;
-const pollWithoutWatchMs = 10;
+const pollWithoutBellMs = 10;
 
 /** New events of others that are looked at one by one; with more, everybody who waits looks. */
 const maxTail = 1000;
@@ -24,14 +24,14 @@ export interface Loop {
   transact(durable: boolean, body: () => void): void;
 }
 
-/** Timers and file watching of an open file. */
+/** Timers of an open file, and the bell beside it. */
 export class Housekeeping {
   readonly #tables: Tables;
   readonly #loop: Loop;
-  readonly #watcher: FSWatcher | undefined;
+  readonly #bell: Bell;
   readonly #tick: NodeJS.Timeout;
   readonly #cleanedAtMs = new Map<number, number>();
-  #watchWorks = false;
+  #others = false;
   #poll: NodeJS.Timeout | undefined;
   #sweeping: NodeJS.Immediate | undefined;
   #timer: NodeJS.Timeout | undefined;
@@ -45,7 +45,9 @@ export class Housekeeping {
   constructor({ path, watchFiles }: WorkerSettings, tables: Tables, loop: Loop) {
     this.#tables = tables;
     this.#loop = loop;
-    this.#watcher = watchFiles ? this.#watch(`${path}-wal`) : undefined;
+    this.#bell = new Bell(`${path}-bell`, watchFiles, () => {
+      if (this.#noticeOthers()) this.#loop.wake();
+    });
     this.#tick = setInterval(() => this.#onTick(), tickMs);
     this.#guard(() => this.#lookAround());
   }
@@ -58,12 +60,14 @@ export class Housekeeping {
       this.#tables.revisionsChanged = false;
       this.#guard(() => this.#tables.read(() => watchers.compare()));
     }
+    if (this.#tables.newsForOthers && this.#others) this.#bell.ring();
+    this.#tables.newsForOthers = false;
     this.#arm();
     if (receivers.waiting || watchers.waiting) this.#poll ??= this.#nextPoll();
   }
 
   stop(): void {
-    this.#watcher?.close();
+    this.#bell.close();
     clearInterval(this.#tick);
     clearTimeout(this.#poll);
     clearTimeout(this.#timer);
@@ -86,7 +90,7 @@ export class Housekeeping {
 
   /** Finds out who has to look, for what other processes did. */
   #lookAround(): void {
-    const { receivers, topics, groups, counters } = this.#tables;
+    const { receivers, topics, groups, counters, processes } = this.#tables;
     this.#tables.revisionsChanged = true;
     this.#tables.timesChanged = true;
     this.#tables.read(() => {
@@ -96,27 +100,10 @@ export class Housekeeping {
         else for (const topic of new Set(tail.map((event) => event.topic))) receivers.markTopic(topic);
         for (const group of groups.wokenAfter(this.#seenWake)) receivers.markGroup(group);
       }
+      this.#others = processes.hasOthers;
       this.#seenEvent = counters.last("event");
       this.#seenWake = counters.last("wake");
     });
-  }
-
-  #watch(file: string): FSWatcher | undefined {
-    try {
-      const watcher = watch(file, { persistent: false }, () => {
-        // Seen once, it works here; until then it is not relied on.
-        this.#watchWorks = true;
-        if (this.#noticeOthers()) this.#loop.wake();
-      });
-      watcher.on("error", () => {
-        this.#watchWorks = false;
-        watcher.close();
-      });
-      return watcher;
-    } catch {
-      // The limit of the operating system is reached, or it cannot watch there: polling does it.
-      return undefined;
-    }
   }
 
   #nextPoll(): NodeJS.Timeout {
@@ -127,7 +114,7 @@ export class Housekeeping {
         const { receivers, watchers } = this.#tables;
         if (receivers.waiting || watchers.waiting) this.#poll ??= this.#nextPoll();
       },
-      this.#watchWorks ? pollMs : pollWithoutWatchMs,
+      this.#bell.works ? pollMs : pollWithoutBellMs,
     );
   }
 
@@ -177,16 +164,21 @@ export class Housekeeping {
     const { processes } = this.#tables;
     this.#ticks += 1;
     this.#guard(() => {
-      const [dead, beats] = this.#tables.read(() => [processes.dead(), processes.needsBeat] as const);
+      if (this.#noticeOthers()) this.#loop.wake();
+      const dead = this.#tables.read(() => {
+        this.#others = processes.hasOthers;
+        return processes.dead();
+      });
       if (dead.length > 0) {
         this.#loop.transact(false, () => {
           for (const id of dead) processes.release(id);
         });
         this.#loop.wake();
       }
-      if (beats && this.#ticks % 2 === 0) this.#loop.transact(false, () => processes.beat());
+      if (this.#others && this.#ticks % 2 === 0) this.#loop.transact(false, () => processes.beat());
       this.#cleanUp();
     });
+    this.#arm();
     this.#sweep();
   }
 

@@ -64,8 +64,8 @@ export class ProcessTable {
     if (Number(this.#statements.beat.run(this.#self).changes) === 0) this.self();
   }
 
-  /** Whether this process has something that others must not take. */
-  get needsBeat(): boolean {
+  /** Whether other processes have the file open. Needs no write transaction. */
+  get hasOthers(): boolean {
     return this.#self !== undefined && this.#statements.others.get(this.#self) !== undefined;
   }
 

@@ -12,6 +12,9 @@ import { Retention } from "./retention.ts";
 import { TopicTable } from "./topics.ts";
 import { Watchers } from "./watchers.ts";
 
+/** Counters that move when something happens that others may wait for. */
+const news = ["event", "wake", "revision"] as const;
+
 /** What is in a file, and who waits for it in this process. */
 export class Tables {
   readonly file: StoreFile;
@@ -31,6 +34,8 @@ export class Tables {
   timesChanged = true;
   /** Whether items have changed since somebody set it back. */
   revisionsChanged = false;
+  /** Set by every transaction that others may wait for. */
+  newsForOthers = false;
   /** The last numbers that this process gave. */
   lastEvent = 0;
   lastWake = 0;
@@ -85,6 +90,7 @@ export class Tables {
     if (this.counters.changed("revision")) this.revisionsChanged = true;
     if (this.counters.changed("event")) this.lastEvent = this.counters.last("event");
     if (this.counters.changed("wake")) this.lastWake = this.counters.last("wake");
+    if (news.some((counter) => this.counters.changed(counter))) this.newsForOthers = true;
     this.#reset(true);
   }
 
