@@ -125,28 +125,38 @@ const lookedAndNone: TraceHeaders = Object.freeze({ ...noTrace });
 
 class GrpcContextValues implements ContextValues {
   readonly #metadata: grpc.Metadata;
-  readonly #values = new Map<symbol, unknown>();
+  /** The one value that nearly every call has. */
+  #trace: TraceHeaders | undefined;
+  #others: Map<symbol, unknown> | undefined;
 
   constructor(metadata: grpc.Metadata) {
     this.#metadata = metadata;
   }
 
   get<T>(key: ContextKey<T>): T {
-    if (!this.#values.has(key.id)) {
-      if (key.id !== traceKey.id) return key.defaultValue;
-      const trace = traceOfMetadata(this.#metadata);
-      this.#values.set(key.id, trace === noTrace ? lookedAndNone : trace);
+    if (key.id === traceKey.id) {
+      if (this.#trace === undefined) {
+        const trace = traceOfMetadata(this.#metadata);
+        this.#trace = trace === noTrace ? lookedAndNone : trace;
+      }
+      return this.#trace as T;
     }
-    return this.#values.get(key.id) as T;
+    return this.#others?.has(key.id) ? (this.#others.get(key.id) as T) : key.defaultValue;
   }
 
   set<T>(key: ContextKey<T>, value: T): this {
-    this.#values.set(key.id, value);
+    if (key.id === traceKey.id) {
+      this.#trace = value as TraceHeaders;
+    } else {
+      this.#others ??= new Map();
+      this.#others.set(key.id, value);
+    }
     return this;
   }
 
   delete(key: ContextKey<unknown>): this {
-    this.#values.delete(key.id);
+    if (key.id === traceKey.id) this.#trace = undefined;
+    else this.#others?.delete(key.id);
     return this;
   }
 }
