@@ -99,7 +99,7 @@ export class Opening<Driver extends AnyDriver> implements Connection<Driver> {
     this.#driver = undefined;
     this.#change({ state: "closed", message: "it is closed", sinceMs: Date.now() });
     this.#closing.abort();
-    this.#opened.reject(this.#unavailable());
+    if (driver === undefined) this.#opened.reject(this.#unavailable());
     await this.#running;
     await driver?.close();
   }
