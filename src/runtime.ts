@@ -148,12 +148,17 @@ class Sidecar implements Runtime {
 
   async start(): Promise<void> {
     const { dataDirectory, telemetry } = this.#options;
-    this.#ports = await this.#listen();
-    // Components open side by side, each in its own time.
     await makeDataDirectory(dataDirectory).catch((err) =>
       telemetry.log.warn({ err, dataDirectory }, "the data directory cannot be made"),
     );
+    // Components open side by side, each in its own time, while the ports are being opened.
     this.#components.start();
+    try {
+      this.#ports = await this.#listen();
+    } catch (error) {
+      await this.#components.close();
+      throw error;
+    }
     this.#updateReadiness();
     await this.#announce();
   }

@@ -3,7 +3,7 @@ import type { BlockSchemas } from "./components.ts";
 import { readFiles } from "./files.ts";
 import { assemble, type Configuration, documentsOf, type LoadOptions } from "./load.ts";
 import { formatRemark, Remarks } from "./remarks.ts";
-import type { Source } from "./resource.ts";
+import type { Resource, Source } from "./resource.ts";
 
 /** As for `load`, without the paths. Without an app id, resources are checked whatever their scopes are. */
 export type CheckOptions<Schemas extends BlockSchemas> = Omit<
@@ -21,7 +21,8 @@ export async function check<Schemas extends BlockSchemas>(
 ): Promise<Configuration<Schemas>> {
   const remarks = new Remarks();
   const files = await readFiles(paths, remarks);
-  const documents = files.flatMap((file) => documentsOf(file, remarks));
+  const documents: Resource[] = [];
+  for (const file of files) documents.push(...(await documentsOf(file, remarks)));
   return assemble(
     { ...options, appId: options.appId },
     {

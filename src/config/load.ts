@@ -19,7 +19,6 @@ import { type Environment, Secrets } from "./secrets.ts";
 import { Configured, type Settings } from "./settings.ts";
 import { locate, read } from "./shape.ts";
 import { type CheckRule, type DeclaredSubscription, readSubscription } from "./subscriptions.ts";
-import { readText } from "./tree.ts";
 import { type Identity, Values } from "./values.ts";
 
 /** What a configuration is made of. */
@@ -83,10 +82,13 @@ export async function load<Schemas extends BlockSchemas>(
   const resourceFiles = await readFiles(options.resourcesPaths, remarks);
   const given = new Set(configFiles.map(({ real }) => real));
   const listed = new Set(resourceFiles.map(({ real }) => real));
-  const resources = resourceFiles.flatMap((file) => (given.has(file.real) ? [] : documentsOf(file, remarks)));
+  const resources: Resource[] = [];
+  for (const file of resourceFiles) {
+    if (!given.has(file.real)) resources.push(...(await documentsOf(file, remarks)));
+  }
   const configurations: Resource[] = [];
   for (const file of configFiles) {
-    for (const resource of documentsOf(file, remarks)) {
+    for (const resource of await documentsOf(file, remarks)) {
       const { kind, root, mistake } = resource;
       if (kind === "Configuration") configurations.push(resource);
       else if (listed.has(file.real)) resources.push(resource);
@@ -107,7 +109,9 @@ export async function load<Schemas extends BlockSchemas>(
 }
 
 /** Our resources in a file. */
-export function documentsOf(file: ReadFile, remarks: Remarks): readonly Resource[] {
+export async function documentsOf(file: ReadFile, remarks: Remarks): Promise<readonly Resource[]> {
+  // A sidecar without a file does without the parser.
+  const { readText } = await import("./yaml.ts");
   return resourcesOf(file.path, readText(file.text), remarks);
 }
 

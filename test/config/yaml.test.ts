@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { plain, readText } from "../../src/config/tree.ts";
+import { plain } from "../../src/config/tree.ts";
+import { readText } from "../../src/config/yaml.ts";
 
 const documents = (text: string) => readText(text).documents.map(plain);
 const mistakes = (text: string) => {
