@@ -1,0 +1,58 @@
+/** An application that handles events, and writes down each before it settles it. Run by crash-test.ts. */
+import { openSync, writeSync } from "node:fs";
+import { join } from "node:path";
+import { type Delivery, Outcome } from "../../gen/outrider/pubsub/v1/pubsub_pb.ts";
+import { Application, type Stream } from "./application.ts";
+import { askedToEnd, readTask, silentMs, withSidecars } from "./program.ts";
+import { Random } from "./random.ts";
+import { readPort } from "./sidecar-ports.ts";
+import { settledFile, settledLine } from "./verdict.ts";
+
+/** The longest that handling a batch takes, in milliseconds: so something is held whenever somebody is killed. */
+const maxHandlingMs = 10;
+/** One first attempt in so many is to be repeated. */
+const oneRetryIn = 50;
+
+const task = readTask();
+const random = new Random(task.seed);
+const end = askedToEnd();
+const log = openSync(join(task.directory, settledFile), "a");
+
+await withSidecars(task, end, async (sidecar) => {
+  using app = new Application(readPort(task.directory, sidecar));
+  app.leaveWhenSilent(silentMs);
+  const opens = task.groups.map(({ name, ordered }) => ({
+    topic: task.topic,
+    group: name,
+    ordered,
+    maxInFlight: 64,
+    maxBatch: 16,
+    retry: { initialDelay: { nanos: 5e6 }, maxDelay: { nanos: 50e6 } },
+  }));
+  using stream = app.subscribe(opens, (deliveries) => {
+    setTimeout(() => handle(stream, deliveries), random.below(maxHandlingMs));
+  });
+  end.addEventListener("abort", () => stream.halfClose(), { once: true });
+  const error = await stream.ended;
+  if (error) throw error;
+});
+process.exit(0);
+
+function handle(stream: Stream, deliveries: readonly Delivery[]): void {
+  const repeated: Delivery[] = [];
+  const done: Delivery[] = [];
+  let lines = "";
+  for (const delivery of deliveries) {
+    if (delivery.attempt === 1 && random.below(oneRetryIn) === 0) {
+      repeated.push(delivery);
+      continue;
+    }
+    const [key, sequence] = delivery.event!.id.split(" ");
+    const group = task.groups[delivery.subscription - 1]!.name;
+    lines += settledLine({ group, key: key!, sequence: Number(sequence), attempt: delivery.attempt });
+    done.push(delivery);
+  }
+  if (lines !== "") writeSync(log, lines);
+  stream.settle(done);
+  stream.settle(repeated, Outcome.RETRY);
+}
