@@ -133,6 +133,7 @@ export interface DriverSubscription {
 export interface Received {
   /** The driver's own handle; goes back in a Settlement. */
   readonly receipt: unknown;
+  /** Others may have received the same object: it is never changed. */
   readonly event: Event;
   /** The topic it was published to. */
   readonly topic: string;

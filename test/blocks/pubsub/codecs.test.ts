@@ -1,0 +1,188 @@
+import { create, equals, fromBinary, toBinary } from "@bufbuild/protobuf";
+import { describe, expect, it } from "vitest";
+import {
+  type Delivery,
+  DeliverySchema,
+  type Event,
+  EventSchema,
+  type Outgoing,
+  OutgoingSchema,
+  PublishStreamRequestSchema,
+  SubscribeResponseSchema,
+} from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
+import { encodeDeliver } from "../../../src/blocks/pubsub/deliver-encoder.ts";
+import { decodePublishStreamRequest } from "../../../src/blocks/pubsub/publish-decoder.ts";
+
+const seed = Number(process.env["OUTRIDER_TEST_SEED"] ?? Date.now() % 1_000_000);
+const rounds = 1500;
+
+/** A small generator of numbers from 0 to 1 (mulberry32), so that a failure can be had again. */
+function randomOf(start: number): () => number {
+  let state = start;
+  return () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
+    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
+
+class Samples {
+  readonly random: () => number;
+
+  constructor(start: number) {
+    this.random = randomOf(start);
+  }
+
+  below(limit: number): number {
+    return Math.floor(this.random() * limit);
+  }
+
+  pick<T>(...choices: readonly T[]): T {
+    return choices[this.below(choices.length)]!;
+  }
+
+  text(): string {
+    const length = this.random() < 0.002 ? 20_000 : this.pick(0, 0, 0, 1, 5, 12, 47, 48, 49, 127, 128);
+    const alphabet = this.pick("abc-09", "äé€", "😀𐍈", "a€😀\u0000\u007f\u0080\uffff");
+    return Array.from({ length }, () => this.pick(...alphabet)).join("");
+  }
+
+  data(): Uint8Array {
+    return Uint8Array.from({ length: this.pick(0, 1, 127, 128, 200, 16_383, 16_384, 70_000) }, () =>
+      this.below(256),
+    );
+  }
+
+  time() {
+    const seconds = this.pick(0n, 1n, -1n, 1_763_000_000n, -62_135_596_800n, 253_402_300_799n, 2n ** 40n);
+    return this.pick(undefined, { seconds, nanos: this.pick(0, 1, 999_999_999) });
+  }
+
+  entries(): Record<string, string> {
+    return Object.fromEntries(
+      Array.from({ length: this.pick(0, 0, 1, 3) }, () => [this.text(), this.text()]),
+    );
+  }
+
+  event(): Event {
+    return create(EventSchema, {
+      id: this.text(),
+      source: this.text(),
+      type: this.text(),
+      subject: this.text(),
+      time: this.time(),
+      dataContentType: this.text(),
+      dataSchema: this.text(),
+      data: this.data(),
+      extensions: this.entries(),
+    });
+  }
+
+  delivery(): Delivery {
+    return create(DeliverySchema, {
+      id: this.pick(1n, 127n, 128n, 16_384n, 2n ** 32n, 2n ** 53n - 1n),
+      subscription: this.pick(1, 300, 2 ** 32 - 1),
+      event: this.event(),
+      topic: this.text(),
+      route: this.text(),
+      attempt: this.pick(0, 1, 2 ** 31),
+      deadline: this.time(),
+      key: this.text(),
+      position: this.text(),
+      publishedAt: this.time(),
+      headers: this.entries(),
+      partition: this.pick(undefined, 0, 7, -1, 2 ** 31 - 1),
+      offset: this.pick(undefined, 0n, 12n, -1n, 2n ** 63n - 1n, -(2n ** 63n)),
+    });
+  }
+
+  outgoing(): Outgoing {
+    return create(OutgoingSchema, {
+      event: this.pick(undefined, this.event(), this.event()),
+      key: this.text(),
+      deliverAt: this.time(),
+      deliverAfter: this.time(),
+      timeToLive: this.time(),
+      raw: this.pick(true, false),
+      headers: this.entries(),
+    });
+  }
+}
+
+describe(`with seed ${seed} (OUTRIDER_TEST_SEED)`, () => {
+  it("a frame of deliveries is the message that protobuf-es would have written", () => {
+    const samples = new Samples(seed);
+    for (let round = 0; round < rounds / 5; round++) {
+      const deliveries = Array.from({ length: samples.pick(0, 1, 2, 20) }, () => samples.delivery());
+      const message = create(SubscribeResponseSchema, {
+        message: { case: "deliver", value: { deliveries } },
+      });
+      const bytes = encodeDeliver(message)!;
+      expect(bytes.length).toBe(toBinary(SubscribeResponseSchema, message).length);
+      expect(equals(SubscribeResponseSchema, fromBinary(SubscribeResponseSchema, bytes), message)).toBe(true);
+    }
+  });
+
+  it("a request of a publish stream is read as protobuf-es reads it", () => {
+    const samples = new Samples(seed);
+    for (let round = 0; round < rounds / 5; round++) {
+      const message = create(PublishStreamRequestSchema, {
+        component: samples.text(),
+        topic: samples.text(),
+        outgoing: Array.from({ length: samples.pick(0, 1, 2, 20) }, () => samples.outgoing()),
+        wantPublished: samples.pick(true, false),
+      });
+      const decoded = decodePublishStreamRequest(toBinary(PublishStreamRequestSchema, message));
+      expect(equals(PublishStreamRequestSchema, decoded, message)).toBe(true);
+    }
+  });
+
+  it("bytes that were tampered with are read as protobuf-es reads them, or refused as it refuses them", () => {
+    const samples = new Samples(seed);
+    const original = toBinary(
+      PublishStreamRequestSchema,
+      create(PublishStreamRequestSchema, {
+        topic: "t",
+        outgoing: [
+          {
+            event: {
+              id: "é1",
+              time: { seconds: 5n },
+              data: samples.data().slice(0, 9),
+              extensions: { a: "b" },
+            },
+            key: "k",
+          },
+          {
+            event: { source: "s" },
+            headers: { h: "1" },
+            deliverAfter: { seconds: -1n, nanos: 5 },
+            raw: true,
+          },
+        ],
+      }),
+    );
+    for (let round = 0; round < rounds * 4; round++) {
+      const bytes = original.slice(0, samples.pick(original.length, samples.below(original.length), 40));
+      for (let change = samples.below(4); change > 0; change--)
+        bytes[samples.below(bytes.length)] = samples.below(256);
+      const outcome = (decode: () => unknown) => {
+        try {
+          return decode();
+        } catch (error) {
+          return String(error);
+        }
+      };
+      expect(outcome(() => ({ ...decodePublishStreamRequest(bytes) }))).toEqual(
+        outcome(() => fromBinary(PublishStreamRequestSchema, bytes)),
+      );
+    }
+  });
+});
+
+it("other messages than deliveries are not the encoder's business", () => {
+  expect(
+    encodeDeliver(create(SubscribeResponseSchema, { message: { case: "drain", value: {} } })),
+  ).toBeUndefined();
+});
