@@ -148,6 +148,7 @@ describe("pubsub.in-memory", () => {
       const subscription = await open("t");
       await driver.publish("t", numbered(2));
       await vi.advanceTimersByTimeAsync(100_000);
+      expect(await kept("t")).toEqual(["0", "1"]);
       expect((await receive(subscription)).map(textOf)).toEqual(["0", "1"]);
     });
 
@@ -178,12 +179,16 @@ describe("pubsub.in-memory", () => {
     it("counts of trimmed events for each group by itself", async () => {
       start({ bytes: 50_000 });
       const [fast, slow] = [await open("t", { group: "fast" }), await open("t", { group: "slow" })];
+      const broadcast = await open("t", { group: undefined });
       for (let round = 0; round < 20; round += 1) {
         await driver.publish("t", numbered(20));
         await done(fast, await receive(fast));
+        if (round === 1) await broadcast.close();
       }
       expect(await fast.lag!(call)).toEqual({ events: 0, trimmedUnsettled: 0 });
-      expect((await slow.lag!(call)).trimmedUnsettled).toBeGreaterThan(100);
+      const { events, trimmedUnsettled } = await slow.lag!(call);
+      expect(trimmedUnsettled).toBeGreaterThan(100);
+      expect(events + trimmedUnsettled).toBe(400);
     });
 
     it("what a member holds until it settles it, and loses what it gives back when its place is taken", async () => {
@@ -261,6 +266,39 @@ describe("pubsub.in-memory", () => {
       expect(await kept("t")).toEqual(["now"]);
     });
 
+    it("takes more when those that waited have entered", async () => {
+      vi.useFakeTimers();
+      start({ bytes: 1000 });
+      for (let round = 0; round < 5; round += 1) {
+        const [result] = await driver.publish("t", [outgoing("x", { deliverAtMs: Date.now() + 1000 })]);
+        expect(result).toEqual({ position: "" });
+        await vi.advanceTimersByTimeAsync(1000);
+      }
+    });
+
+    it("gives each event at its own moment, and those of one moment in the order in which they were published", async () => {
+      vi.useFakeTimers();
+      start();
+      const subscription = await open("t");
+      const nowMs = Date.now();
+      const delays: [string, number][] = [
+        ["d", 1010],
+        ["a", 1000],
+        ["b", 1000],
+        ["c", 1000],
+      ];
+      await driver.publish(
+        "t",
+        delays.map(([text, delayMs]) => outgoing(text, { deliverAtMs: nowMs + delayMs })),
+      );
+      await vi.advanceTimersByTimeAsync(1000);
+      expect((await receive(subscription)).map(textOf)).toEqual(["a", "b", "c"]);
+      await vi.advanceTimersByTimeAsync(9);
+      expect((await subscription.lag!(call)).events).toBe(3);
+      await vi.advanceTimersByTimeAsync(1);
+      expect((await receive(subscription)).map(textOf)).toEqual(["d"]);
+    });
+
     it("of years does not come at once", async () => {
       vi.useFakeTimers();
       const dayMs = 24 * hourMs;
@@ -334,7 +372,10 @@ describe("pubsub.in-memory", () => {
         await done(ordered, [next!]);
       }
       await ordered.close();
-      expect((await receive(await open("t"))).map(textOf)).toEqual(["4", "5"]);
+      const unorderedAgain = await open("t");
+      expect((await receive(unorderedAgain)).map(textOf)).toEqual(["4", "5"]);
+      await unorderedAgain.close();
+      expect((await receive(await open("t", { ordered: true }))).map(textOf)).toEqual(["4"]);
     });
 
     it("refuses two receives at once", async () => {

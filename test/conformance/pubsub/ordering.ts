@@ -49,12 +49,11 @@ export function orderingConformance(pubsub: PubSubFixture): void {
         textOf(x).localeCompare(textOf(y)),
       );
       const settledAtMs = performance.now();
-      await pubsub.again(subscription, [a0!], 300);
+      await pubsub.again(subscription, [a0!], 500);
       await pubsub.done(subscription, [b0!]);
       expect(await pubsub.consume(subscription, 1)).toEqual(["b1"]);
-      expect(performance.now() - settledAtMs).toBeLessThan(300);
       const again = await pubsub.take(subscription, 1);
-      expect(performance.now() - settledAtMs).toBeGreaterThanOrEqual(298);
+      expect(performance.now() - settledAtMs).toBeGreaterThanOrEqual(498);
       expect([textOf(again[0]!), again[0]!.attempt]).toEqual(["a0", 2]);
       await pubsub.done(subscription, again);
       expect(await pubsub.takeTexts(subscription, 1)).toEqual(["a1"]);

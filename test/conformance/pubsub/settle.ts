@@ -72,13 +72,12 @@ export function settleConformance(pubsub: PubSubFixture): void {
       await pubsub.publish(topic, ["delayed"]);
       const received = await pubsub.take(subscription, 1);
       const settledAtMs = performance.now();
-      await pubsub.again(subscription, received, 300);
+      await pubsub.again(subscription, received, 500);
       await pubsub.publish(topic, ["other"]);
       expect(await pubsub.consume(subscription, 1)).toEqual(["other"]);
-      expect(performance.now() - settledAtMs).toBeLessThan(300);
       const [again] = await pubsub.take(subscription, 1);
       // Two clocks, each rounded to a millisecond.
-      expect(performance.now() - settledAtMs).toBeGreaterThanOrEqual(298);
+      expect(performance.now() - settledAtMs).toBeGreaterThanOrEqual(498);
       expect(textOf(again!)).toBe("delayed");
       expect(again!.attempt).toBe(2);
     });
@@ -176,10 +175,12 @@ export function settleConformance(pubsub: PubSubFixture): void {
       await pubsub.publish(topic, ["event"]);
       const stale = await pubsub.take(subscription, 1);
       await pubsub.again(subscription, stale);
-      await pubsub.take(subscription, 1);
+      const current = await pubsub.take(subscription, 1);
       await pubsub.done(subscription, stale);
       await pubsub.again(subscription, stale);
       expect(await pubsub.rest(subscription)).toEqual([]);
+      await pubsub.again(subscription, current);
+      expect((await pubsub.take(subscription, 1))[0]!.attempt).toBe(3);
     });
 
     it("passes over a receipt of another member and of another group", async () => {
