@@ -5,7 +5,7 @@ import { RuntimeService } from "../gen/outrider/runtime/v1/runtime_pb.ts";
 import { StateService } from "../gen/outrider/state/v1/state_pb.ts";
 import type { Schemas, SidecarConfiguration } from "./assembly.ts";
 import { Bus } from "./blocks/pubsub/bus.ts";
-import { type PubSubServer, pubSubService } from "./blocks/pubsub/service.ts";
+import { type PubSubServer, pubSubCodecs, pubSubService } from "./blocks/pubsub/service.ts";
 import { resolver } from "./blocks/resolve.ts";
 import { type ListeningPort, runtimeService } from "./blocks/runtime/service.ts";
 import { stateService } from "./blocks/state/service.ts";
@@ -131,7 +131,7 @@ class Sidecar implements Runtime {
     const storeOf = resolver("state store", stores, "state");
     const blocks = [
       mount(StateService, stateService({ storeOf, maxMessageBytes })),
-      mount(PubSubService, this.#pubsub.implementation),
+      mount(PubSubService, this.#pubsub.implementation, { codecs: pubSubCodecs }),
       mount(RuntimeService, runtimeService(this.#view())),
     ];
     const served = [...blocks, healthMount(this.#readiness, blocks)];

@@ -101,7 +101,7 @@ export class GrpcCall {
       const bytes = this.#request;
       this.#request = undefined;
       try {
-        this.#invoke(decode(this.#rpc.method.input, bytes));
+        this.#invoke(decode(this.#rpc, bytes));
       } catch (error) {
         this.#fail(error);
       }
@@ -155,7 +155,7 @@ export class GrpcCall {
   #deliver(requests: GrpcRequests, bytes: Uint8Array): void {
     let message: Message;
     try {
-      message = decode(this.#rpc.method.input, bytes);
+      message = decode(this.#rpc, bytes);
     } catch (error) {
       this.#fail(error);
       return;
@@ -203,7 +203,7 @@ export class GrpcCall {
   }
 
   #send(message: MessageInit, sent: () => void): number {
-    const bytes = encode(this.#rpc.method.output, message);
+    const bytes = encode(this.#rpc, message);
     const { maxMessageBytes } = this.#calls.limits;
     if (bytes.length > maxMessageBytes) {
       throw fault("TOO_LARGE", `an answer of ${bytes.length} bytes is over the limit of ${maxMessageBytes}`);

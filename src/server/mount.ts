@@ -1,8 +1,16 @@
 /** A service as servers see it: what protobuf says of it, and functions. */
-import type { DescService } from "@bufbuild/protobuf";
+import type { DescService, Message } from "@bufbuild/protobuf";
 import type { ServiceImpl } from "@connectrpc/connect";
 import type { Telemetry } from "../telemetry/telemetry.ts";
 import type { Limits } from "./limits.ts";
+
+/** How one method reads and writes its messages faster than by their descriptors; both ways are optional. */
+export interface MethodCodec {
+  /** Reads a request. Throws what protobuf-es throws. */
+  readonly decode?: (bytes: Uint8Array) => Message;
+  /** Writes an answer; undefined leaves it to protobuf-es. */
+  readonly encode?: (message: Message) => Uint8Array | undefined;
+}
 
 /** A service and who does its work. The same mount can be given to every server. */
 export interface Mount {
@@ -10,18 +18,21 @@ export interface Mount {
   readonly implementation: Partial<ServiceImpl<DescService>>;
   /** True: served without an API token, where others need one. */
   readonly withoutToken: boolean;
+  /** By the method's name in the implementation. The gRPC port uses them. */
+  readonly codecs: Readonly<Record<string, MethodCodec>>;
 }
 
 /** Makes a mount. Methods that the implementation leaves out answer UNIMPLEMENTED. */
 export function mount<S extends DescService>(
   service: S,
   implementation: Partial<ServiceImpl<S>>,
-  options: { readonly withoutToken?: boolean } = {},
+  options: Partial<Pick<Mount, "withoutToken" | "codecs">> = {},
 ): Mount {
   return {
     service,
     implementation: implementation as Partial<ServiceImpl<DescService>>,
     withoutToken: options.withoutToken ?? false,
+    codecs: options.codecs ?? {},
   };
 }
 

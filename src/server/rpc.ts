@@ -5,7 +5,7 @@ import { type RpcMetrics, rpcMetrics } from "../telemetry/rpc-metrics.ts";
 import type { Telemetry } from "../telemetry/telemetry.ts";
 import type { Span, TraceHeaders } from "../telemetry/tracing.ts";
 import { isServerFailure } from "./errors.ts";
-import type { Mount } from "./mount.ts";
+import type { MethodCodec, Mount } from "./mount.ts";
 
 /** What a handler takes and gives, without the types of its method: the mount has checked them. */
 export type Handler = (input: unknown, context: HandlerContext) => unknown;
@@ -22,6 +22,7 @@ export class Rpc {
   readonly requestStream: boolean;
   readonly responseStream: boolean;
   readonly withoutToken: boolean;
+  readonly codec: MethodCodec | undefined;
   readonly metrics: RpcMetrics;
   readonly telemetry: Telemetry;
 
@@ -32,6 +33,7 @@ export class Rpc {
     this.requestStream = method.methodKind === "client_streaming" || method.methodKind === "bidi_streaming";
     this.responseStream = method.methodKind === "server_streaming" || method.methodKind === "bidi_streaming";
     this.withoutToken = mount.withoutToken;
+    this.codec = mount.codecs[method.localName];
     this.metrics = rpcMetrics(telemetry.metrics, mount.service.typeName, method.name);
     this.telemetry = telemetry;
   }

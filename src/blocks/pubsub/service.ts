@@ -1,11 +1,19 @@
 /** The publish/subscribe API: protobuf in, protobuf out. */
+import type { Message } from "@bufbuild/protobuf";
 import { ConnectError, type ServiceImpl } from "@connectrpc/connect";
-import type { Open, PublishBatchRequest, PubSubService } from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
+import type {
+  Open,
+  PublishBatchRequest,
+  PubSubService,
+  SubscribeResponse,
+} from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
 import { fault, invalidRequest, type Violation } from "../../faults.ts";
 import type { Telemetry } from "../../telemetry/telemetry.ts";
 import { traceOf } from "../../telemetry/tracing.ts";
 import type { Bus } from "./bus.ts";
+import { encodeDeliver } from "./deliver-encoder.ts";
 import { agreedOpen, type DeclaredSubscription, parseOpen, withDeclared } from "./options.ts";
+import { decodePublishStreamRequest } from "./publish-decoder.ts";
 import { failureOf, maxEntries, publishedOf, publishStream } from "./publish-stream.ts";
 import { type ParsedOpen, Session } from "./session.ts";
 
@@ -25,6 +33,12 @@ export interface PubSubServer {
   /** Tells every stream that the sidecar goes away, and has new ones refused. */
   drain(deadlineMs: number): void;
 }
+
+/** Readers and writers of the messages that a busy sidecar has most of, by method. */
+export const pubSubCodecs = {
+  publishStream: { decode: decodePublishStreamRequest },
+  subscribe: { encode: (message: Message) => encodeDeliver(message as SubscribeResponse) },
+};
 
 const maxEntryIdBytes = 256;
 

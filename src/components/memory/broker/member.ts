@@ -43,7 +43,7 @@ export class Delivery implements Received {
   }
 }
 
-const none: readonly Received[] = [];
+const none: readonly Received[] = Object.freeze([]);
 /** Everything here is done when it is asked for: one promise serves all. */
 const settled = Promise.resolve();
 
