@@ -1,4 +1,5 @@
 /** `outrider run`: a sidecar as a process, and perhaps an application beside it. */
+import { flushCompileCache } from "node:module";
 import { basename, resolve } from "node:path";
 import { makeAssembly, type SidecarConfiguration } from "../assembly.ts";
 import { load } from "../config/load.ts";
@@ -16,6 +17,8 @@ import { tracingOptions } from "./tracing.ts";
 const defaultPorts = { grpc: 50001, http: 3500, metrics: 9090 } as const;
 /** How long the start of the application, and the screen, wait for components that are not there, in milliseconds. */
 const startWithinMs = 2000;
+/** When the compiled code is kept for the next start, in milliseconds: it takes a moment, and serving comes first. */
+const keepCodeAfterMs = 3000;
 /** What an application that was killed may take to be gone, in milliseconds. */
 const killedWithinMs = 1000;
 
@@ -80,6 +83,8 @@ export async function runSidecar(
           terminal.colorErr,
         ),
       );
+    // Kept for the next start now: at the end there may be no time, or a kill.
+    setTimeout(flushCompileCache, keepCodeAfterMs).unref();
     return await liveAndStop(terminal, runtime, command, appId, options.daprGracefulShutdownSeconds);
   } catch (error) {
     await runtime.stop("failure");

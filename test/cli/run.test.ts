@@ -56,7 +56,7 @@ describe("an application beside the sidecar", () => {
       const url = process.env.DAPR_HTTP_ENDPOINT + "/outrider.state.v1.StateService/Set";
       const set = (key) => fetch(url, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify({ key }) });
       process.on("SIGTERM", async () => {
-        await new Promise((done) => setTimeout(done, 300));
+        while ((await fetch(process.env.DAPR_HTTP_ENDPOINT + "/healthz/ready")).status === 204);
         console.log("last call", (await set("last")).status);
         process.exit(3);
       });
