@@ -82,6 +82,11 @@ export function ackRequest(first: bigint, last: bigint): Uint8Array {
   return bytesOf(SubscribeRequestSchema, { message: { case: "settle", value } });
 }
 
+/** Ends a subscription; what is held may still be settled. */
+export function closeRequest(subscription = 1): Uint8Array {
+  return bytesOf(SubscribeRequestSchema, { message: { case: "close", value: { subscription } } });
+}
+
 /** The number of events that a publish stream has acknowledged so far. */
 export function settledThrough(response: Uint8Array): number {
   const reader = new BinaryReader(response);
