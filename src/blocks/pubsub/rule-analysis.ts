@@ -18,6 +18,8 @@ export interface RuleAnalysis {
   readonly violation: string | undefined;
   /** True: for some event it may take long, so it needs a time limit. */
   readonly needsLimit: boolean;
+  /** Whether it may read `event.time` or `event.data`, which are made for rules that do. */
+  readonly reads: { readonly time: boolean; readonly data: boolean };
 }
 
 /**
@@ -26,15 +28,26 @@ export interface RuleAnalysis {
  */
 export function analyseRule(root: ASTNode): RuleAnalysis {
   let macroCount = 0;
+  let macroReadsEvent = false;
   let additions = 0;
   let needsLimit = false;
   let violation: string | undefined;
+  const names = new Set<string>();
+  let readsAll = false;
   const visit = (node: ASTNode): void => {
+    if (node.op === "." && node.args[0].op === "id" && node.args[0].args === "event") {
+      names.add(node.args[1]);
+      return;
+    }
+    if (node.op === "id" && node.args === "event") readsAll = true;
     if (node.op === "+") additions += 1;
     if (node.op === "rcall" || node.op === "call") {
       const name = node.args[0];
       if (refusedFunctions.has(name)) violation ??= `must not use ${name}()`;
-      if (node.op === "rcall" && macros.has(name)) macroCount += 1;
+      if (node.op === "rcall" && macros.has(name)) {
+        macroCount += 1;
+        macroReadsEvent ||= childrenOf(node.args[2]).some(mentionsEvent);
+      }
       if (node.op === "rcall" && name === "matches") {
         const pattern = node.args[2][0];
         violation ??= patternViolation(pattern);
@@ -48,7 +61,10 @@ export function analyseRule(root: ASTNode): RuleAnalysis {
   if (macroCount > 0 && additions > maxAdditionsWithMacros) {
     violation ??= `must not use more than ${maxAdditionsWithMacros} additions together with macros`;
   }
-  return { violation, needsLimit: needsLimit || macroCount > 0 };
+  const reads = { time: readsAll || names.has("time"), data: readsAll || names.has("data") };
+  // One macro is done in one pass, unless what it does for each element of the data is itself as long as the data.
+  const onePass = macroCount === 0 || (macroCount === 1 && !(macroReadsEvent && reads.data));
+  return { violation, needsLimit: needsLimit || !onePass, reads };
 }
 
 /** Operands are nodes, or names and literals, in arrays of any depth. */
@@ -59,6 +75,10 @@ function childrenOf(args: unknown): ASTNode[] {
 
 function isNode(value: unknown): value is ASTNode {
   return typeof value === "object" && value !== null && "op" in value && "args" in value;
+}
+
+function mentionsEvent(node: ASTNode): boolean {
+  return (node.op === "id" && node.args === "event") || childrenOf(node.args).some(mentionsEvent);
 }
 
 function patternViolation(node: ASTNode | undefined): string | undefined {

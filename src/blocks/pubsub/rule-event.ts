@@ -7,33 +7,30 @@ import { isJsonType } from "./media-types.ts";
 /** Larger data is not read for a rule: `event.data` is absent then. In bytes. */
 const maxRuleDataBytes = 1024 * 1024;
 
-/**
- * The attributes that the event has, by their CloudEvents names, all strings;
- * those that it has not are absent, so that `has` tells. `time` and `data` are
- * made when a rule reads them, and once.
- */
-export function ruleEvent(event: Event): Record<string, unknown> {
-  let data: unknown;
-  let read = false;
-  const seen: Record<string, unknown> = {
-    id: event.id,
-    source: event.source,
-    specversion: "1.0",
-    type: event.type,
-    get time() {
-      return event.time && toJson(TimestampSchema, event.time);
-    },
-    get data() {
-      if (!read) data = dataOf(event);
-      read = true;
-      return data;
-    },
-  };
+/** What rules see of an event: its attributes and data by their CloudEvents names. What it has not is absent. */
+export type RuleEvent = Record<string, unknown>;
+
+/** The attributes, all strings, but for `time` and `data`, which cost more and are added for rules that read them. */
+export function ruleEvent(event: Event): RuleEvent {
+  const seen: RuleEvent = { id: event.id, source: event.source, specversion: "1.0", type: event.type };
   if (event.subject !== "") seen["subject"] = event.subject;
   if (event.dataContentType !== "") seen["datacontenttype"] = event.dataContentType;
   if (event.dataSchema !== "") seen["dataschema"] = event.dataSchema;
   for (const name in event.extensions) if (!(name in seen)) seen[name] = event.extensions[name];
   return seen;
+}
+
+/** Adds `time`, as RFC 3339 has it. */
+export function addTime(seen: RuleEvent, { time }: Event): void {
+  if (time) seen["time"] = toJson(TimestampSchema, time);
+  else delete seen["time"];
+}
+
+/** Adds `data`: parsed when it is JSON, else a string. */
+export function addData(seen: RuleEvent, event: Event): void {
+  const data = dataOf(event);
+  if (data === undefined) delete seen["data"];
+  else seen["data"] = data;
 }
 
 function dataOf({ data, dataContentType }: Event): unknown {

@@ -3,8 +3,8 @@ import { createContext, Script } from "node:vm";
 import { Environment, type ParseResult } from "@marcbachmann/cel-js";
 import type { Event } from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
 import type { Violation } from "../../faults.ts";
-import { analyseRule } from "./rule-analysis.ts";
-import { ruleEvent } from "./rule-event.ts";
+import { analyseRule, type RuleAnalysis } from "./rule-analysis.ts";
+import { addData, addTime, type RuleEvent, ruleEvent } from "./rule-event.ts";
 
 /** The longest rule, in bytes of UTF-8. */
 const maxRuleBytes = 4096;
@@ -23,27 +23,38 @@ export interface Rules {
   match(event: Event): string | undefined;
 }
 
-/** A rule that can be tried on what `ruleEvent` made. */
-type Test = (event: Record<string, unknown>) => boolean;
+/** A rule that can be tried. */
+type Test = (event: RuleEvent) => boolean;
+
+/** A test, and what it reads. */
+type Compiled = { readonly test: Test } & Pick<RuleAnalysis, "reads">;
 
 /** Compiles routes. Routes at fault never match. */
 export function compileRules(routes: readonly { readonly name: string; readonly rule: string }[]): Rules {
   const environment = ruleEnvironment();
   const limiter = new Limiter();
   const violations: Violation[] = [];
-  const tests: { readonly name: string; readonly test: Test }[] = [];
+  const tests: ({ readonly name: string } & Compiled)[] = [];
   for (const [index, { name, rule }] of routes.entries()) {
     const compiled = compileRule(rule, environment, limiter);
     if (typeof compiled === "string")
       violations.push({ field: `routes[${index}].rule`, description: compiled });
-    else tests.push({ name, test: compiled });
+    else tests.push({ name, ...compiled });
   }
   return {
     violations,
     match(event) {
       if (tests.length === 0) return undefined;
       const seen = ruleEvent(event);
-      for (const { name, test } of tests) if (test(seen)) return name;
+      let hasTime = false;
+      let hasData = false;
+      for (const { name, reads, test } of tests) {
+        if (reads.time && !hasTime) addTime(seen, event);
+        if (reads.data && !hasData) addData(seen, event);
+        hasTime ||= reads.time;
+        hasData ||= reads.data;
+        if (test(seen)) return name;
+      }
       return undefined;
     },
   };
@@ -71,7 +82,7 @@ function ruleEnvironment(): Environment {
 }
 
 /** A test, or what is wrong with the rule as a sentence. */
-function compileRule(rule: string, environment: Environment, limiter: Limiter): Test | string {
+function compileRule(rule: string, environment: Environment, limiter: Limiter): Compiled | string {
   if (rule.trim() === "") return "must not be empty";
   if (Buffer.byteLength(rule) > maxRuleBytes) return `must have at most ${maxRuleBytes} bytes`;
   let parsed: ParseResult;
@@ -80,7 +91,7 @@ function compileRule(rule: string, environment: Environment, limiter: Limiter): 
   } catch (error) {
     return explain(error);
   }
-  const { violation, needsLimit } = analyseRule(parsed.ast);
+  const { violation, needsLimit, reads } = analyseRule(parsed.ast);
   if (violation !== undefined) return violation;
   const checked = parsed.check();
   if (!checked.valid) return explain(checked.error);
@@ -92,7 +103,7 @@ function compileRule(rule: string, environment: Environment, limiter: Limiter): 
       return false;
     }
   };
-  return needsLimit ? limiter.limit(test) : test;
+  return { test: needsLimit ? limiter.limit(test) : test, reads };
 }
 
 /** The library's errors draw the place in several lines; one sentence is enough. */
