@@ -10,15 +10,16 @@ export interface Chunk {
   readonly last: boolean;
 }
 
-/** Cuts a value anew. Throws the signal's reason when it aborts, also while the source does not go on. */
+/**
+ * Cuts a value anew. A piece is good until the next one is asked for. Throws the signal's reason when it aborts, also while the source does not go on.
+ */
 export async function* rechunk(source: AsyncIterable<Uint8Array>, signal: AbortSignal): AsyncIterable<Chunk> {
-  let buffer = new Uint8Array(chunkBytes);
+  const buffer = new Uint8Array(chunkBytes);
   let filled = 0;
   for await (const part of untilAborted(source, signal)) {
     for (let offset = 0; offset < part.length; ) {
       if (filled === chunkBytes) {
         yield { chunk: buffer, last: false };
-        buffer = new Uint8Array(chunkBytes);
         filled = 0;
       }
       const fits = part.subarray(offset, offset + chunkBytes - filled);

@@ -171,8 +171,14 @@ export interface Blobs {
   readonly bytes: Uint8Array<ArrayBuffer>;
 }
 
-/** Joins byte strings. */
-export function packBlobs(parts: readonly Uint8Array[]): Blobs {
+/**
+ * Joins byte strings. With `owned`, a single one that has its buffer for itself
+ * is taken as it is, and is gone for the caller when the packet is sent.
+ */
+export function packBlobs(parts: readonly Uint8Array[], owned = false): Blobs {
+  const [only] = parts;
+  if (owned && only && parts.length === 1 && hasOwnBuffer(only))
+    return { lengths: [only.length], bytes: only };
   let total = 0;
   const lengths: number[] = [];
   for (const part of parts) {
@@ -186,6 +192,11 @@ export function packBlobs(parts: readonly Uint8Array[]): Blobs {
     offset += part.length;
   }
   return { lengths, bytes };
+}
+
+/** Whether a byte string has its buffer for itself. */
+export function hasOwnBuffer(bytes: Uint8Array): bytes is Uint8Array<ArrayBuffer> {
+  return bytes.buffer instanceof ArrayBuffer && bytes.byteLength === bytes.buffer.byteLength;
 }
 
 /** Gives the byte strings of `Blobs` again, in order. */

@@ -10,6 +10,7 @@ import {
   type Ask,
   BlobReader,
   type CallPacket,
+  hasOwnBuffer,
   type Kind,
   packBlobs,
   type WorkerSettings,
@@ -85,7 +86,11 @@ export class Engine {
   #run(): void {
     if (this.#reads.length > 0) this.#readAll(this.#reads.splice(0));
     const { receivers, watchers } = this.tables;
-    if (this.#writes.length > 0 || receivers.due) this.#transact(this.#nextBatch());
+    if (this.#writes.length > 0 || receivers.due) {
+      const batch = this.#nextBatch();
+      this.#transact(batch);
+      for (const { blobs } of batch) for (const blob of blobs) free(blob);
+    }
     this.#housekeeping.afterRun();
     if (watchers.due) this.#look();
     this.#reply();
@@ -224,7 +229,7 @@ export class Engine {
 
   #reply(): void {
     if (this.#answers.length === 0) return;
-    const blobs = packBlobs(this.#answerBlobs);
+    const blobs = packBlobs(this.#answerBlobs, true);
     this.#send({ kind: "answers", answers: this.#answers, blobs });
     this.#answers = [];
     this.#answerBlobs = [];
@@ -238,6 +243,11 @@ export class Engine {
     this.tables.file.close();
     this.#send({ kind: "closed" });
   }
+}
+
+/** Gives the memory of a large value back now: the collector lets tens of megabytes gather first. */
+function free(blob: Uint8Array): void {
+  if (hasOwnBuffer(blob)) blob.buffer.transfer(0);
 }
 
 /** Errors that operations throw before they write anything. */
