@@ -8,8 +8,11 @@ import { Random } from "./random.ts";
 import { readPort } from "./sidecar-ports.ts";
 import { settledFile, settledLine } from "./verdict.ts";
 
-/** The longest that handling a batch takes, in milliseconds: so something is held whenever somebody is killed. */
+/** The longest that handling a batch takes, in milliseconds. */
 const maxHandlingMs = 10;
+/** One batch in so many takes far longer, so that something is held whenever somebody is killed. */
+const oneSlowIn = 20;
+const slowMs = 200;
 /** One first attempt in so many is to be repeated. */
 const oneRetryIn = 50;
 
@@ -30,7 +33,8 @@ await withSidecars(task, end, async (sidecar) => {
     retry: { initialDelay: { nanos: 5e6 }, maxDelay: { nanos: 50e6 } },
   }));
   using stream = app.subscribe(opens, (deliveries) => {
-    setTimeout(() => handle(stream, deliveries), random.below(maxHandlingMs));
+    const takesMs = random.below(oneSlowIn) === 0 ? slowMs : random.below(maxHandlingMs);
+    setTimeout(() => handle(stream, deliveries), takesMs);
   });
   end.addEventListener("abort", () => stream.halfClose(), { once: true });
   const error = await stream.ended;
