@@ -119,7 +119,7 @@ describe("bytes that are no protobuf", () => {
   );
 
   it("in the middle of a subscribe stream end it, and what it held is delivered again", async () => {
-    await app.publish("held-nonsense", "held");
+    await app.publish("held-nonsense", "payload");
     const session = await connected(witness.sidecar.grpcPort);
     try {
       const call = open(session, { ":path": `${service}/Subscribe` });
@@ -127,7 +127,7 @@ describe("bytes that are no protobuf", () => {
         message: { case: "open", value: { subscription: 1, topic: "held-nonsense" } },
       });
       const delivered = new Promise((heard) =>
-        call.on("data", (bytes: Buffer) => bytes.includes("held") && heard(true)),
+        call.on("data", (bytes: Buffer) => bytes.includes("payload") && heard(true)),
       );
       call.write(framed(toBinary(SubscribeRequestSchema, opening)));
       await delivered;
