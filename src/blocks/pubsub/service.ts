@@ -100,10 +100,13 @@ export function pubSubService(options: PubSubServiceOptions): PubSubServer {
 
     publishStream: (requests, context) => publishStream(requests, busOf, traceOf(context), context),
 
-    subscribe(requests) {
+    subscribe(requests, context) {
       if (draining) throw fault("SHUTTING_DOWN", "the sidecar is going away", { retryAfterMs: 1000 });
       const session = new Session({ telemetry, parse: (request) => parse(request, options) });
       void session.listen(requests);
+      // A client that dies can look as if it had half-closed: only the signal tells them apart.
+      context.signal.addEventListener("abort", () => session.abandon(), { once: true });
+      if (context.signal.aborted) session.abandon();
       return subscribe(session);
     },
   };

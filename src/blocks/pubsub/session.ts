@@ -119,6 +119,11 @@ export class Session {
     this.#fail(fault("SHUTTING_DOWN", "the sidecar is going away"));
   }
 
+  /** Ends the stream of a client that has gone; what it held is delivered again, and the attempt has counted. */
+  abandon(): void {
+    this.#fail(fault("CANCELLED", "the client has ended the stream"));
+  }
+
   /** Deliveries that the application holds. */
   get held(): number {
     return this.#held.size;
