@@ -2,6 +2,7 @@
 import type { ZodType } from "zod";
 import type { PubSubDriver } from "./blocks/pubsub/driver.ts";
 import type { StateDriver } from "./blocks/state/driver.ts";
+import type { Telemetry } from "./telemetry/telemetry.ts";
 
 /** The drivers of each block that has components. */
 export interface Drivers {
@@ -22,6 +23,11 @@ export interface OpenContext {
   readonly instanceId: string;
   /** Where embedded stores keep their files: an absolute path, which may not exist yet. */
   readonly dataDirectory: string;
+  /**
+   * For what no call's answer can tell: a group that had to be made again, how long commits take.
+   * The log names the component already; what a driver throws is not logged by it.
+   */
+  readonly telemetry: Pick<Telemetry, "log" | "metrics">;
   /** Gives up opening when it aborts; it says nothing about the life of the driver. */
   readonly signal: AbortSignal;
 }

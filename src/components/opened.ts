@@ -133,14 +133,20 @@ export class OpenedComponents<Schemas extends BlockSchemas> {
 
 function openingOf(
   resource: ComponentResource,
-  { appId, dataDirectory, instanceId }: OpenedOptions,
+  { appId, dataDirectory, instanceId, telemetry: { log, metrics } }: OpenedOptions,
   onChange: (status: OpeningStatus, cause: unknown) => void,
 ): Opening<Drivers[BlockName]> {
   const { component, name } = resource;
   return new Opening<Drivers[BlockName]>({
     type: component.type,
     open: component.configure(resource.settings),
-    context: { name, appId, instanceId, dataDirectory },
+    context: {
+      name,
+      appId,
+      instanceId,
+      dataDirectory,
+      telemetry: { metrics, log: log.child({ component: name }) },
+    },
     initTimeoutMs: resource.initTimeoutMs,
     required: !resource.ignoreErrors,
     onChange,

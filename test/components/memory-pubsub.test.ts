@@ -4,6 +4,7 @@ import { MemoryBroker } from "../../src/components/memory/broker/broker.ts";
 import { MemoryPubSub, memoryPubSub } from "../../src/components/memory/pubsub.ts";
 import { event, numbered, outgoing, textOf } from "../conformance/pubsub/fixture.ts";
 import { pubSubConformance } from "../conformance/pubsub.ts";
+import { openContext } from "./open-context.ts";
 
 const hourMs = 3_600_000;
 const shared = new MemoryBroker({ ageMs: hourMs, bytes: 64 * 1024 * 1024 });
@@ -75,13 +76,7 @@ describe("pubsub.in-memory", () => {
     });
 
     it("is a broker of its own each time that it is opened", async () => {
-      const context = {
-        name: "pubsub",
-        appId: "app",
-        instanceId: "1",
-        dataDirectory: "/nowhere",
-        signal: call.signal,
-      };
+      const context = openContext();
       const opener = memoryPubSub.configure(memoryPubSub.schema.parse({}));
       const [one, other] = [await opener(context), await opener(context)];
       await one.publish("topic", [outgoing("event")], call);

@@ -1,12 +1,5 @@
 import { memoryState } from "../../src/components/memory/state.ts";
 import { stateConformance } from "../conformance/state.ts";
+import { openContext } from "./open-context.ts";
 
-stateConformance(() =>
-  memoryState.configure(memoryState.schema.parse({}))({
-    name: "state",
-    appId: "test",
-    instanceId: "test",
-    dataDirectory: "/nowhere",
-    signal: AbortSignal.timeout(5000),
-  }),
-);
+stateConformance(() => memoryState.configure(memoryState.schema.parse({}))(openContext()));

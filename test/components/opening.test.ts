@@ -4,6 +4,7 @@ import { RetryInfoSchema } from "../../gen/google/rpc/error_details_pb.ts";
 import type { Open } from "../../src/component.ts";
 import { Opening, type OpeningStatus } from "../../src/components/opening.ts";
 import { reasonOf } from "../../src/faults.ts";
+import { openContext } from "./open-context.ts";
 
 class Driver {
   closed = 0;
@@ -14,7 +15,7 @@ class Driver {
 }
 
 function opening(open: Open<Driver>, onChange?: (status: OpeningStatus) => void, initTimeoutMs = 5000) {
-  const context = { name: "store", appId: "app", instanceId: "i", dataDirectory: "/nowhere" };
+  const context = openContext({ name: "store" });
   const options = { type: "state.test", open, context, initTimeoutMs, required: true };
   return new Opening<Driver>(onChange ? { ...options, onChange } : options);
 }

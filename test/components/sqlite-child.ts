@@ -6,16 +6,11 @@ import { create } from "@bufbuild/protobuf";
 import { EventSchema } from "../../gen/outrider/pubsub/v1/pubsub_pb.ts";
 import type { Outgoing, Received } from "../../src/blocks/pubsub/driver.ts";
 import { sqliteComponents } from "../../src/components/sqlite/components.ts";
+import { openContext } from "./open-context.ts";
 
 const [directory = "", role = "", topic = "", option = ""] = process.argv.slice(2);
 const call = { signal: new AbortController().signal };
-const context = {
-  name: "child",
-  appId: "child",
-  instanceId: "child",
-  dataDirectory: directory,
-  signal: call.signal,
-};
+const context = openContext({ instanceId: "child", dataDirectory: directory, signal: call.signal });
 const { state, pubsub } = sqliteComponents();
 const broker = await pubsub.configure(pubsub.schema.parse({}))(context);
 const store = await state.configure(state.schema.parse({}))(context);

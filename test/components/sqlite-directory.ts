@@ -8,6 +8,7 @@ import type { OpenContext } from "../../src/component.ts";
 import { sqliteComponents } from "../../src/components/sqlite/components.ts";
 import { Databases } from "../../src/components/sqlite/databases.ts";
 import { SqlitePubSub } from "../../src/components/sqlite/pubsub.ts";
+import { openContext } from "./open-context.ts";
 
 /** A data directory of its own. */
 export class Directory {
@@ -44,7 +45,7 @@ export class Directory {
 
   context(name: string): OpenContext {
     const signal = AbortSignal.timeout(20_000);
-    return { name, appId: "test", instanceId: "test", dataDirectory: this.path, signal };
+    return openContext({ name, dataDirectory: this.path, signal });
   }
 
   async remove(): Promise<void> {

@@ -5,9 +5,10 @@ import type { Call, ErrorClass } from "../call.ts";
 /**
  * A broker: logs of events by topic, and groups that read them.
  *
- * Drivers throw what their library throws. They never wrap errors, retry,
- * log or read the environment. Methods may be called concurrently, in any
- * order, until `close`.
+ * Drivers throw what their library throws. They never wrap errors, log what
+ * they throw, or read the environment. Methods may be called concurrently, in any
+ * order, until `close`. A driver finds its server again by itself: until then a
+ * call waits, for as long as its signal and the driver's own limit let it.
  *
  * A driver is pulled: it hands out what `receive` asks for and buffers no
  * more than its protocol forces it to. It counts attempts as well as its
@@ -149,6 +150,11 @@ export interface Received {
   readonly attempt: number;
   /** Broker headers that are no CloudEvents attributes. */
   readonly headers: Readonly<Record<string, string>>;
+  /**
+   * Why the record is no CloudEvent although `raw` was not asked for, in a few words. `event` is then made of
+   * what is known: its data are the record's bytes. The engine decides what becomes of it.
+   */
+  readonly notCloudEvent?: string;
   /** Where the broker has them. */
   readonly partition?: number;
   readonly offset?: bigint;
@@ -169,4 +175,14 @@ export interface Lag {
   readonly events: number;
   /** Events that retention removed before the group had settled them, since the group was made. */
   readonly trimmedUnsettled: number;
+  /** Where the topic has partitions: the same for each of them. */
+  readonly partitions?: readonly PartitionLag[];
+}
+
+/** How far a group is behind in one partition. */
+export interface PartitionLag {
+  readonly topic: string;
+  readonly partition: number;
+  /** As in Lag. */
+  readonly events: number;
 }

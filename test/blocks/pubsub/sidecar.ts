@@ -23,6 +23,7 @@ import { type PubSubSettings, pubSubSettings } from "../../../src/blocks/pubsub/
 import { memoryPubSub } from "../../../src/components/memory/pubsub.ts";
 import { fault } from "../../../src/faults.ts";
 import { quietTelemetry, type Telemetry } from "../../../src/telemetry/telemetry.ts";
+import { openContext } from "../../components/open-context.ts";
 
 /** A sidecar's pub/sub block without ports. */
 export interface Sidecar {
@@ -65,14 +66,7 @@ export function contextWith(headers = new Headers()) {
 export async function startSidecar(options: SidecarOptions = {}): Promise<Sidecar> {
   const telemetry = options.telemetry ?? quietTelemetry();
   const settings: PubSubSettings = pubSubSettings.parse(options.settings ?? {});
-  const context = {
-    name: "pubsub",
-    appId: "app",
-    instanceId: "i",
-    dataDirectory: "",
-    signal: AbortSignal.timeout(5000),
-  };
-  const opened = await memoryPubSub.configure(memoryPubSub.schema.parse({}))(context);
+  const opened = await memoryPubSub.configure(memoryPubSub.schema.parse({}))(openContext());
   const driver = options.wrap?.(opened) ?? opened;
   const connection = {
     component: "pubsub",

@@ -10,6 +10,7 @@ import { type StateSettings, stateSettings } from "../../../src/blocks/state/set
 import { StateStore } from "../../../src/blocks/state/store.ts";
 import { memoryState } from "../../../src/components/memory/state.ts";
 import { quietTelemetry, type Telemetry } from "../../../src/telemetry/telemetry.ts";
+import { openContext } from "../../components/open-context.ts";
 
 export interface Opened {
   readonly client: Client<typeof StateService>;
@@ -38,13 +39,7 @@ export async function openState(
 }
 
 export async function openMemory(): Promise<StateDriver> {
-  const driver = await memoryState.configure(memoryState.schema.parse({}))({
-    name: "state",
-    appId: "app",
-    instanceId: "test",
-    dataDirectory: "/nowhere",
-    signal: AbortSignal.timeout(5000),
-  });
+  const driver = await memoryState.configure(memoryState.schema.parse({}))(openContext());
   onTestFinished(() => driver.close());
   return driver;
 }

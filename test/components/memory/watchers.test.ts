@@ -1,15 +1,9 @@
 import { expect, it } from "vitest";
 import type { StateDriver, WatchBatch } from "../../../src/blocks/state/driver.ts";
 import { memoryState } from "../../../src/components/memory/state.ts";
+import { openContext } from "../open-context.ts";
 
-const open = (): Promise<StateDriver> =>
-  memoryState.configure({})({
-    name: "state",
-    appId: "app",
-    instanceId: "test",
-    dataDirectory: "/nowhere",
-    signal: AbortSignal.timeout(5000),
-  });
+const open = (): Promise<StateDriver> => memoryState.configure({})(openContext());
 const options = { contentType: "", metadata: {}, expiresAtMs: undefined, precondition: undefined };
 const call = { signal: new AbortController().signal };
 const everything = { kind: "prefix", prefix: "", resumeAfter: undefined } as const;
