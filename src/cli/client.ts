@@ -7,6 +7,7 @@ import { RuntimeService } from "../../gen/outrider/runtime/v1/runtime_pb.ts";
 import { StateService } from "../../gen/outrider/state/v1/state_pb.ts";
 import { findDataDirectory } from "../data-directory.ts";
 import { runningSidecars } from "../sidecars.ts";
+import { SubscriptionRefused } from "./event-stream.ts";
 import type { SidecarOptions } from "./options.ts";
 import { CommandFailure, type Terminal, usageFailure } from "./terminal.ts";
 
@@ -88,14 +89,22 @@ export function reasonIn(error: ConnectError): string {
   return error.findDetails(ErrorInfoSchema)[0]?.reason ?? "";
 }
 
+/** How a connection ends that nobody ended on purpose: what libraries make of resets, timeouts and ends. */
+const brokenCodes: readonly Code[] = [
+  Code.Unavailable,
+  Code.Aborted,
+  Code.Canceled,
+  Code.DeadlineExceeded,
+  Code.Internal,
+  Code.Unknown,
+];
+
 /** Whether nothing was reached, or what was reached has gone: the same call may succeed later. */
 export function isAway(error: unknown): boolean {
+  if (error instanceof SubscriptionRefused) return error.code === Code.Unavailable;
   if (!(error instanceof ConnectError)) return false;
-  const reason = reasonIn(error);
-  if (reason !== "") return reason === "SHUTTING_DOWN";
-  return (
-    error.code === Code.Unavailable || (error.code === Code.Aborted && systemCodeOf(error) !== undefined)
-  );
+  // With a reason it is the sidecar that speaks, and it says whether trying again helps.
+  return reasonIn(error) === "" ? brokenCodes.includes(error.code) : error.code === Code.Unavailable;
 }
 
 /** Makes what a call threw the failure of a command, in one line. */

@@ -18,24 +18,38 @@ const deadLetterExtensions = ["reason", "time", "attempts", "topic", "group", "d
 const quietMs = 1000;
 /** How long leaving in peace may take, in milliseconds. */
 const leaveWithinMs = 5000;
+/** As many as a stream can hold. */
+const mostListed = 65_536;
 /** Events held at once, and published together, where `--max` does not ask for less. */
 const maxInFlight = 100;
 
-/** Prints what is in a dead-letter topic. A group of its own reads it, which is forgotten afterwards. */
+/**
+ * Prints what is in a dead-letter topic. A group of its own reads it and is
+ * forgotten afterwards. Nothing is settled: what every group has settled is removed.
+ */
 export async function listDeadLetters(
   terminal: Terminal,
   topic: string,
   options: DeadLetterOptions,
 ): Promise<void> {
   const { pubsub, address } = await connectSidecar(terminal, options);
-  const open = { broadcast: true, start: { at: { case: "earliest" as const, value: true } } };
-  await drainTopic(terminal, { pubsub, address }, topic, { ...options, open }, async (deliveries, stream) => {
-    for (const delivery of deliveries) {
-      if (options.json) await printJson(terminal, deliveryJson(delivery));
-      else await print(terminal, `${deadLetterLine(delivery, terminal.colorOut)}\n`);
-    }
-    stream.settle(deliveries, "ack");
-  });
+  const start = { at: { case: "earliest" as const, value: true } };
+  const open = { broadcast: true, start, maxInFlight: Math.min(options.max ?? mostListed, mostListed) };
+  let listed = 0;
+  await drainTopic(
+    terminal,
+    { pubsub, address },
+    topic,
+    { ...options, open, settles: false },
+    async (deliveries) => {
+      for (const delivery of deliveries) {
+        if (options.json) await printJson(terminal, deliveryJson(delivery));
+        else await print(terminal, `${deadLetterLine(delivery, terminal.colorOut)}\n`);
+      }
+      listed += deliveries.length;
+    },
+  );
+  if (listed >= mostListed) note(terminal, `outrider: there may be more than these ${listed}`);
 }
 
 /** Sends dead letters back, and tells how many. */
@@ -45,7 +59,9 @@ export async function redriveDeadLetters(
   options: DeadLetterOptions,
 ): Promise<void> {
   const { pubsub, address } = await connectSidecar(terminal, options);
-  const open = { group: redriveGroup, start: { at: { case: "earliest" as const, value: true } } };
+  const start = { at: { case: "earliest" as const, value: true } };
+  // One at a time where the number is limited, so that what is not wanted is not delivered.
+  const open = { group: redriveGroup, start, maxInFlight: options.max === undefined ? maxInFlight : 1 };
   const counts = { redriven: 0, skipped: 0, failed: 0 };
 
   const take = async (deliveries: readonly Delivery[], stream: EventStream) => {
@@ -69,7 +85,7 @@ export async function redriveDeadLetters(
   };
 
   try {
-    await drainTopic(terminal, { pubsub, address }, topic, { ...options, open }, take);
+    await drainTopic(terminal, { pubsub, address }, topic, { ...options, open, settles: true }, take);
   } finally {
     const { redriven, skipped, failed } = counts;
     if (options.json) await printJson(terminal, { topic, ...counts });
@@ -79,7 +95,7 @@ export async function redriveDeadLetters(
 }
 
 /**
- * Has `take` settle what is in a topic, at most `max`. Returns when nothing
+ * Has `take` see, and with `settles` settle, what is in a topic, at most `max`. Returns when nothing
  * more comes, or what comes is newer than this call: what is given up again
  * meanwhile is not taken again, or it would go round for ever.
  */
@@ -87,17 +103,18 @@ async function drainTopic(
   terminal: Terminal,
   { pubsub, address }: Pick<SidecarClient, "pubsub" | "address">,
   topic: string,
-  options: DeadLetterOptions & { readonly open: OpenRequest },
+  options: DeadLetterOptions & { readonly open: OpenRequest; readonly settles: boolean },
   take: (deliveries: readonly Delivery[], stream: EventStream) => Promise<void>,
 ): Promise<void> {
   const max = options.max ?? Number.POSITIVE_INFINITY;
   const abandon = new AbortController();
   let leaving: NodeJS.Timeout | undefined;
   let quiet: NodeJS.Timeout | undefined;
-  const request = { ...options.open, topic, component: options.component ?? "" };
-  const open = { ...request, maxInFlight: options.max === undefined ? maxInFlight : 1 };
+  const open = { ...options.open, topic, component: options.component ?? "" };
   const stream = new EventStream(pubsub, [open], { opened: () => waitForQuiet() });
   const leave = () => {
+    // Who settles nothing has nothing to wait for.
+    if (!options.settles) return abandon.abort();
     leaving ??= setTimeout(() => abandon.abort(), leaveWithinMs);
     stream.leave();
   };
@@ -119,7 +136,7 @@ async function drainTopic(
       // Told before the last is settled, so that no other follows it.
       if (taken >= max || old.length < deliveries.length) leave();
       const others = deliveries.filter((delivery) => !wanted.includes(delivery));
-      if (others.length > 0) stream.settle(others, "retry", 0);
+      if (others.length > 0 && options.settles) stream.settle(others, "retry", 0);
       if (wanted.length > 0) await take(wanted, stream);
       waitForQuiet();
     }

@@ -1,5 +1,6 @@
 /** A subscribe stream as commands use it: deliveries out, outcomes in, and a way to leave in peace. */
 import type { MessageInitShape } from "@bufbuild/protobuf";
+import type { Code } from "@connectrpc/connect";
 import {
   type Delivery,
   type OpenSchema,
@@ -24,6 +25,17 @@ export interface EventStreamListener {
   draining?(): void;
   /** The sidecar did not understand; a defect of this program or of that one. */
   complaint?(message: string): void;
+}
+
+/** A subscription that was not opened, or ended by the sidecar's wish. */
+export class SubscriptionRefused extends CommandFailure {
+  /** As gRPC numbers them. */
+  readonly code: Code;
+
+  constructor(code: Code, message: string) {
+    super(message);
+    this.code = code;
+  }
 }
 
 /** One stream with any number of subscriptions. */
@@ -65,7 +77,10 @@ export class EventStream {
         } else if (message.case === "closed") {
           const { subscription, code, reason, message: why } = message.value;
           if (code !== 0)
-            throw new CommandFailure(`${reason || code}: ${this.#topics[subscription - 1]}: ${why}`);
+            throw new SubscriptionRefused(
+              code,
+              `${reason || code}: ${this.#topics[subscription - 1]}: ${why}`,
+            );
           this.#open.delete(subscription);
           if (this.#open.size === 0) this.#end();
         } else if (message.case === "drain") this.#listener.draining?.();
