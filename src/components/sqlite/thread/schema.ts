@@ -89,8 +89,9 @@ const versions: readonly string[] = [
  * what node:sqlite throws, SQLITE_BUSY included: try again then.
  */
 export function migrate(db: DatabaseSync): void {
-  const found = number(db, "application_id");
+  // In this order: another sidecar may be making the file right now, and tables come with their id.
   const tables = db.prepare("SELECT count(*) AS n FROM sqlite_schema").get()?.["n"];
+  const found = number(db, "application_id");
   if (found !== applicationId && (found !== 0 || tables !== 0)) {
     throw new StoreError("refused", "the file is an SQLite database of another program");
   }
