@@ -4,7 +4,7 @@ import { compileRules } from "./blocks/pubsub/rules.ts";
 import { pubSubSettings } from "./blocks/pubsub/settings.ts";
 import { stateSettings } from "./blocks/state/settings.ts";
 import { makeComponents } from "./components/index.ts";
-import type { Configuration, LoadOptions } from "./config/load.ts";
+import type { CheckTogether, Configuration, LoadOptions } from "./config/load.ts";
 
 /** The schemas of the blocks' own fields. */
 const blockSettings = { state: stateSettings, pubsub: pubSubSettings } as const;
@@ -16,10 +16,30 @@ export type Schemas = typeof blockSettings;
 export type SidecarConfiguration = Configuration<Schemas>;
 
 /** What the readers of configuration need of this build; to be made anew for each sidecar. */
-export function makeAssembly(): Pick<LoadOptions<Schemas>, "components" | "blockSettings" | "checkRule"> {
+export function makeAssembly(): Pick<
+  LoadOptions<Schemas>,
+  "components" | "blockSettings" | "checkRule" | "checkTogether"
+> {
   return {
     components: makeComponents(),
     blockSettings,
+    checkTogether: checkOutboxes,
     checkRule: (rule) => compileRules([{ name: "rule", rule }]).violations[0]?.description,
   };
 }
+
+/** An outbox publishes to a component that there must be. */
+const checkOutboxes: CheckTogether<Schemas> = (components) => {
+  const names = components.filter(({ block }) => block === "pubsub").map(({ name }) => name);
+  return components.flatMap((each) => {
+    if (each.block !== "state") return [];
+    const { outboxPublishPubsub: name } = each.blockSettings;
+    if (!name || names.includes(name)) return [];
+    const there = names.length === 0 ? "there is none" : `there are: ${names.join(", ")}`;
+    return {
+      component: each.name,
+      field: "outboxPublishPubsub",
+      message: `no pub/sub component "${name}"; ${there}`,
+    };
+  });
+};

@@ -8,7 +8,11 @@ import { Bus } from "./blocks/pubsub/bus.ts";
 import { type PubSubServer, pubSubCodecs, pubSubService } from "./blocks/pubsub/service.ts";
 import { resolver } from "./blocks/resolve.ts";
 import { type ListeningPort, runtimeService } from "./blocks/runtime/service.ts";
+import { Outbox } from "./blocks/state/outbox.ts";
+import type { OutboxTarget } from "./blocks/state/outbox-note.ts";
+import type { PublishEvents } from "./blocks/state/outbox-publisher.ts";
 import { stateService } from "./blocks/state/service.ts";
+import type { StateSettings } from "./blocks/state/settings.ts";
 import { StateStore } from "./blocks/state/store.ts";
 import { OpenedComponents } from "./components/opened.ts";
 import { makeDataDirectory } from "./data-directory.ts";
@@ -25,6 +29,7 @@ import { reflectionMounts } from "./server/reflection.ts";
 import { announceSidecar } from "./sidecars.ts";
 import { subscriptionViews } from "./subscription-views.ts";
 import type { RunningTelemetry } from "./telemetry/telemetry.ts";
+import { noTrace } from "./telemetry/tracing.ts";
 import { version } from "./version.ts";
 
 /** What a sidecar is made of. */
@@ -75,6 +80,8 @@ const eventEnvelopeBytes = 64 * 1024;
 const callGraceMs = 300;
 /** What calls get after that, in milliseconds. */
 const abortedCallGraceMs = 1000;
+/** How long publishing what transactions have left may take at the end, in milliseconds; the next start does the rest. */
+const outboxGraceMs = 1000;
 /** How long spans may take to be sent at the end, in milliseconds. */
 const flushWithinMs = 2000;
 /** How often it is looked whether the streams have ended, in milliseconds. */
@@ -97,6 +104,7 @@ class Sidecar implements Runtime {
   readonly #readiness = new Readiness();
   readonly #components: OpenedComponents<Schemas>;
   readonly #buses: ReadonlyMap<string, Bus>;
+  readonly #outboxes: Outbox[] = [];
   readonly #pubsub: PubSubServer;
   readonly #mounts: readonly Mount[];
   readonly #stopRequested = new AbortController();
@@ -113,18 +121,32 @@ class Sidecar implements Runtime {
     const common = { telemetry, appId };
     const maxMessageBytes = limits.maxMessageBytes ?? 4 * 1024 * 1024;
     const maxEventBytes = maxMessageBytes - eventEnvelopeBytes;
-    const stores = new Map(
-      this.#components.of("state").map(({ connection, blockSettings: settings }) => {
-        return [connection.component, new StateStore({ ...common, connection, settings, namespace })];
-      }),
-    );
     this.#buses = new Map(
       this.#components.of("pubsub").map(({ connection, blockSettings: settings }) => {
         return [connection.component, new Bus({ ...common, connection, settings, maxEventBytes })];
       }),
     );
+    const busOf = resolver("pub/sub component", this.#buses, "pubsub");
+    const publish: PublishEvents = ({ component, topic }, events, call) =>
+      busOf(component).publish(topic, events, (index) => `outbox[${index}]`, noTrace, call);
+    const stores = new Map(
+      this.#components.of("state").map(({ connection, blockSettings: settings }) => {
+        const target = outboxTarget(settings);
+        const outbox =
+          target && new Outbox({ ...common, connection, target, instanceId, maxEventBytes, publish });
+        if (outbox) this.#outboxes.push(outbox);
+        const store = new StateStore({
+          ...common,
+          connection,
+          settings,
+          namespace,
+          ...(outbox && { outbox }),
+        });
+        return [connection.component, store];
+      }),
+    );
     this.#pubsub = pubSubService({
-      busOf: resolver("pub/sub component", this.#buses, "pubsub"),
+      busOf,
       declared: declaredOf(configuration),
       telemetry,
     });
@@ -153,9 +175,11 @@ class Sidecar implements Runtime {
     );
     // Components open side by side, each in its own time, while the ports are being opened.
     this.#components.start();
+    for (const outbox of this.#outboxes) outbox.start();
     try {
       this.#ports = await this.#listen();
     } catch (error) {
+      await Promise.all(this.#outboxes.map((outbox) => outbox.close(AbortSignal.abort())));
       await this.#components.close();
       throw error;
     }
@@ -211,6 +235,8 @@ class Sidecar implements Runtime {
       ...[...this.#buses.values()].map((bus) => bus.close()),
     ]);
     clearTimeout(calls);
+    // Only now can no transaction follow.
+    await Promise.all(this.#outboxes.map((outbox) => outbox.close(AbortSignal.timeout(outboxGraceMs))));
     await this.#components.close();
     telemetry.log.info({ reason }, "stopped");
     await telemetry.close(flushWithinMs);
@@ -278,6 +304,12 @@ function declaredOf({ subscriptions }: SidecarConfiguration) {
       { ...each, raw: /^(true|1)$/i.test(each.metadata["rawPayload"] ?? "") },
     ]),
   );
+}
+
+/** Where the events of a store's transactions go; undefined: nowhere. */
+function outboxTarget({ outboxPublishPubsub, outboxPublishTopic }: StateSettings): OutboxTarget | undefined {
+  if (!outboxPublishPubsub || !outboxPublishTopic) return undefined;
+  return { component: outboxPublishPubsub, topic: outboxPublishTopic };
 }
 
 /** Where a client on this host reaches a server that listens there. */

@@ -40,7 +40,14 @@ export interface LoadOptions<Schemas extends BlockSchemas> {
   readonly blockSettings: Schemas;
   /** Says what is wrong with a routing rule; without it, rules are not checked. */
   readonly checkRule?: CheckRule;
+  /** Says what is wrong with the settings of one component beside the others, such as a name that none of them has. */
+  readonly checkTogether?: CheckTogether<Schemas>;
 }
+
+/** See `LoadOptions.checkTogether`. Each mistake names a component, and a field of its `spec.metadata`. */
+export type CheckTogether<Schemas extends BlockSchemas> = (
+  components: readonly ComponentResource<Schemas>[],
+) => readonly { readonly component: string; readonly field: string; readonly message: string }[];
 
 /** A sound configuration. Frozen. */
 export interface Configuration<Schemas extends BlockSchemas = BlockSchemas> {
@@ -117,12 +124,15 @@ export async function documentsOf(file: ReadFile, remarks: Remarks): Promise<rea
 
 /** Makes a configuration of documents. Throws ConfigError. `appId` undefined: for every application. */
 export async function assemble<Schemas extends BlockSchemas>(
-  options: Pick<LoadOptions<Schemas>, "environment" | "components" | "blockSettings" | "checkRule"> & {
+  options: Pick<
+    LoadOptions<Schemas>,
+    "environment" | "components" | "blockSettings" | "checkRule" | "checkTogether"
+  > & {
     readonly appId: string | undefined;
   },
   documents: Documents,
 ): Promise<Configuration<Schemas>> {
-  const { appId, environment, checkRule = () => undefined } = options;
+  const { appId, environment, checkRule = () => undefined, checkTogether = () => [] } = options;
   const { remarks } = documents;
   const configured = new Configured();
   for (const resource of documents.configurations) configured.add(resource, environment);
@@ -141,6 +151,12 @@ export async function assemble<Schemas extends BlockSchemas>(
       .flatMap((each) => configure(each, options.components, options.blockSettings, values) ?? []),
     ...defaultComponents(blocksOf(resources), configured.deny, options.components, options.blockSettings),
   ];
+
+  for (const { component, field, message } of checkTogether(components)) {
+    const { resource } = declared.find((each) => each.resource.name === component)!;
+    const path = ["spec", "metadata"];
+    resource.mistake(locate(resource.root, path).at, path, `${field}: ${message}`);
+  }
 
   const known = knownComponents(resources, declared, components);
   const subscriptions = ofKind(resources, "Subscription").flatMap(

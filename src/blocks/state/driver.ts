@@ -46,6 +46,12 @@ export interface StateDriver {
    */
   writeChunks?(write: ChunkedWrite, chunks: AsyncIterable<Uint8Array>, call: Call): Promise<string>;
 
+  /**
+   * Where not any keys can be in one transaction: `key`, changed so that it and `other` can. It still
+   * begins as it did. Without this method, any two can.
+   */
+  beside?(key: string, other: string): string;
+
   /** Resolves when the store answers. */
   ping(call: Call): Promise<void>;
 

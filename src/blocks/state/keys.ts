@@ -6,6 +6,14 @@ export const maxKeyBytes = 1024;
 /** Between what is put before a key and the key. As Dapr has it, whose data can be read on. */
 const separator = "||";
 
+/** Before the keys of the runtime's own items: no application's key begins so. */
+export const reservedPrefix = separator;
+
+/** Whether a stored key is of the runtime itself. Applications without a prefix would see it otherwise. */
+export function isReserved(storedKey: string): boolean {
+  return storedKey.startsWith(reservedPrefix);
+}
+
 /** Control characters, and the separator. */
 const forbidden = /\p{Cc}|\|\|/u;
 

@@ -1,6 +1,7 @@
 /** A state component as the block sees it: what is the same for every store. */
 import { fault } from "../../faults.ts";
 import type { Telemetry } from "../../telemetry/telemetry.ts";
+import { noTrace, traceOf } from "../../telemetry/tracing.ts";
 import type { Connection } from "../connection.ts";
 import type {
   ChunkedWrite,
@@ -13,8 +14,9 @@ import type {
   Write,
 } from "./driver.ts";
 import { failureOf } from "./failure.ts";
-import { storedPrefix } from "./keys.ts";
+import { isReserved, storedPrefix } from "./keys.ts";
 import { Operation, type OperationName, type StateCall } from "./operation.ts";
+import type { Outbox } from "./outbox.ts";
 import type { SetInput, WriteInput } from "./requests.ts";
 import type { StateSettings } from "./settings.ts";
 import { countFitting, fits, withoutValue } from "./sizes.ts";
@@ -27,6 +29,8 @@ export interface StateStoreOptions {
   readonly appId: string;
   /** For `keyPrefix: namespace`. Default "default". */
   readonly namespace?: string;
+  /** Publishes an event for each write of a transaction. */
+  readonly outbox?: Outbox;
 }
 
 /** Which page of a list to read. */
@@ -64,13 +68,16 @@ export class StateStore {
   readonly name: string;
   readonly #connection: Connection<StateDriver>;
   readonly #prefix: string;
+  readonly #outbox: Outbox | undefined;
   readonly #defaultTimeToLiveMs: number | undefined;
   readonly #operations: Readonly<Record<OperationName, Operation>>;
 
-  constructor({ connection, settings, telemetry, appId, namespace = "default" }: StateStoreOptions) {
+  constructor(options: StateStoreOptions) {
+    const { connection, settings, telemetry, appId, namespace = "default" } = options;
     const { component, type } = connection;
     this.name = component;
     this.#connection = connection;
+    this.#outbox = options.outbox;
     this.#prefix = storedPrefix(settings.keyPrefix, { component, appId, namespace });
     const { ttlInSeconds = 0 } = settings;
     this.#defaultTimeToLiveMs = ttlInSeconds > 0 ? ttlInSeconds * 1000 : undefined;
@@ -134,7 +141,10 @@ export class StateStore {
     return this.#run("transact", call, inputs.length, (driver) => {
       this.#require(driver, "transactions", "transactions");
       const writes = inputs.map((input) => this.#stored(input, driver));
-      return driver.write(writes, call);
+      if (this.#outbox === undefined) return driver.write(writes, call);
+      this.#require(driver, "list", "list");
+      const trace = "values" in call ? traceOf(call) : noTrace;
+      return this.#outbox.write(inputs, writes, driver, trace, call);
     });
   }
 
@@ -153,12 +163,14 @@ export class StateStore {
         },
         call,
       );
-      const listed = page.items.slice(0, countFitting(page.items, maxBytes, keysOnly));
+      const own = page.items.filter((item) => !isReserved(item.key));
+      const listed = own.slice(0, countFitting(own, maxBytes, keysOnly));
       const found = keysOnly ? listed : await withValues(driver, listed, maxBytes, call);
       // What was written since may be longer.
       const taken = found.slice(0, countFitting(found, maxBytes, keysOnly));
-      const last = taken.length < found.length ? taken.at(-1) : listed.at(-1);
-      const more = page.more || listed.length < page.items.length || taken.length < found.length;
+      const whole = listed.length === own.length && taken.length === found.length;
+      const last = (whole ? page.items : taken.length < found.length ? taken : listed).at(-1);
+      const more = page.more || !whole;
       const items = taken.map((item) => this.#own(fits(item, maxBytes) ? item : withoutValue(item)));
       return { items, after: more && last ? this.#keyOf(last.key) : undefined };
     });
@@ -175,10 +187,12 @@ export class StateStore {
       this.#require(driver, "watch", "watch");
       if (selector.resumeAfter !== undefined) this.#require(driver, "watchResume", "watch-resume");
       for await (const batch of driver.watch!(this.#storedSelector(selector), call)) {
-        const changes = batch.changes.map(({ key, item }) => ({
-          key: this.#keyOf(key),
-          item: item && this.#own(item),
-        }));
+        const changes = batch.changes
+          .filter(({ key }) => !isReserved(key))
+          .map(({ key, item }) => ({ key: this.#keyOf(key), item: item && this.#own(item) }));
+        // Only the runtime's own items have changed.
+        if (changes.length < batch.changes.length && changes.length === 0 && !batch.snapshotComplete)
+          continue;
         yield { changes, position: batch.position, snapshotComplete: batch.snapshotComplete };
       }
       call.signal.throwIfAborted();

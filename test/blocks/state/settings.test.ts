@@ -44,13 +44,4 @@ describe("settings of a state component", () => {
       expect(mistakesOf({ [field]: "00112233" })).toEqual([expect.stringContaining("plain text")]);
     },
   );
-
-  it.each([
-    ["outboxPublishPubsub", "pubsub"],
-    ["outboxPublishTopic", "orders"],
-    ["outboxPubsub", "pubsub"],
-    ["outboxDiscardWhenMissingState", "true"],
-  ])("refuse %s, since to pass it over would publish nothing", (field, value) => {
-    expect(mistakesOf({ [field]: value })).toEqual([expect.stringContaining("nothing would be published")]);
-  });
 });
