@@ -17,6 +17,8 @@ export type BlockName = keyof Drivers;
 export interface OpenContext {
   /** The component's name in its YAML. */
   readonly name: string;
+  /** The version in its YAML: one of the component's `versions`. */
+  readonly version: string;
   /** The application's id. */
   readonly appId: string;
   /** Another for every start of a sidecar. */

@@ -136,12 +136,13 @@ function openingOf(
   { appId, dataDirectory, instanceId, telemetry: { log, metrics } }: OpenedOptions,
   onChange: (status: OpeningStatus, cause: unknown) => void,
 ): Opening<Drivers[BlockName]> {
-  const { component, name } = resource;
+  const { component, name, version } = resource;
   return new Opening<Drivers[BlockName]>({
     type: component.type,
     open: component.configure(resource.settings),
     context: {
       name,
+      version,
       appId,
       instanceId,
       dataDirectory,

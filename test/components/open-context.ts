@@ -5,6 +5,7 @@ import { quietTelemetry } from "../../src/telemetry/telemetry.ts";
 export function openContext(given: Partial<OpenContext> = {}): OpenContext {
   return {
     name: "component",
+    version: "v1",
     appId: "test",
     instanceId: "test",
     dataDirectory: "/nowhere",
