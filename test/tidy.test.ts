@@ -237,7 +237,8 @@ describe("tests", () => {
   it("are beside what they test: each folder of src/ has one of the same name in test/, or one of its files", () => {
     const stray = tests
       .filter(
-        ({ path }) => /\.test\.ts$/.test(path) && !/^test\/(conformance|end-to-end|examples)\//.test(path),
+        ({ path }) =>
+          /\.test\.ts$/.test(path) && !/^test\/(conformance|end-to-end|examples|servers)\//.test(path),
       )
       .map(({ path }) => dirname(path).replace(/^test/, "src"))
       .filter(

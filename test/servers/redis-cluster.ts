@@ -1,0 +1,65 @@
+/** Redis Cluster: three primaries, with a replica each if asked for. */
+import { execFile } from "node:child_process";
+import { promisify } from "node:util";
+import { oncePerRun } from "./once.ts";
+import { freePort, freePorts } from "./ports.ts";
+import { answerTo, type RedisAddress, startRedisOn } from "./redis.ts";
+import type { Server } from "./server.ts";
+import { program } from "./tools.ts";
+import { until } from "./until.ts";
+
+const run = promisify(execFile);
+
+/** Where the nodes are. */
+export interface RedisClusterAddress {
+  readonly nodes: readonly RedisAddress[];
+}
+
+/** A cluster of a test's own. Nodes end with it. */
+export interface RedisCluster extends RedisClusterAddress, AsyncDisposable {
+  readonly nodes: readonly Server[];
+}
+
+/** The cluster that the tests of a run share: three nodes, no replicas. */
+export function sharedRedisCluster(): Promise<RedisClusterAddress> {
+  return oncePerRun("redis-cluster", async () => {
+    const { nodes } = await startRedisCluster();
+    return { nodes: nodes.map(({ host, port }) => ({ host, port })) };
+  });
+}
+
+/** Starts one; two seconds. With replicas, a primary that is killed has a follower after about three. */
+export async function startRedisCluster(options: { readonly replicas?: 0 | 1 } = {}): Promise<RedisCluster> {
+  const replicas = options.replicas ?? 0;
+  const ports = await freePorts(3 * (1 + replicas));
+  const nodes = await Promise.all(ports.map(startNode));
+  const addresses = ports.map((port) => `127.0.0.1:${port}`);
+  const create = [
+    "--cluster",
+    "create",
+    ...addresses,
+    "--cluster-replicas",
+    String(replicas),
+    "--cluster-yes",
+  ];
+  await run(program("redis-cli"), create);
+  await Promise.all(ports.map((port) => until(() => isWell(port), "the Redis cluster is complete", 20_000)));
+  return {
+    nodes,
+    async [Symbol.asyncDispose]() {
+      await Promise.all(nodes.map((node) => node.kill()));
+    },
+  };
+}
+
+async function startNode(port: number): Promise<Server> {
+  return await startRedisOn(port, {
+    "cluster-enabled": "yes",
+    "cluster-node-timeout": "2000",
+    "cluster-port": String(await freePort()),
+  });
+}
+
+async function isWell(port: number): Promise<boolean> {
+  return (await answerTo(port, "CLUSTER INFO\r\n")).includes("cluster_state:ok");
+}
