@@ -5,9 +5,11 @@ import { RuntimeService } from "../gen/outrider/runtime/v1/runtime_pb.ts";
 import { StateService } from "../gen/outrider/state/v1/state_pb.ts";
 import type { Schemas, SidecarConfiguration } from "./assembly.ts";
 import { Bus } from "./blocks/pubsub/bus.ts";
+import type { InboxMemoryOf } from "./blocks/pubsub/inbox.ts";
 import { type PubSubServer, pubSubCodecs, pubSubService } from "./blocks/pubsub/service.ts";
 import { resolver } from "./blocks/resolve.ts";
 import { type ListeningPort, runtimeService } from "./blocks/runtime/service.ts";
+import { HandledEvents } from "./blocks/state/handled-events.ts";
 import { Outbox } from "./blocks/state/outbox.ts";
 import type { OutboxTarget } from "./blocks/state/outbox-note.ts";
 import type { PublishEvents } from "./blocks/state/outbox-publisher.ts";
@@ -121,9 +123,16 @@ class Sidecar implements Runtime {
     const common = { telemetry, appId };
     const maxMessageBytes = limits.maxMessageBytes ?? 4 * 1024 * 1024;
     const maxEventBytes = maxMessageBytes - eventEnvelopeBytes;
+    const stateConnections = new Map(
+      this.#components.of("state").map(({ connection }) => [connection.component, connection]),
+    );
+    const connectionOf = resolver("state store", stateConnections, "state");
+    const inboxMemoryOf: InboxMemoryOf = ({ store, windowMs }, owner) =>
+      new HandledEvents({ connection: connectionOf(store), windowMs, ...owner });
     this.#buses = new Map(
       this.#components.of("pubsub").map(({ connection, blockSettings: settings }) => {
-        return [connection.component, new Bus({ ...common, connection, settings, maxEventBytes })];
+        const bus = new Bus({ ...common, connection, settings, maxEventBytes, inboxMemoryOf });
+        return [connection.component, bus];
       }),
     );
     const busOf = resolver("pub/sub component", this.#buses, "pubsub");

@@ -9,6 +9,7 @@ import type { Call } from "../call.ts";
 import type { Connection } from "../connection.ts";
 import { TopicAccess } from "./access.ts";
 import type { Outgoing, PubSubDriver } from "./driver.ts";
+import { type InboxMemory, type InboxMemoryOf, InboxSubscription } from "./inbox.ts";
 import { disagreement, type SharedOptions } from "./options.ts";
 import { completeOutgoing } from "./outgoing.ts";
 import type { PubSubSettings } from "./settings.ts";
@@ -23,6 +24,8 @@ export interface BusOptions {
   readonly appId: string;
   /** The largest data of an event, in bytes: what still fits in a message with its envelope. */
   readonly maxEventBytes: number;
+  /** For subscriptions with an inbox. */
+  readonly inboxMemoryOf: InboxMemoryOf;
 }
 
 /** What became of one entry of a publish. */
@@ -141,6 +144,7 @@ export class Bus {
   async subscribe(shared: SharedOptions, consumer: Consumer, signal: AbortSignal): Promise<Subscription> {
     const driver = await this.#options.connection.ready(signal);
     this.#checkSupport(driver, shared);
+    await this.#inboxMemory(shared)?.check(signal);
     const key =
       shared.group === undefined
         ? `broadcast\n${this.#broadcasts++}`
@@ -210,15 +214,26 @@ export class Bus {
     }
   }
 
+  /** What the group has handled; undefined without an inbox. Throws COMPONENT_NOT_FOUND. */
+  #inboxMemory({ inbox, group = "" }: SharedOptions): InboxMemory | undefined {
+    return inbox && this.#options.inboxMemoryOf(inbox, { component: this.name, group });
+  }
+
   #create(key: string, shared: SharedOptions): Subscription {
     const { topic, group, start, ordered, raw } = shared;
     const { connection, telemetry } = this.#options;
-    const subscription = new Subscription({
+    const memory = this.#inboxMemory(shared);
+    const subscription: Subscription = new Subscription({
       component: this.name,
       options: shared,
       telemetry,
-      openDriver: async (call) =>
-        (await connection.ready(call.signal)).open({ topic, group, start, ordered, raw }, call),
+      deadLetterNonCloudEvents: this.#options.settings.nonCloudEvents === "deadLetter",
+      openDriver: async (call) => {
+        const driver = await connection.ready(call.signal);
+        const opened = await driver.open({ topic, group, start, ordered, raw }, call);
+        if (memory === undefined) return opened;
+        return new InboxSubscription(opened, memory, () => subscription.metrics.outcome.duplicate.add());
+      },
       publishDeadLetter: (letter, call) => this.#publishDeadLetter(shared.deadLetterTopic, letter, call),
       onClosed: () => void this.#subscriptions.delete(key),
     });

@@ -5,7 +5,7 @@ import type { Event } from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
 import type { Outgoing, Received } from "./driver.ts";
 
 /** Why a group gave an event up; the value of the extension `deadletterreason`. */
-export type DeadLetterReason = "rejected" | "attempts" | "expired";
+export type DeadLetterReason = "rejected" | "attempts" | "expired" | "nocloudevent";
 
 /** The extension that sends an event back to one group only: others pass it over. */
 export const redriveGroupExtension = "redrivegroup";

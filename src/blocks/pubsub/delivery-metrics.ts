@@ -10,6 +10,7 @@ const outcomes = [
   "abandoned",
   "expired",
   "unrouted",
+  "duplicate",
   "dead_lettered",
   "dropped",
 ] as const;

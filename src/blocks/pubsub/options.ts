@@ -4,6 +4,7 @@ import { durationFromMs, durationMs, timestampMs } from "@bufbuild/protobuf/wkt"
 import type { Open } from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
 import { invalidRequest, type Violation } from "../../faults.ts";
 import type { StartAt } from "./driver.ts";
+import type { InboxOptions } from "./inbox.ts";
 import { compileRouting, type Routing } from "./routing.ts";
 import { topicViolation } from "./topics.ts";
 
@@ -19,6 +20,8 @@ export interface SharedOptions {
   readonly retry: RetryOptions;
   /** Empty: none. */
   readonly deadLetterTopic: string;
+  /** Undefined: none. */
+  readonly inbox: InboxOptions | undefined;
 }
 
 /** When, and how often, a delivery is repeated. */
@@ -60,6 +63,9 @@ const maxBatchLimit = 1024;
 const defaultSettleWithinMs = 60_000;
 const defaultInitialDelayMs = 1000;
 const defaultMaxDelayMs = 60_000;
+const defaultInboxWindowMs = 24 * 60 * 60 * 1000;
+const minInboxWindowMs = 1000;
+const maxInboxWindowMs = 366 * 24 * 60 * 60 * 1000;
 /** The shortest deadline that a delivery may have. */
 export const minSettleWithinMs = 100;
 /** The longest deadline, and the longest delay of a retry. */
@@ -104,6 +110,7 @@ export function parseOpen(
     no("open.settle_within", "must be 100 ms to 24 h");
   const start = parseStart(open, no);
   const retry = parseRetry(open, no);
+  const inbox = parseInbox(open, no);
   const routing = compileRouting(open.routes, open.defaultRoute, no);
   if (violations.length > 0) throw invalidRequest(...violations);
   return {
@@ -116,6 +123,7 @@ export function parseOpen(
       routing,
       retry,
       deadLetterTopic: open.deadLetterTopic,
+      inbox,
     },
     stream: {
       maxInFlight: open.maxInFlight || defaultMaxInFlight,
@@ -146,6 +154,13 @@ export function agreedOpen(
       initialDelay: durationFromMs(shared.retry.initialDelayMs),
       maxDelay: durationFromMs(shared.retry.maxDelayMs),
     },
+    ...(shared.inbox && {
+      inbox: {
+        $typeName: "outrider.pubsub.v1.Inbox",
+        store: shared.inbox.store,
+        window: durationFromMs(shared.inbox.windowMs),
+      },
+    }),
   };
 }
 
@@ -155,6 +170,8 @@ export function disagreement(one: SharedOptions, other: SharedOptions): string |
   if (one.raw !== other.raw) return "raw";
   if (one.deadLetterTopic !== other.deadLetterTopic) return "dead_letter_topic";
   if (one.routing.text !== other.routing.text) return "routes";
+  if (one.inbox?.store !== other.inbox?.store || one.inbox?.windowMs !== other.inbox?.windowMs)
+    return "inbox";
   const same = (key: keyof RetryOptions) => one.retry[key] === other.retry[key];
   return same("maxAttempts") && same("initialDelayMs") && same("maxDelayMs") ? undefined : "retry";
 }
@@ -199,6 +216,17 @@ function parseRetry(open: Open, no: No): RetryOptions {
   const maxDelayMs = delay("max_delay", open.retry?.maxDelay, Math.max(defaultMaxDelayMs, initialDelayMs));
   if (maxDelayMs < initialDelayMs) no("open.retry.max_delay", "must not be shorter than initial_delay");
   return { maxAttempts: open.retry?.maxAttempts || Number.POSITIVE_INFINITY, initialDelayMs, maxDelayMs };
+}
+
+function parseInbox({ inbox, raw, broadcast }: Open, no: No): InboxOptions | undefined {
+  if (!inbox) return undefined;
+  if (raw)
+    no("open.inbox", "must not be set with raw: events without an envelope have no id to know them by");
+  if (broadcast) no("open.inbox", "must not be set with broadcast: there is no group that could remember");
+  const windowMs = inbox.window ? durationMs(inbox.window) : defaultInboxWindowMs;
+  if (!(windowMs >= minInboxWindowMs && windowMs <= maxInboxWindowMs))
+    no("open.inbox.window", "must be 1 s to 366 days");
+  return { store: inbox.store, windowMs };
 }
 
 function hasControl(text: string): boolean {

@@ -44,7 +44,7 @@ export interface ParsedOpen {
 const maxSubscriptions = 1000;
 /** Ranges in one Settle or Extend at most. */
 const maxRanges = 1000;
-/** Answers that wait for a client that does not read, until its stream is ended. */
+/** Answers that wait to be read, past which the client is not heard: what it says stays with it. */
 const maxWaitingAnswers = 1000;
 const maxReasonBytes = 1024;
 /** Data of one frame, in bytes, past which no further delivery is put in: well under the 4 MiB that clients take. */
@@ -60,6 +60,7 @@ export class Session {
   #lastId = 0;
   #nextMembership = 0;
   #wake: (() => void) | undefined;
+  #hear: (() => void) | undefined;
   /** True: nothing new is taken, and the stream ends when nothing is held. */
   #leaving = false;
   #stuck = false;
@@ -74,7 +75,10 @@ export class Session {
   /** Reads what the application says until it stops. Never rejects. */
   async listen(requests: AsyncIterable<SubscribeRequest>): Promise<void> {
     try {
-      for await (const request of requests) this.#take(request);
+      for await (const request of requests) {
+        this.#take(request);
+        if (this.#answers.length >= maxWaitingAnswers) await this.#answersAreRead();
+      }
       this.#leave();
     } catch (error) {
       // The stream broke, or a message was no protobuf: there is nobody left to tell.
@@ -91,6 +95,7 @@ export class Session {
         if (frame) {
           yield frame;
           this.#reading();
+          if (this.#answers.length < maxWaitingAnswers) this.#hear?.();
           continue;
         }
         if (this.#failure) throw this.#failure;
@@ -306,6 +311,17 @@ export class Session {
     }, this.#sweepMs);
   }
 
+  /** Waits until fewer answers wait, or the stream has ended. */
+  #answersAreRead(): Promise<void> {
+    return new Promise((resolve) => {
+      if (this.#ended.signal.aborted) return resolve();
+      this.#hear = () => {
+        this.#hear = undefined;
+        resolve();
+      };
+    });
+  }
+
   /** The client reads: subscriptions that had been given up for stuck take events again. */
   #reading(): void {
     if (!this.#stuck) return;
@@ -348,6 +364,7 @@ export class Session {
     if (this.#ended.signal.aborted) return;
     this.#ended.abort();
     this.#leaving = true;
+    this.#hear?.();
     clearTimeout(this.#sweep);
     const now = performance.now();
     for (const membership of [...this.#memberships.values()]) membership.leave();
@@ -379,9 +396,6 @@ export class Session {
   }
 
   #answer(message: SubscribeResponse["message"]): void {
-    if (this.#answers.length >= maxWaitingAnswers) {
-      return this.#fail(fault("TOO_LARGE", `more than ${maxWaitingAnswers} answers wait to be read`));
-    }
     this.#answers.push({ $typeName: "outrider.pubsub.v1.SubscribeResponse", message });
     this.wake();
   }

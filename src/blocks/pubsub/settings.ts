@@ -1,6 +1,6 @@
 /** The fields of a pub/sub component's `spec.metadata` that every broker has, because the block handles them. */
 import * as z from "zod";
-import { text } from "../../config/fields.ts";
+import { choice, text } from "../../config/fields.ts";
 
 const topics = () => text().transform((list) => splitList(list));
 const scopes = () => text().transform((list) => parseScopes(list));
@@ -9,6 +9,11 @@ const scopes = () => text().transform((list) => parseScopes(list));
 export const pubSubSettings = z.object({
   /** The consumer group of subscriptions that name none. Default: the application's id. */
   consumerID: text().optional(),
+  /**
+   * What becomes of records that are no CloudEvents where an envelope is expected: they are delivered, with their bytes as
+   * the data, or go to the subscription's dead-letter topic if it has one.
+   */
+  nonCloudEvents: choice("deliver", "deadLetter").default("deliver"),
   /** Topics that may be used at all: `a,b`. Default: every topic. */
   allowedTopics: topics().optional(),
   /** Topics that only applications named in a scope may use: `a,b`. */

@@ -12,8 +12,9 @@ import type { Span } from "../../telemetry/tracing.ts";
 import type { Call } from "../call.ts";
 import { type DeadLetterReason, deadLetterOf, redriveGroupExtension } from "./dead-letters.ts";
 import { type DeliveryMetrics, deliveryMetrics } from "./delivery-metrics.ts";
-import type { DriverSubscription, Outgoing, Received, Settlement } from "./driver.ts";
+import type { DriverSubscription, Outgoing, Received } from "./driver.ts";
 import { traceOfEvent, withTrace } from "./event-trace.ts";
+import type { EngineSettlement } from "./inbox.ts";
 import { backoffMs, type SharedOptions } from "./options.ts";
 
 /** Somebody who takes deliveries: a subscription open on a stream. */
@@ -29,6 +30,8 @@ export interface SubscriptionContext {
   readonly component: string;
   readonly options: SharedOptions;
   readonly telemetry: Telemetry;
+  /** Records that are no CloudEvents go to the dead-letter topic if there is one. */
+  readonly deadLetterNonCloudEvents: boolean;
   /** Joins the group at the broker; waits for the component. */
   openDriver(call: Call): Promise<DriverSubscription>;
   /** Publishes to the dead-letter topic; resolves when the broker has it. */
@@ -64,7 +67,7 @@ export class Subscription {
   #wake: (() => void) | undefined;
   #nextConsumer = 0;
   #held = 0;
-  #settlements: Settlement[] = [];
+  #settlements: EngineSettlement[] = [];
   #unconfirmed = 0;
   #flushing: Promise<void> | undefined;
 
@@ -112,7 +115,7 @@ export class Subscription {
   ): void {
     this.#held -= 1;
     this.metrics.outcome[outcome].add();
-    if (outcome === "ack") this.#settle({ receipt: received.receipt, kind: "done" });
+    if (outcome === "ack") this.#settle({ receipt: received.receipt, kind: "done", acked: true });
     else if (outcome === "reject") this.#giveUp(received, "rejected", detail);
     else if (outcome !== "abandoned" && received.attempt >= this.options.retry.maxAttempts) {
       this.#giveUp(
@@ -273,6 +276,14 @@ export class Subscription {
       this.#giveUp(received, "expired", "");
       return undefined;
     }
+    if (
+      received.notCloudEvent !== undefined &&
+      this.#context.deadLetterNonCloudEvents &&
+      this.options.deadLetterTopic !== ""
+    ) {
+      this.#giveUp(received, "nocloudevent", received.notCloudEvent);
+      return undefined;
+    }
     if (attempt > this.options.retry.maxAttempts) {
       this.#giveUp(received, "attempts", "its stream ended before it was settled");
       return undefined;
@@ -335,7 +346,7 @@ export class Subscription {
     }
   }
 
-  #settle(settlement: Settlement): void {
+  #settle(settlement: EngineSettlement): void {
     this.#settlements.push(settlement);
     this.#unconfirmed += 1;
     this.#flushing ??= this.#flush();

@@ -14,8 +14,12 @@ export interface StateDriver {
   /** Fixed for the driver's life. The conformance suite holds it to every claim and every absence. */
   readonly supports: StateSupports;
 
-  /** Reads items, one result for each key in order; undefined where there is none. Sees every answered write. */
-  get(keys: readonly string[], call: Call): Promise<readonly (Item | undefined)[]>;
+  /**
+   * Reads items, one result for each key in order; undefined where there is none. Sees every answered write.
+   * Values past `maxBytes`, of all of them together, are of no use to the caller: a store that can do without reading them
+   * leaves them out.
+   */
+  get(keys: readonly string[], call: Call, maxBytes?: number): Promise<readonly (Item | undefined)[]>;
 
   /**
    * Applies the writes in order and returns an etag for each, "" for a deletion.

@@ -40,7 +40,7 @@ export function stateService(options: StateServiceOptions): ServiceImpl<typeof S
     async get(request, context) {
       const store = storeOf(request.component);
       checkKey(request.key);
-      const item = await store.get(request.key, context);
+      const item = await store.get(request.key, context, maxMessageBytes);
       const response = getResponse(item);
       if (item !== undefined) checkFits(store, item, response, maxMessageBytes);
       return response;
@@ -49,7 +49,7 @@ export function stateService(options: StateServiceOptions): ServiceImpl<typeof S
     async batchGet({ component, keys }, context) {
       const store = storeOf(component);
       checkKeys(keys);
-      const items = await store.getAll(keys, context);
+      const items = await store.getAll(keys, context, maxItemsBytes);
       checkFitTogether(store, keys, items, maxItemsBytes);
       return {
         $typeName: "outrider.state.v1.BatchGetResponse",
@@ -122,17 +122,17 @@ function checkFitTogether(
   for (const [index, item] of items.entries()) {
     bytes += resultOverheadBytes + Buffer.byteLength(keys[index]!);
     if (item === undefined) continue;
-    if (item.value === undefined || !fits(item, maxBytes)) throw tooLarge(store, item);
+    if (!fits(item, maxBytes)) throw tooLarge(store, item);
     bytes += envelopeBytes(item) + item.valueBytes;
+    if (bytes > maxBytes) {
+      throw fault(
+        "VALUE_TOO_LARGE",
+        "the values do not fit in one message together: ask for fewer keys at once",
+        { metadata: { component: store.name, valueBytes: String(bytes) } },
+      );
+    }
+    if (item.value === undefined) throw tooLarge(store, item);
   }
-  if (bytes <= maxBytes) return;
-  throw fault(
-    "VALUE_TOO_LARGE",
-    "the values do not fit in one message together: ask for fewer keys at once",
-    {
-      metadata: { component: store.name, valueBytes: String(bytes) },
-    },
-  );
 }
 
 function tooLarge(store: StateStore, { key, valueBytes }: Item) {

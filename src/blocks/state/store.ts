@@ -53,6 +53,12 @@ export interface ListResult {
   readonly after: string | undefined;
 }
 
+/**
+ * Keys that are read at once first; then twice as many each time. A thousand long values would fill the memory of
+ * the sidecar: they are noticed while they are few.
+ */
+const firstSliceKeys = 16;
+
 /** The longest piece of a value that `read` gives, in bytes. */
 const maxPieceBytes = 256 * 1024;
 
@@ -95,15 +101,18 @@ export class StateStore {
     };
   }
 
-  /** One item; undefined when there is none. Written out, not by `#run`: half of all calls are this one. */
-  async get(key: string, call: StateCall): Promise<Item | undefined> {
+  /**
+   * One item; undefined when there is none. A value of more than `maxBytes` may be left out.
+   * Written out, not by `#run`: half of all calls are this one.
+   */
+  async get(key: string, call: StateCall, maxBytes = Number.POSITIVE_INFINITY): Promise<Item | undefined> {
     const operation = this.#operations.get;
     const startedAt = performance.now();
     const span = operation.span(call);
     let driver: StateDriver | undefined;
     try {
       driver = this.#connection.current();
-      const [item] = await driver.get([this.#prefix + key], call);
+      const [item] = await driver.get([this.#prefix + key], call, maxBytes);
       operation.succeeded(startedAt, span);
       return item && this.#own(item);
     } catch (error) {
@@ -113,12 +122,27 @@ export class StateStore {
     }
   }
 
-  /** Several items, one result for each key in order. */
-  getAll(keys: readonly string[], call: StateCall): Promise<readonly (Item | undefined)[]> {
+  /**
+   * Several items, one result for each key in order. When their values have more than `maxBytes` together, those
+   * from there on may be left out, values or whole items.
+   */
+  getAll(
+    keys: readonly string[],
+    call: StateCall,
+    maxBytes = Number.POSITIVE_INFINITY,
+  ): Promise<readonly (Item | undefined)[]> {
     return this.#run("batch_get", call, keys.length, async (driver) => {
       const stored = keys.map((key) => this.#prefix + key);
-      const items = await driver.get(stored, call);
-      return items.map((item) => item && this.#own(item));
+      const items: (Item | undefined)[] = [];
+      let bytes = 0;
+      for (let count = firstSliceKeys; items.length < stored.length && bytes <= maxBytes; count *= 2) {
+        const slice = stored.slice(items.length, items.length + count);
+        for (const item of await driver.get(slice, call, maxBytes - bytes)) {
+          bytes += item?.valueBytes ?? 0;
+          items.push(item && this.#own(item));
+        }
+      }
+      return items;
     });
   }
 

@@ -20,6 +20,8 @@ import type { PubSubDriver } from "../../../src/blocks/pubsub/driver.ts";
 import type { DeclaredSubscription } from "../../../src/blocks/pubsub/options.ts";
 import { type PubSubServer, pubSubService } from "../../../src/blocks/pubsub/service.ts";
 import { type PubSubSettings, pubSubSettings } from "../../../src/blocks/pubsub/settings.ts";
+import type { StateDriver } from "../../../src/blocks/state/driver.ts";
+import { HandledEvents } from "../../../src/blocks/state/handled-events.ts";
 import { memoryPubSub } from "../../../src/components/memory/pubsub.ts";
 import { fault } from "../../../src/faults.ts";
 import { quietTelemetry, type Telemetry } from "../../../src/telemetry/telemetry.ts";
@@ -46,6 +48,8 @@ export interface SidecarOptions {
   readonly declared?: readonly DeclaredSubscription[];
   readonly telemetry?: Telemetry;
   readonly maxEventBytes?: number;
+  /** Where inboxes are kept. */
+  readonly store?: StateDriver;
   /** Stands between the bus and the memory broker. */
   readonly wrap?: (driver: PubSubDriver) => PubSubDriver;
 }
@@ -80,6 +84,17 @@ export async function startSidecar(options: SidecarOptions = {}): Promise<Sideca
     telemetry,
     appId: options.appId ?? "app",
     maxEventBytes: options.maxEventBytes ?? 1 << 20,
+    inboxMemoryOf: ({ store, windowMs }, owner) => {
+      const driver = options.store;
+      if (!driver || store !== "") throw fault("COMPONENT_NOT_FOUND", `no state store is called "${store}"`);
+      const stateConnection = {
+        component: "state",
+        type: "state.test",
+        current: () => driver,
+        ready: async () => driver,
+      };
+      return new HandledEvents({ connection: stateConnection, windowMs, ...owner });
+    },
   });
   const server = pubSubService({
     busOf: (name) => {

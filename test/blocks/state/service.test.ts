@@ -104,6 +104,28 @@ describe("batch get", () => {
       metadata: { key: "large" },
     });
   });
+
+  it("reads no more than a few values when they are too long for a message", async () => {
+    let read = 0;
+    const { client } = await openState({
+      maxMessageBytes: 100_000,
+      wrap: (driver) => {
+        const get = driver.get.bind(driver);
+        driver.get = (keys, call, maxBytes) => {
+          read += keys.length;
+          return get(keys, call, maxBytes);
+        };
+        return driver;
+      },
+    });
+    const keys = Array.from({ length: 1000 }, (_, number) => `key-${number}`);
+    for (const key of keys) await client.set({ key, value: new Uint8Array(20_000) });
+    expect(await failureOf(client.batchGet({ keys }))).toMatchObject({ reason: "VALUE_TOO_LARGE" });
+    expect(read).toBeLessThan(20);
+    for (const key of keys) await client.set({ key, value: bytesOf(key) });
+    const { results } = await client.batchGet({ keys });
+    expect(results.map(({ item }) => textOf(item?.value))).toEqual(keys);
+  });
 });
 
 describe("transact", () => {

@@ -15,7 +15,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file outrider/pubsub/v1/pubsub.proto.
  */
 export const file_outrider_pubsub_v1_pubsub: GenFile = /*@__PURE__*/
-  fileDesc("Ch9vdXRyaWRlci9wdWJzdWIvdjEvcHVic3ViLnByb3RvEhJvdXRyaWRlci5wdWJzdWIudjEinAIKBUV2ZW50EgoKAmlkGAEgASgJEg4KBnNvdXJjZRgCIAEoCRIMCgR0eXBlGAMgASgJEg8KB3N1YmplY3QYBCABKAkSKAoEdGltZRgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASGQoRZGF0YV9jb250ZW50X3R5cGUYBiABKAkSEwoLZGF0YV9zY2hlbWEYByABKAkSDAoEZGF0YRgIIAEoDBI9CgpleHRlbnNpb25zGAkgAygLMikub3V0cmlkZXIucHVic3ViLnYxLkV2ZW50LkV4dGVuc2lvbnNFbnRyeRoxCg9FeHRlbnNpb25zRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASLNAgoIT3V0Z29pbmcSKAoFZXZlbnQYASABKAsyGS5vdXRyaWRlci5wdWJzdWIudjEuRXZlbnQSCwoDa2V5GAIgASgJEi4KCmRlbGl2ZXJfYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjAKDWRlbGl2ZXJfYWZ0ZXIYBCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SLwoMdGltZV90b19saXZlGAUgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEgsKA3JhdxgGIAEoCBI6CgdoZWFkZXJzGAcgAygLMikub3V0cmlkZXIucHVic3ViLnYxLk91dGdvaW5nLkhlYWRlcnNFbnRyeRouCgxIZWFkZXJzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJiCg5QdWJsaXNoUmVxdWVzdBIRCgljb21wb25lbnQYASABKAkSDQoFdG9waWMYAiABKAkSLgoIb3V0Z29pbmcYAyABKAsyHC5vdXRyaWRlci5wdWJzdWIudjEuT3V0Z29pbmciQwoPUHVibGlzaFJlc3BvbnNlEjAKCXB1Ymxpc2hlZBgBIAEoCzIdLm91dHJpZGVyLnB1YnN1Yi52MS5QdWJsaXNoZWQiKQoJUHVibGlzaGVkEgoKAmlkGAEgASgJEhAKCHBvc2l0aW9uGAIgASgJImgKE1B1Ymxpc2hCYXRjaFJlcXVlc3QSEQoJY29tcG9uZW50GAEgASgJEg0KBXRvcGljGAIgASgJEi8KB2VudHJpZXMYAyADKAsyHi5vdXRyaWRlci5wdWJzdWIudjEuQmF0Y2hFbnRyeSJOCgpCYXRjaEVudHJ5EhAKCGVudHJ5X2lkGAEgASgJEi4KCG91dGdvaW5nGAIgASgLMhwub3V0cmlkZXIucHVic3ViLnYxLk91dGdvaW5nIkoKFFB1Ymxpc2hCYXRjaFJlc3BvbnNlEjIKCG91dGNvbWVzGAEgAygLMiAub3V0cmlkZXIucHVic3ViLnYxLkJhdGNoT3V0Y29tZSKPAQoMQmF0Y2hPdXRjb21lEhAKCGVudHJ5X2lkGAEgASgJEjIKCXB1Ymxpc2hlZBgCIAEoCzIdLm91dHJpZGVyLnB1YnN1Yi52MS5QdWJsaXNoZWRIABIuCgdmYWlsdXJlGAMgASgLMhsub3V0cmlkZXIucHVic3ViLnYxLkZhaWx1cmVIAEIJCgdvdXRjb21lIksKB0ZhaWx1cmUSDAoEY29kZRgBIAEoBRIOCgZyZWFzb24YAiABKAkSDwoHbWVzc2FnZRgDIAEoCRIRCglyZXRyeWFibGUYBCABKAgigAEKFFB1Ymxpc2hTdHJlYW1SZXF1ZXN0EhEKCWNvbXBvbmVudBgBIAEoCRINCgV0b3BpYxgCIAEoCRIuCghvdXRnb2luZxgDIAMoCzIcLm91dHJpZGVyLnB1YnN1Yi52MS5PdXRnb2luZxIWCg53YW50X3B1Ymxpc2hlZBgEIAEoCCKeAQoVUHVibGlzaFN0cmVhbVJlc3BvbnNlEhcKD3NldHRsZWRfdGhyb3VnaBgBIAEoBBI6CghmYWlsdXJlcxgCIAMoCzIoLm91dHJpZGVyLnB1YnN1Yi52MS5QdWJsaXNoU3RyZWFtRmFpbHVyZRIwCglwdWJsaXNoZWQYAyADKAsyHS5vdXRyaWRlci5wdWJzdWIudjEuUHVibGlzaGVkIlYKFFB1Ymxpc2hTdHJlYW1GYWlsdXJlEhAKCHNlcXVlbmNlGAEgASgEEiwKB2ZhaWx1cmUYAiABKAsyGy5vdXRyaWRlci5wdWJzdWIudjEuRmFpbHVyZSLPAQoQU3Vic2NyaWJlUmVxdWVzdBIoCgRvcGVuGAEgASgLMhgub3V0cmlkZXIucHVic3ViLnYxLk9wZW5IABIsCgZzZXR0bGUYAiABKAsyGi5vdXRyaWRlci5wdWJzdWIudjEuU2V0dGxlSAASLAoGZXh0ZW5kGAMgASgLMhoub3V0cmlkZXIucHVic3ViLnYxLkV4dGVuZEgAEioKBWNsb3NlGAQgASgLMhkub3V0cmlkZXIucHVic3ViLnYxLkNsb3NlSABCCQoHbWVzc2FnZSKKAgoRU3Vic2NyaWJlUmVzcG9uc2USLAoGb3BlbmVkGAEgASgLMhoub3V0cmlkZXIucHVic3ViLnYxLk9wZW5lZEgAEi4KB2RlbGl2ZXIYAiABKAsyGy5vdXRyaWRlci5wdWJzdWIudjEuRGVsaXZlckgAEiwKBmNsb3NlZBgDIAEoCzIaLm91dHJpZGVyLnB1YnN1Yi52MS5DbG9zZWRIABIqCgVkcmFpbhgEIAEoCzIZLm91dHJpZGVyLnB1YnN1Yi52MS5EcmFpbkgAEjIKCWNvbXBsYWludBgFIAEoCzIdLm91dHJpZGVyLnB1YnN1Yi52MS5Db21wbGFpbnRIAEIJCgdtZXNzYWdlIp0DCgRPcGVuEhQKDHN1YnNjcmlwdGlvbhgBIAEoDRIRCgljb21wb25lbnQYAiABKAkSDQoFdG9waWMYAyABKAkSEAoIZGVjbGFyZWQYBCABKAkSDQoFZ3JvdXAYBSABKAkSEQoJYnJvYWRjYXN0GAYgASgIEhUKDW1heF9pbl9mbGlnaHQYByABKA0SEQoJbWF4X2JhdGNoGAggASgNEjAKDXNldHRsZV93aXRoaW4YCSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SDwoHb3JkZXJlZBgKIAEoCBIoCgVzdGFydBgLIAEoCzIZLm91dHJpZGVyLnB1YnN1Yi52MS5TdGFydBIpCgZyb3V0ZXMYDCADKAsyGS5vdXRyaWRlci5wdWJzdWIudjEuUm91dGUSFQoNZGVmYXVsdF9yb3V0ZRgNIAEoCRIoCgVyZXRyeRgOIAEoCzIZLm91dHJpZGVyLnB1YnN1Yi52MS5SZXRyeRIZChFkZWFkX2xldHRlcl90b3BpYxgPIAEoCRILCgNyYXcYECABKAgicwoFU3RhcnQSEgoIZWFybGllc3QYASABKAhIABIQCgZsYXRlc3QYAiABKAhIABIqCgR0aW1lGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcEgAEhIKCHBvc2l0aW9uGAQgASgJSABCBAoCYXQiIwoFUm91dGUSDAoEbmFtZRgBIAEoCRIMCgRydWxlGAIgASgJIn0KBVJldHJ5EhQKDG1heF9hdHRlbXB0cxgBIAEoDRIwCg1pbml0aWFsX2RlbGF5GAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEiwKCW1heF9kZWxheRgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiKnAQoGU2V0dGxlEjUKCmRlbGl2ZXJpZXMYASADKAsyIS5vdXRyaWRlci5wdWJzdWIudjEuRGVsaXZlcnlSYW5nZRIsCgdvdXRjb21lGAIgASgOMhsub3V0cmlkZXIucHVic3ViLnYxLk91dGNvbWUSKAoFZGVsYXkYAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SDgoGcmVhc29uGAQgASgJIiwKDURlbGl2ZXJ5UmFuZ2USDQoFZmlyc3QYASABKAQSDAoEbGFzdBgCIAEoBCJmCgZFeHRlbmQSNQoKZGVsaXZlcmllcxgBIAMoCzIhLm91dHJpZGVyLnB1YnN1Yi52MS5EZWxpdmVyeVJhbmdlEiUKAmJ5GAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uIh0KBUNsb3NlEhQKDHN1YnNjcmlwdGlvbhgBIAEoDSJICgZPcGVuZWQSFAoMc3Vic2NyaXB0aW9uGAEgASgNEigKBmFncmVlZBgCIAEoCzIYLm91dHJpZGVyLnB1YnN1Yi52MS5PcGVuIjsKB0RlbGl2ZXISMAoKZGVsaXZlcmllcxgBIAMoCzIcLm91dHJpZGVyLnB1YnN1Yi52MS5EZWxpdmVyeSK2AwoIRGVsaXZlcnkSCgoCaWQYASABKAQSFAoMc3Vic2NyaXB0aW9uGAIgASgNEigKBWV2ZW50GAMgASgLMhkub3V0cmlkZXIucHVic3ViLnYxLkV2ZW50Eg0KBXRvcGljGAQgASgJEg0KBXJvdXRlGAUgASgJEg8KB2F0dGVtcHQYBiABKA0SLAoIZGVhZGxpbmUYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEgsKA2tleRgIIAEoCRIQCghwb3NpdGlvbhgJIAEoCRIwCgxwdWJsaXNoZWRfYXQYCiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjoKB2hlYWRlcnMYCyADKAsyKS5vdXRyaWRlci5wdWJzdWIudjEuRGVsaXZlcnkuSGVhZGVyc0VudHJ5EhYKCXBhcnRpdGlvbhgMIAEoBUgAiAEBEhMKBm9mZnNldBgNIAEoA0gBiAEBGi4KDEhlYWRlcnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBQgwKCl9wYXJ0aXRpb25CCQoHX29mZnNldCJNCgZDbG9zZWQSFAoMc3Vic2NyaXB0aW9uGAEgASgNEgwKBGNvZGUYAiABKAUSDgoGcmVhc29uGAMgASgJEg8KB21lc3NhZ2UYBCABKAkiNQoFRHJhaW4SLAoIZGVhZGxpbmUYASABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIiwKCUNvbXBsYWludBIOCgZyZWFzb24YASABKAkSDwoHbWVzc2FnZRgCIAEoCSpaCgdPdXRjb21lEhcKE09VVENPTUVfVU5TUEVDSUZJRUQQABIPCgtPVVRDT01FX0FDSxABEhEKDU9VVENPTUVfUkVUUlkQAhISCg5PVVRDT01FX1JFSkVDVBADMo4DCg1QdWJTdWJTZXJ2aWNlElIKB1B1Ymxpc2gSIi5vdXRyaWRlci5wdWJzdWIudjEuUHVibGlzaFJlcXVlc3QaIy5vdXRyaWRlci5wdWJzdWIudjEuUHVibGlzaFJlc3BvbnNlEmEKDFB1Ymxpc2hCYXRjaBInLm91dHJpZGVyLnB1YnN1Yi52MS5QdWJsaXNoQmF0Y2hSZXF1ZXN0Gigub3V0cmlkZXIucHVic3ViLnYxLlB1Ymxpc2hCYXRjaFJlc3BvbnNlEmgKDVB1Ymxpc2hTdHJlYW0SKC5vdXRyaWRlci5wdWJzdWIudjEuUHVibGlzaFN0cmVhbVJlcXVlc3QaKS5vdXRyaWRlci5wdWJzdWIudjEuUHVibGlzaFN0cmVhbVJlc3BvbnNlKAEwARJcCglTdWJzY3JpYmUSJC5vdXRyaWRlci5wdWJzdWIudjEuU3Vic2NyaWJlUmVxdWVzdBolLm91dHJpZGVyLnB1YnN1Yi52MS5TdWJzY3JpYmVSZXNwb25zZSgBMAFiBnByb3RvMw", [file_google_protobuf_duration, file_google_protobuf_timestamp]);
+  fileDesc("Ch9vdXRyaWRlci9wdWJzdWIvdjEvcHVic3ViLnByb3RvEhJvdXRyaWRlci5wdWJzdWIudjEinAIKBUV2ZW50EgoKAmlkGAEgASgJEg4KBnNvdXJjZRgCIAEoCRIMCgR0eXBlGAMgASgJEg8KB3N1YmplY3QYBCABKAkSKAoEdGltZRgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASGQoRZGF0YV9jb250ZW50X3R5cGUYBiABKAkSEwoLZGF0YV9zY2hlbWEYByABKAkSDAoEZGF0YRgIIAEoDBI9CgpleHRlbnNpb25zGAkgAygLMikub3V0cmlkZXIucHVic3ViLnYxLkV2ZW50LkV4dGVuc2lvbnNFbnRyeRoxCg9FeHRlbnNpb25zRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASLNAgoIT3V0Z29pbmcSKAoFZXZlbnQYASABKAsyGS5vdXRyaWRlci5wdWJzdWIudjEuRXZlbnQSCwoDa2V5GAIgASgJEi4KCmRlbGl2ZXJfYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjAKDWRlbGl2ZXJfYWZ0ZXIYBCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SLwoMdGltZV90b19saXZlGAUgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEgsKA3JhdxgGIAEoCBI6CgdoZWFkZXJzGAcgAygLMikub3V0cmlkZXIucHVic3ViLnYxLk91dGdvaW5nLkhlYWRlcnNFbnRyeRouCgxIZWFkZXJzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJiCg5QdWJsaXNoUmVxdWVzdBIRCgljb21wb25lbnQYASABKAkSDQoFdG9waWMYAiABKAkSLgoIb3V0Z29pbmcYAyABKAsyHC5vdXRyaWRlci5wdWJzdWIudjEuT3V0Z29pbmciQwoPUHVibGlzaFJlc3BvbnNlEjAKCXB1Ymxpc2hlZBgBIAEoCzIdLm91dHJpZGVyLnB1YnN1Yi52MS5QdWJsaXNoZWQiKQoJUHVibGlzaGVkEgoKAmlkGAEgASgJEhAKCHBvc2l0aW9uGAIgASgJImgKE1B1Ymxpc2hCYXRjaFJlcXVlc3QSEQoJY29tcG9uZW50GAEgASgJEg0KBXRvcGljGAIgASgJEi8KB2VudHJpZXMYAyADKAsyHi5vdXRyaWRlci5wdWJzdWIudjEuQmF0Y2hFbnRyeSJOCgpCYXRjaEVudHJ5EhAKCGVudHJ5X2lkGAEgASgJEi4KCG91dGdvaW5nGAIgASgLMhwub3V0cmlkZXIucHVic3ViLnYxLk91dGdvaW5nIkoKFFB1Ymxpc2hCYXRjaFJlc3BvbnNlEjIKCG91dGNvbWVzGAEgAygLMiAub3V0cmlkZXIucHVic3ViLnYxLkJhdGNoT3V0Y29tZSKPAQoMQmF0Y2hPdXRjb21lEhAKCGVudHJ5X2lkGAEgASgJEjIKCXB1Ymxpc2hlZBgCIAEoCzIdLm91dHJpZGVyLnB1YnN1Yi52MS5QdWJsaXNoZWRIABIuCgdmYWlsdXJlGAMgASgLMhsub3V0cmlkZXIucHVic3ViLnYxLkZhaWx1cmVIAEIJCgdvdXRjb21lIksKB0ZhaWx1cmUSDAoEY29kZRgBIAEoBRIOCgZyZWFzb24YAiABKAkSDwoHbWVzc2FnZRgDIAEoCRIRCglyZXRyeWFibGUYBCABKAgigAEKFFB1Ymxpc2hTdHJlYW1SZXF1ZXN0EhEKCWNvbXBvbmVudBgBIAEoCRINCgV0b3BpYxgCIAEoCRIuCghvdXRnb2luZxgDIAMoCzIcLm91dHJpZGVyLnB1YnN1Yi52MS5PdXRnb2luZxIWCg53YW50X3B1Ymxpc2hlZBgEIAEoCCKeAQoVUHVibGlzaFN0cmVhbVJlc3BvbnNlEhcKD3NldHRsZWRfdGhyb3VnaBgBIAEoBBI6CghmYWlsdXJlcxgCIAMoCzIoLm91dHJpZGVyLnB1YnN1Yi52MS5QdWJsaXNoU3RyZWFtRmFpbHVyZRIwCglwdWJsaXNoZWQYAyADKAsyHS5vdXRyaWRlci5wdWJzdWIudjEuUHVibGlzaGVkIlYKFFB1Ymxpc2hTdHJlYW1GYWlsdXJlEhAKCHNlcXVlbmNlGAEgASgEEiwKB2ZhaWx1cmUYAiABKAsyGy5vdXRyaWRlci5wdWJzdWIudjEuRmFpbHVyZSLPAQoQU3Vic2NyaWJlUmVxdWVzdBIoCgRvcGVuGAEgASgLMhgub3V0cmlkZXIucHVic3ViLnYxLk9wZW5IABIsCgZzZXR0bGUYAiABKAsyGi5vdXRyaWRlci5wdWJzdWIudjEuU2V0dGxlSAASLAoGZXh0ZW5kGAMgASgLMhoub3V0cmlkZXIucHVic3ViLnYxLkV4dGVuZEgAEioKBWNsb3NlGAQgASgLMhkub3V0cmlkZXIucHVic3ViLnYxLkNsb3NlSABCCQoHbWVzc2FnZSKKAgoRU3Vic2NyaWJlUmVzcG9uc2USLAoGb3BlbmVkGAEgASgLMhoub3V0cmlkZXIucHVic3ViLnYxLk9wZW5lZEgAEi4KB2RlbGl2ZXIYAiABKAsyGy5vdXRyaWRlci5wdWJzdWIudjEuRGVsaXZlckgAEiwKBmNsb3NlZBgDIAEoCzIaLm91dHJpZGVyLnB1YnN1Yi52MS5DbG9zZWRIABIqCgVkcmFpbhgEIAEoCzIZLm91dHJpZGVyLnB1YnN1Yi52MS5EcmFpbkgAEjIKCWNvbXBsYWludBgFIAEoCzIdLm91dHJpZGVyLnB1YnN1Yi52MS5Db21wbGFpbnRIAEIJCgdtZXNzYWdlIscDCgRPcGVuEhQKDHN1YnNjcmlwdGlvbhgBIAEoDRIRCgljb21wb25lbnQYAiABKAkSDQoFdG9waWMYAyABKAkSEAoIZGVjbGFyZWQYBCABKAkSDQoFZ3JvdXAYBSABKAkSEQoJYnJvYWRjYXN0GAYgASgIEhUKDW1heF9pbl9mbGlnaHQYByABKA0SEQoJbWF4X2JhdGNoGAggASgNEjAKDXNldHRsZV93aXRoaW4YCSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SDwoHb3JkZXJlZBgKIAEoCBIoCgVzdGFydBgLIAEoCzIZLm91dHJpZGVyLnB1YnN1Yi52MS5TdGFydBIpCgZyb3V0ZXMYDCADKAsyGS5vdXRyaWRlci5wdWJzdWIudjEuUm91dGUSFQoNZGVmYXVsdF9yb3V0ZRgNIAEoCRIoCgVyZXRyeRgOIAEoCzIZLm91dHJpZGVyLnB1YnN1Yi52MS5SZXRyeRIZChFkZWFkX2xldHRlcl90b3BpYxgPIAEoCRILCgNyYXcYECABKAgSKAoFaW5ib3gYESABKAsyGS5vdXRyaWRlci5wdWJzdWIudjEuSW5ib3giQQoFSW5ib3gSDQoFc3RvcmUYASABKAkSKQoGd2luZG93GAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uInMKBVN0YXJ0EhIKCGVhcmxpZXN0GAEgASgISAASEAoGbGF0ZXN0GAIgASgISAASKgoEdGltZRgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXBIABISCghwb3NpdGlvbhgEIAEoCUgAQgQKAmF0IiMKBVJvdXRlEgwKBG5hbWUYASABKAkSDAoEcnVsZRgCIAEoCSJ9CgVSZXRyeRIUCgxtYXhfYXR0ZW1wdHMYASABKA0SMAoNaW5pdGlhbF9kZWxheRgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIsCgltYXhfZGVsYXkYAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24ipwEKBlNldHRsZRI1CgpkZWxpdmVyaWVzGAEgAygLMiEub3V0cmlkZXIucHVic3ViLnYxLkRlbGl2ZXJ5UmFuZ2USLAoHb3V0Y29tZRgCIAEoDjIbLm91dHJpZGVyLnB1YnN1Yi52MS5PdXRjb21lEigKBWRlbGF5GAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEg4KBnJlYXNvbhgEIAEoCSIsCg1EZWxpdmVyeVJhbmdlEg0KBWZpcnN0GAEgASgEEgwKBGxhc3QYAiABKAQiZgoGRXh0ZW5kEjUKCmRlbGl2ZXJpZXMYASADKAsyIS5vdXRyaWRlci5wdWJzdWIudjEuRGVsaXZlcnlSYW5nZRIlCgJieRgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiIdCgVDbG9zZRIUCgxzdWJzY3JpcHRpb24YASABKA0iSAoGT3BlbmVkEhQKDHN1YnNjcmlwdGlvbhgBIAEoDRIoCgZhZ3JlZWQYAiABKAsyGC5vdXRyaWRlci5wdWJzdWIudjEuT3BlbiI7CgdEZWxpdmVyEjAKCmRlbGl2ZXJpZXMYASADKAsyHC5vdXRyaWRlci5wdWJzdWIudjEuRGVsaXZlcnkitgMKCERlbGl2ZXJ5EgoKAmlkGAEgASgEEhQKDHN1YnNjcmlwdGlvbhgCIAEoDRIoCgVldmVudBgDIAEoCzIZLm91dHJpZGVyLnB1YnN1Yi52MS5FdmVudBINCgV0b3BpYxgEIAEoCRINCgVyb3V0ZRgFIAEoCRIPCgdhdHRlbXB0GAYgASgNEiwKCGRlYWRsaW5lGAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBILCgNrZXkYCCABKAkSEAoIcG9zaXRpb24YCSABKAkSMAoMcHVibGlzaGVkX2F0GAogASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBI6CgdoZWFkZXJzGAsgAygLMikub3V0cmlkZXIucHVic3ViLnYxLkRlbGl2ZXJ5LkhlYWRlcnNFbnRyeRIWCglwYXJ0aXRpb24YDCABKAVIAIgBARITCgZvZmZzZXQYDSABKANIAYgBARouCgxIZWFkZXJzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4AUIMCgpfcGFydGl0aW9uQgkKB19vZmZzZXQiTQoGQ2xvc2VkEhQKDHN1YnNjcmlwdGlvbhgBIAEoDRIMCgRjb2RlGAIgASgFEg4KBnJlYXNvbhgDIAEoCRIPCgdtZXNzYWdlGAQgASgJIjUKBURyYWluEiwKCGRlYWRsaW5lGAEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCIsCglDb21wbGFpbnQSDgoGcmVhc29uGAEgASgJEg8KB21lc3NhZ2UYAiABKAkqWgoHT3V0Y29tZRIXChNPVVRDT01FX1VOU1BFQ0lGSUVEEAASDwoLT1VUQ09NRV9BQ0sQARIRCg1PVVRDT01FX1JFVFJZEAISEgoOT1VUQ09NRV9SRUpFQ1QQAzKOAwoNUHViU3ViU2VydmljZRJSCgdQdWJsaXNoEiIub3V0cmlkZXIucHVic3ViLnYxLlB1Ymxpc2hSZXF1ZXN0GiMub3V0cmlkZXIucHVic3ViLnYxLlB1Ymxpc2hSZXNwb25zZRJhCgxQdWJsaXNoQmF0Y2gSJy5vdXRyaWRlci5wdWJzdWIudjEuUHVibGlzaEJhdGNoUmVxdWVzdBooLm91dHJpZGVyLnB1YnN1Yi52MS5QdWJsaXNoQmF0Y2hSZXNwb25zZRJoCg1QdWJsaXNoU3RyZWFtEigub3V0cmlkZXIucHVic3ViLnYxLlB1Ymxpc2hTdHJlYW1SZXF1ZXN0Gikub3V0cmlkZXIucHVic3ViLnYxLlB1Ymxpc2hTdHJlYW1SZXNwb25zZSgBMAESXAoJU3Vic2NyaWJlEiQub3V0cmlkZXIucHVic3ViLnYxLlN1YnNjcmliZVJlcXVlc3QaJS5vdXRyaWRlci5wdWJzdWIudjEuU3Vic2NyaWJlUmVzcG9uc2UoATABYgZwcm90bzM", [file_google_protobuf_duration, file_google_protobuf_timestamp]);
 
 /**
  * A CloudEvents 1.0 event, attribute by attribute
@@ -656,8 +656,8 @@ export const SubscribeResponseSchema: GenMessage<SubscribeResponse> = /*@__PURE_
  * Starts a subscription.
  *
  * Streams that open the same topic with the same group share its events, and
- * must agree in `ordered`, `raw`, `routes`, `default_route`, `retry` and
- * `dead_letter_topic`: SUBSCRIPTION_CONFLICT otherwise.
+ * must agree in `ordered`, `raw`, `routes`, `default_route`, `retry`,
+ * `dead_letter_topic` and `inbox`: SUBSCRIPTION_CONFLICT otherwise.
  *
  * @generated from message outrider.pubsub.v1.Open
  */
@@ -784,6 +784,13 @@ export type Open = Message<"outrider.pubsub.v1.Open"> & {
    * @generated from field: bool raw = 16;
    */
   raw: boolean;
+
+  /**
+   * Set: what has been handled is remembered, and duplicates are not delivered.
+   *
+   * @generated from field: outrider.pubsub.v1.Inbox inbox = 17;
+   */
+  inbox?: Inbox | undefined;
 };
 
 /**
@@ -792,6 +799,44 @@ export type Open = Message<"outrider.pubsub.v1.Open"> & {
  */
 export const OpenSchema: GenMessage<Open> = /*@__PURE__*/
   messageDesc(file_outrider_pubsub_v1_pubsub, 15);
+
+/**
+ * Remembers, in a state store, which events a group has handled.
+ *
+ * An event whose ACK the sidecar has taken is not delivered to the group again
+ * within the window, however often it was published (the same `source` and
+ * `id`, in the same topic) and however often the broker delivers it: it is
+ * settled and counted. Its memory is written before the broker is told.
+ *
+ * What remains at least once: an event whose handler has finished is delivered
+ * again when its ACK did not reach the sidecar. Two copies of one event are both
+ * delivered when two sidecars have them in hand at the same time.
+ *
+ * @generated from message outrider.pubsub.v1.Inbox
+ */
+export type Inbox = Message<"outrider.pubsub.v1.Inbox"> & {
+  /**
+   * The state component, which needs the capability "time-to-live"; NOT_SUPPORTED
+   * otherwise. Empty: as in StateService.
+   *
+   * @generated from field: string store = 1;
+   */
+  store: string;
+
+  /**
+   * For how long, 1 s to 366 days. Unset: 24 h.
+   *
+   * @generated from field: google.protobuf.Duration window = 2;
+   */
+  window?: Duration | undefined;
+};
+
+/**
+ * Describes the message outrider.pubsub.v1.Inbox.
+ * Use `create(InboxSchema)` to create a new message.
+ */
+export const InboxSchema: GenMessage<Inbox> = /*@__PURE__*/
+  messageDesc(file_outrider_pubsub_v1_pubsub, 16);
 
 /**
  * Where a group begins.
@@ -845,7 +890,7 @@ export type Start = Message<"outrider.pubsub.v1.Start"> & {
  * Use `create(StartSchema)` to create a new message.
  */
 export const StartSchema: GenMessage<Start> = /*@__PURE__*/
-  messageDesc(file_outrider_pubsub_v1_pubsub, 16);
+  messageDesc(file_outrider_pubsub_v1_pubsub, 17);
 
 /**
  * Names events by a rule.
@@ -879,7 +924,7 @@ export type Route = Message<"outrider.pubsub.v1.Route"> & {
  * Use `create(RouteSchema)` to create a new message.
  */
 export const RouteSchema: GenMessage<Route> = /*@__PURE__*/
-  messageDesc(file_outrider_pubsub_v1_pubsub, 17);
+  messageDesc(file_outrider_pubsub_v1_pubsub, 18);
 
 /**
  * When, and how often, a delivery is repeated.
@@ -915,7 +960,7 @@ export type Retry = Message<"outrider.pubsub.v1.Retry"> & {
  * Use `create(RetrySchema)` to create a new message.
  */
 export const RetrySchema: GenMessage<Retry> = /*@__PURE__*/
-  messageDesc(file_outrider_pubsub_v1_pubsub, 18);
+  messageDesc(file_outrider_pubsub_v1_pubsub, 19);
 
 /**
  * Tells the outcome of deliveries. What is settled already, or was never
@@ -961,7 +1006,7 @@ export type Settle = Message<"outrider.pubsub.v1.Settle"> & {
  * Use `create(SettleSchema)` to create a new message.
  */
 export const SettleSchema: GenMessage<Settle> = /*@__PURE__*/
-  messageDesc(file_outrider_pubsub_v1_pubsub, 19);
+  messageDesc(file_outrider_pubsub_v1_pubsub, 20);
 
 /**
  * Deliveries by their ids.
@@ -989,7 +1034,7 @@ export type DeliveryRange = Message<"outrider.pubsub.v1.DeliveryRange"> & {
  * Use `create(DeliveryRangeSchema)` to create a new message.
  */
 export const DeliveryRangeSchema: GenMessage<DeliveryRange> = /*@__PURE__*/
-  messageDesc(file_outrider_pubsub_v1_pubsub, 20);
+  messageDesc(file_outrider_pubsub_v1_pubsub, 21);
 
 /**
  * Moves the deadline of deliveries.
@@ -1018,7 +1063,7 @@ export type Extend = Message<"outrider.pubsub.v1.Extend"> & {
  * Use `create(ExtendSchema)` to create a new message.
  */
 export const ExtendSchema: GenMessage<Extend> = /*@__PURE__*/
-  messageDesc(file_outrider_pubsub_v1_pubsub, 21);
+  messageDesc(file_outrider_pubsub_v1_pubsub, 22);
 
 /**
  * Ends one subscription.
@@ -1039,7 +1084,7 @@ export type Close = Message<"outrider.pubsub.v1.Close"> & {
  * Use `create(CloseSchema)` to create a new message.
  */
 export const CloseSchema: GenMessage<Close> = /*@__PURE__*/
-  messageDesc(file_outrider_pubsub_v1_pubsub, 22);
+  messageDesc(file_outrider_pubsub_v1_pubsub, 23);
 
 /**
  * Answers Open.
@@ -1067,7 +1112,7 @@ export type Opened = Message<"outrider.pubsub.v1.Opened"> & {
  * Use `create(OpenedSchema)` to create a new message.
  */
 export const OpenedSchema: GenMessage<Opened> = /*@__PURE__*/
-  messageDesc(file_outrider_pubsub_v1_pubsub, 23);
+  messageDesc(file_outrider_pubsub_v1_pubsub, 24);
 
 /**
  * Events for the application.
@@ -1088,7 +1133,7 @@ export type Deliver = Message<"outrider.pubsub.v1.Deliver"> & {
  * Use `create(DeliverSchema)` to create a new message.
  */
 export const DeliverSchema: GenMessage<Deliver> = /*@__PURE__*/
-  messageDesc(file_outrider_pubsub_v1_pubsub, 24);
+  messageDesc(file_outrider_pubsub_v1_pubsub, 25);
 
 /**
  * One event for the application.
@@ -1195,7 +1240,7 @@ export type Delivery = Message<"outrider.pubsub.v1.Delivery"> & {
  * Use `create(DeliverySchema)` to create a new message.
  */
 export const DeliverySchema: GenMessage<Delivery> = /*@__PURE__*/
-  messageDesc(file_outrider_pubsub_v1_pubsub, 25);
+  messageDesc(file_outrider_pubsub_v1_pubsub, 26);
 
 /**
  * The subscription is no more.
@@ -1237,7 +1282,7 @@ export type Closed = Message<"outrider.pubsub.v1.Closed"> & {
  * Use `create(ClosedSchema)` to create a new message.
  */
 export const ClosedSchema: GenMessage<Closed> = /*@__PURE__*/
-  messageDesc(file_outrider_pubsub_v1_pubsub, 26);
+  messageDesc(file_outrider_pubsub_v1_pubsub, 27);
 
 /**
  * The sidecar is going away.
@@ -1258,7 +1303,7 @@ export type Drain = Message<"outrider.pubsub.v1.Drain"> & {
  * Use `create(DrainSchema)` to create a new message.
  */
 export const DrainSchema: GenMessage<Drain> = /*@__PURE__*/
-  messageDesc(file_outrider_pubsub_v1_pubsub, 27);
+  messageDesc(file_outrider_pubsub_v1_pubsub, 28);
 
 /**
  * A message of the application made no sense or came too late.
@@ -1286,7 +1331,7 @@ export type Complaint = Message<"outrider.pubsub.v1.Complaint"> & {
  * Use `create(ComplaintSchema)` to create a new message.
  */
 export const ComplaintSchema: GenMessage<Complaint> = /*@__PURE__*/
-  messageDesc(file_outrider_pubsub_v1_pubsub, 28);
+  messageDesc(file_outrider_pubsub_v1_pubsub, 29);
 
 /**
  * What became of a delivery.
