@@ -48,6 +48,12 @@ describe("items in an embedded store", () => {
     expect(items.map((item) => item && Buffer.from(item.value!).toString())).toEqual(["1", "1", undefined]);
   });
 
+  it("may be empty, in one transaction with one that is not", async () => {
+    await driver.write([set("a", "1"), set("b", ""), set("c", "")], call);
+    const items = await driver.get(["a", "b", "c"], call);
+    expect(items.map((item) => item && Buffer.from(item.value!).toString())).toEqual(["1", "", ""]);
+  });
+
   it("are refused and written one by one, though they came together", async () => {
     const [etag] = await driver.write([set("counter", "0")], call);
     const precondition = { kind: "etag", etag: etag! } as const;

@@ -247,7 +247,8 @@ export class Engine {
 
 /** Gives the memory of a large value back now: the collector lets tens of megabytes gather first. */
 function free(blob: Uint8Array): void {
-  if (hasOwnBuffer(blob)) blob.buffer.transfer(0);
+  // An empty one may share a buffer that is gone already, and has none to give back.
+  if (blob.length > 0 && hasOwnBuffer(blob)) blob.buffer.transfer(0);
 }
 
 /** Errors that operations throw before they write anything. */
