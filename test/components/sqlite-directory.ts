@@ -23,9 +23,9 @@ export class Directory {
   }
 
   /** Opens a state store as another sidecar does: with a thread of its own. */
-  state(fields: Record<string, string> = {}): Promise<StateDriver> {
+  state(fields: Record<string, string> = {}, given: Partial<OpenContext> = {}): Promise<StateDriver> {
     const { state } = sqliteComponents();
-    return state.configure(state.schema.parse(fields))(this.context("state"));
+    return state.configure(state.schema.parse(fields))({ ...this.context("state"), ...given });
   }
 
   /** Opens a broker as another sidecar does. */
@@ -37,10 +37,10 @@ export class Directory {
   /** A broker that finds out about others by asking, as where files cannot be watched. */
   async pubsubWithoutWatch(): Promise<PubSubDriver> {
     const path = join(this.path, "outrider.db");
-    const { signal, instanceId } = this.context("pubsub");
-    const settings = { path, instanceId, lockLimitMs: 10_000, watchFiles: false };
-    const lease = await new Databases().open(settings, signal);
-    return SqlitePubSub.open(lease, 10_000, { ageMs: 3_600_000, bytes: 1024 ** 3 }, { signal });
+    const context = this.context("pubsub");
+    const settings = { path, instanceId: context.instanceId, lockLimitMs: 10_000, watchFiles: false };
+    const lease = await new Databases().open(settings, context);
+    return SqlitePubSub.open(lease, 10_000, { ageMs: 3_600_000, bytes: 1024 ** 3 }, context);
   }
 
   context(name: string): OpenContext {

@@ -6,6 +6,7 @@ import type { StateDriver } from "../../src/blocks/state/driver.ts";
 import type { Component } from "../../src/component.ts";
 import { sqliteComponents } from "../../src/components/sqlite/components.ts";
 import { asStoreError, classify } from "../../src/components/sqlite/errors.ts";
+import { quietTelemetry } from "../../src/telemetry/telemetry.ts";
 import { Directory } from "./sqlite-directory.ts";
 
 const call = { signal: AbortSignal.timeout(60_000) };
@@ -116,6 +117,20 @@ describe("the file of an embedded store", () => {
     await rm(file, { recursive: true });
     const driver = await open(directory.context("state"));
     await driver.ping(call);
+    await driver.close();
+  });
+
+  it("counts how long its commits take, those that wait for the disk", async () => {
+    const telemetry = quietTelemetry();
+    const driver = await directory.state({}, { telemetry });
+    const commits = async () =>
+      Number(
+        /^outrider_sqlite_commit_duration_seconds_count (\d+)$/m.exec(await telemetry.metrics.text())?.[1],
+      );
+    const before = await commits();
+    for (let i = 0; i < 10; i++) await driver.write([set("key", String(i))], call);
+    for (let i = 0; i < 10; i++) await driver.get(["key"], call);
+    expect((await commits()) - before).toBe(10);
     await driver.close();
   });
 

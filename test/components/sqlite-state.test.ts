@@ -88,6 +88,21 @@ describe("items in an embedded store", () => {
     expect(statSync(`${directory.path}/outrider.db-wal`).size / 1024 ** 2).toBeLessThan(64);
   });
 
+  it("are not read into memory when they are longer than the caller can take", async () => {
+    const value = new Uint8Array(8 * 1024 * 1024);
+    const keys = Array.from({ length: 32 }, (_, i) => `long${i}`);
+    for (const key of keys) await driver.write([{ ...set(key, ""), value } as Write], call);
+    const before = process.memoryUsage.rss();
+    const items = await driver.get(keys, call, 20 * 1024 * 1024);
+    expect(items.map((item) => item?.value?.length)).toEqual([
+      value.length,
+      value.length,
+      ...new Array(30).fill(undefined),
+    ]);
+    expect(items.map((item) => item?.valueBytes)).toEqual(new Array(32).fill(value.length));
+    expect((process.memoryUsage.rss() - before) / 1024 ** 2).toBeLessThan(100);
+  });
+
   it("leave no chunks behind: of what was overwritten, deleted, given up, or begun by one that is gone", async () => {
     const value = (letter: string) =>
       (async function* () {
@@ -151,6 +166,27 @@ describe("items in an embedded store", () => {
     await expect(first(driver, position)).rejects.toMatchObject({ name: "PositionExpired" });
     await elsewhere.close();
     await other.remove();
+  });
+
+  it("are not resumed after a position whose deletions have been forgotten", async () => {
+    await driver.write([set("kept", "1"), set("gone", "1")], call);
+    const first = async (resumeAfter?: string): Promise<WatchBatch> => {
+      for await (const batch of driver.watch!({ kind: "prefix", prefix: "", resumeAfter }, call))
+        return batch;
+      throw new Error("the watch ended");
+    };
+    const { position } = await first();
+    await driver.write([{ kind: "delete", key: "gone", precondition: undefined }], call);
+    expect((await first(position)).changes.map(({ key }) => key)).toEqual(["gone"]);
+    // Deletions are remembered for an hour: as if it had passed.
+    const file = new DatabaseSync(`${directory.path}/outrider.db`, { timeout: 10_000 });
+    file.exec("UPDATE items SET deleted_at = deleted_at - 3600000 WHERE deleted_at IS NOT NULL");
+    file.close();
+    await expect.poll(() => rows("items"), { timeout: 10_000 }).toBe(1);
+    await expect(first(position)).rejects.toMatchObject({ name: "PositionExpired" });
+    const { position: present } = await first();
+    await driver.write([set("kept", "2")], call);
+    expect((await first(present)).changes.map(({ key }) => key)).toEqual(["kept"]);
   });
 
   it("are told to watches of another sidecar at once", async () => {

@@ -24,8 +24,8 @@ export interface SqliteComponents {
 /** Makes the components. Sidecars in other processes that open the same file share what is in it. */
 export function sqliteComponents(): SqliteComponents {
   const databases = new Databases();
-  const lease = ({ path, lockLimitMs }: FileSettings, { instanceId, signal }: OpenContext): Promise<Lease> =>
-    databases.open({ path, lockLimitMs, instanceId, watchFiles: true }, signal);
+  const lease = ({ path, lockLimitMs }: FileSettings, context: OpenContext): Promise<Lease> =>
+    databases.open({ path, lockLimitMs, instanceId: context.instanceId, watchFiles: true }, context);
   return {
     state: component({
       type: "state.sqlite",

@@ -2,6 +2,8 @@
 import { once } from "node:events";
 import { Worker } from "node:worker_threads";
 import type { Call } from "../../blocks/call.ts";
+import type { OpenContext } from "../../component.ts";
+import type { Histogram, Metrics } from "../../telemetry/metrics.ts";
 import { fromFailure, StoreError } from "./errors.ts";
 import {
   type Answer,
@@ -37,6 +39,9 @@ interface Pending {
   reject(error: unknown): void;
 }
 
+/** Who opens a database: its metrics count what the store's thread does, its signal ends the opening. */
+export type OpenedBy = Pick<OpenContext, "signal" | "telemetry">;
+
 /** What a call of the store gives. */
 export interface Reply<K extends Kind> {
   readonly answer: Answer<K>;
@@ -46,6 +51,7 @@ export interface Reply<K extends Kind> {
 /** An open database, and the thread that it lives in. */
 export class Database {
   readonly #worker: Worker;
+  readonly #commits: Histogram;
   readonly #pending = new Map<number, Pending>();
   #calls: CallEntry[] = [];
   #blobs: Uint8Array[] = [];
@@ -57,15 +63,22 @@ export class Database {
   /** Why no call can succeed any more. */
   #ended: Error | undefined;
 
-  private constructor(worker: Worker) {
+  private constructor(worker: Worker, metrics: Metrics) {
     this.#worker = worker;
+    this.#commits = metrics
+      .histogram(
+        "outrider_sqlite_commit_duration_seconds",
+        "How long the embedded store's commits took, the wait for the disk included.",
+        [],
+      )
+      .with({});
     worker.on("message", (packet: AnswerPacket) => this.#take(packet));
     worker.on("error", (error) => this.#end(error));
     worker.on("exit", () => this.#end());
   }
 
   /** Opens a file, making and migrating it if need be. Throws StoreError. */
-  static async open(settings: WorkerSettings, signal: AbortSignal): Promise<Database> {
+  static async open(settings: WorkerSettings, { signal, telemetry }: OpenedBy): Promise<Database> {
     // Run from the sources, and bundled: see build.ts.
     const file = import.meta.url.endsWith(".ts") ? "./worker.ts" : "./sqlite-worker.js";
     const worker = new Worker(new URL(file, import.meta.url), {
@@ -81,7 +94,7 @@ export class Database {
       await worker.terminate();
       throw error;
     }
-    return new Database(worker);
+    return new Database(worker, telemetry.metrics);
   }
 
   /** Asks the store's thread. Throws what the thread threw, and StoreError when `limitMs` pass without an answer. */
@@ -173,6 +186,7 @@ export class Database {
 
   #take(packet: AnswerPacket): void {
     if (packet.kind !== "answers") return;
+    for (const seconds of packet.commitSeconds) this.#commits.observe(seconds);
     const reader = new BlobReader(packet.blobs);
     for (const [id, failure, answer, count] of packet.answers) {
       const blobs = count === 0 ? [] : reader.take(count);

@@ -1,5 +1,5 @@
 /** The databases that are open in this process: one thread for each file, however many components use it. */
-import { Database } from "./database.ts";
+import { Database, type OpenedBy } from "./database.ts";
 import type { WorkerSettings } from "./messages.ts";
 
 /** A share in an open database. */
@@ -19,11 +19,11 @@ export class Databases {
   readonly #entries = new Map<string, Entry>();
 
   /** A share in the database of a file, which is opened if it is not. Throws StoreError. */
-  async open(settings: WorkerSettings, signal: AbortSignal): Promise<Lease> {
+  async open(settings: WorkerSettings, by: OpenedBy): Promise<Lease> {
     const { path } = settings;
     let entry = this.#entries.get(path);
     if (!entry) {
-      entry = { opening: Database.open(settings, signal), shares: 0 };
+      entry = { opening: Database.open(settings, by), shares: 0 };
       this.#entries.set(path, entry);
     }
     entry.shares += 1;

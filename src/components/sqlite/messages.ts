@@ -17,9 +17,9 @@ export interface Operations {
 
   /** Finds or makes the table of a state store. Answers its id. */
   readonly attachState: Operation<{ readonly table: string; readonly cleanupIntervalMs: number }, number>;
-  /** One answer for each key. Blobs: the values of those items that have one. */
+  /** One answer for each key. Blobs: the values of those items that have one; those past `maxBytes` have none. */
   readonly get: Operation<
-    { readonly store: number; readonly keys: readonly string[] },
+    { readonly store: number; readonly keys: readonly string[]; readonly maxBytes: number },
     readonly (ItemRow | undefined)[]
   >;
   /** Blobs: the values of sets, in order. Answers etags. */
@@ -160,7 +160,13 @@ export type AnswerEntry = readonly [id: number, failure: Failure | undefined, an
 
 /** From the store's thread. */
 export type AnswerPacket =
-  | { readonly kind: "answers"; readonly answers: readonly AnswerEntry[]; readonly blobs: Blobs }
+  | {
+      readonly kind: "answers";
+      readonly answers: readonly AnswerEntry[];
+      readonly blobs: Blobs;
+      /** How long commits took that waited for the disk, since the last answers. */
+      readonly commitSeconds: readonly number[];
+    }
   /** The file is open, or why it is not. The first message. */
   | { readonly kind: "opened"; readonly failure: Failure | undefined }
   | { readonly kind: "closed" };

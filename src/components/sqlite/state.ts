@@ -61,8 +61,12 @@ export class SqliteState implements StateDriver {
     }
   }
 
-  async get(keys: readonly string[], call: Call): Promise<readonly (Item | undefined)[]> {
-    const ask = { store: this.#store, keys };
+  async get(
+    keys: readonly string[],
+    call: Call,
+    maxBytes = Number.POSITIVE_INFINITY,
+  ): Promise<readonly (Item | undefined)[]> {
+    const ask = { store: this.#store, keys, maxBytes };
     const { answer, blobs } = await this.#database.ask("get", ask, call, [], this.#timeoutMs);
     const values = blobs.values();
     return answer.map((row) => row && toItem(row, values));

@@ -201,7 +201,7 @@ export function event(text: string): Event {
 }
 
 /** The text that `event` put in. */
-export function textOf(received: Received): string {
+export function textOf(received: Pick<Received, "event">): string {
   return new TextDecoder().decode(received.event.data);
 }
 

@@ -24,6 +24,17 @@ export function publishConformance(pubsub: PubSubFixture): void {
       expect((await pubsub.takeTexts(after41, 58))[0]).toBe("42");
     });
 
+    it("appends in the order of the calls, also when the earlier ones have not been answered", async () => {
+      const topic = pubsub.topic();
+      const subscription = await pubsub.open(topic, { ordered: pubsub.driver.supports.ordering });
+      const batches = Array.from({ length: 100 }, (_, call) => numbered(1 + (call % 3), `${call}.`, "key"));
+      await Promise.all(batches.map((batch) => pubsub.publish(topic, batch)));
+      const received: string[] = [];
+      const expected = batches.flatMap((batch) => batch.map(({ event }) => textOf({ event })));
+      while (received.length < expected.length) received.push(...(await pubsub.consume(subscription, 1)));
+      expect(received).toEqual(expected);
+    });
+
     it("gives an empty position when it has no positions", async (context) => {
       pubsub.lacks(context, "positions");
       const topic = pubsub.topic();

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { StateFixture } from "./fixture.ts";
-import { bytesOf, expectSameBytes, pattern } from "./fixture.ts";
+import { bytesOf, expectSameBytes, pattern, textOf } from "./fixture.ts";
 
 /** Keys that stores like to take for something else, and pairs that they like to take for the same. */
 const awkwardKeys = [
@@ -52,6 +52,13 @@ export function itemConformance(state: StateFixture): void {
       const item = await state.get(key);
       expectSameBytes(item?.value, value);
       expect(item?.valueBytes).toBe(value.byteLength);
+    });
+
+    it("returns every value of those that are within the bytes asked for", async () => {
+      const keys = [state.key(), state.key(), state.key()];
+      for (const key of keys) await state.set(key, "12345");
+      const items = await state.driver.get([...keys, state.key()], state.call, 15);
+      expect(items.map((item) => item && textOf(item))).toEqual(["12345", "12345", "12345", undefined]);
     });
 
     it("returns key, content type, metadata and etag with the value", async () => {

@@ -230,7 +230,8 @@ export class Engine {
   #reply(): void {
     if (this.#answers.length === 0) return;
     const blobs = packBlobs(this.#answerBlobs, true);
-    this.#send({ kind: "answers", answers: this.#answers, blobs });
+    const commitSeconds = this.tables.file.takeCommitSeconds();
+    this.#send({ kind: "answers", answers: this.#answers, blobs, commitSeconds });
     this.#answers = [];
     this.#answerBlobs = [];
   }

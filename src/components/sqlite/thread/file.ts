@@ -37,6 +37,9 @@ const checkpointBytes = 4 * 1024 * 1024;
 /** What a transaction writes at least, by guess: six pages. */
 const transactionBytes = 6 * 4096;
 
+/** Commit times that are kept until they are asked for. */
+const maxCommitTimes = 1000;
+
 /** The file, opened. Throws StoreError where it says so, and else what node:sqlite throws. */
 export class StoreFile {
   readonly #db: DatabaseSync;
@@ -51,6 +54,7 @@ export class StoreFile {
   #lastForeignAtMs = Number.NEGATIVE_INFINITY;
   #full = true;
   #writtenBytes = 0;
+  #commitSeconds: number[] = [];
 
   /** Opens the file and migrates it under its lock. Throws StoreError. */
   constructor(path: string, lockLimitMs: number) {
@@ -102,8 +106,19 @@ export class StoreFile {
    * before. Else it survives the end of this process, but not that of the machine.
    */
   commit(writtenBytes: number): void {
+    const startedAtMs = performance.now();
     this.#commit.run();
+    if (this.#full && this.#commitSeconds.length < maxCommitTimes) {
+      this.#commitSeconds.push((performance.now() - startedAtMs) / 1000);
+    }
     this.#writtenBytes += writtenBytes + transactionBytes;
+  }
+
+  /** How long the durable commits took since this was last asked, in seconds. */
+  takeCommitSeconds(): number[] {
+    const taken = this.#commitSeconds;
+    if (taken.length > 0) this.#commitSeconds = [];
+    return taken;
   }
 
   /** To be called before `begin`: SQLite does not change it within a transaction. */

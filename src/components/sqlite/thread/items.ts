@@ -71,12 +71,15 @@ export class ItemTable {
     return this.#statements.store.get(name)!.id;
   }
 
-  get({ store, keys }: Ask<"get">): ItemsAnswer<(ItemRow | undefined)[]> {
+  get({ store, keys, maxBytes }: Ask<"get">): ItemsAnswer<(ItemRow | undefined)[]> {
     const blobs: Uint8Array[] = [];
     const now = Date.now();
+    let bytes = 0;
     const answer = keys.map((key) => {
       const row = this.#statements.get.get(store, key);
-      return row && isLive(row, now) ? this.#toItem(row, true, blobs) : undefined;
+      if (!row || !isLive(row, now)) return undefined;
+      bytes += sentBytes(row);
+      return this.#toItem(row, bytes <= maxBytes, blobs);
     });
     return { answer, blobs };
   }
