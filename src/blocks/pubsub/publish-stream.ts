@@ -18,12 +18,20 @@ import type { TraceHeaders } from "../../telemetry/tracing.ts";
 import type { Call } from "../call.ts";
 import type { Bus, PublishedEvent } from "./bus.ts";
 
-/** Events of one stream that the broker has not answered, until no more requests are read. */
+/** Events of one stream that are not acknowledged, and their data in bytes, until no more requests are read. */
 const maxInHand = 10_000;
+const maxInHandBytes = 16 * 1024 * 1024;
 /** Events in one request at most. */
 export const maxEntries = 1000;
 
 type Results = readonly (PublishedEvent | ConnectError)[];
+
+/** The outcomes of one request. */
+interface Answer {
+  readonly results: Results;
+  /** Data of its events, in bytes. */
+  readonly bytes: number;
+}
 
 /** Serves one publish stream. `busOf` finds a component by name and throws a fault when there is none. */
 export async function* publishStream(
@@ -32,8 +40,8 @@ export async function* publishStream(
   trace: TraceHeaders,
   call: Call,
 ): AsyncGenerator<PublishStreamResponse, void, undefined> {
-  const answers: Results[] = [];
-  const state = { inHand: 0, done: false, wantPublished: false };
+  const answers: Answer[] = [];
+  const state = { inHand: 0, inHandBytes: 0, done: false, over: false, wantPublished: false };
   let failure: unknown;
   let wakeWriter: (() => void) | undefined;
   let wakeReader: (() => void) | undefined;
@@ -54,19 +62,19 @@ export async function* publishStream(
       if (outgoing.length > maxEntries)
         throw invalidRequest({ field: "outgoing", description: `must be at most ${maxEntries}` });
       if (outgoing.length === 0) continue;
+      const bytes = outgoing.reduce((sum, { event }) => sum + (event?.data.length ?? 0), 0);
       state.inHand += outgoing.length;
+      state.inHandBytes += bytes;
       const results = bus.publish(topic, outgoing, (index) => `outgoing[${index}]`, trace, call);
       // The broker may answer out of turn; acknowledgements may not.
       order = Promise.all([
         order,
         results.catch((error: unknown) => outgoing.map(() => ConnectError.from(error))),
-      ]).then(([, answer]) => {
-        answers.push(answer);
-        state.inHand -= outgoing.length;
+      ]).then(([, settled]) => {
+        answers.push({ results: settled, bytes });
         wakeWriter?.();
-        wakeReader?.();
       });
-      while (state.inHand >= maxInHand) {
+      while (!state.over && (state.inHand >= maxInHand || state.inHandBytes >= maxInHandBytes)) {
         await new Promise<void>((resolve) => {
           wakeReader = resolve;
         });
@@ -85,32 +93,44 @@ export async function* publishStream(
     });
 
   let sequence = 0n;
-  for (;;) {
-    if (answers.length > 0) {
-      const response = acknowledge(answers.splice(0), sequence, state.wantPublished);
-      sequence = response.settledThrough;
-      yield response;
-    } else if (state.done) {
-      break;
-    } else {
-      await new Promise<void>((resolve) => {
-        wakeWriter = resolve;
-      });
+  try {
+    for (;;) {
+      if (answers.length > 0) {
+        const settled = answers.splice(0);
+        const response = acknowledge(settled, sequence, state.wantPublished);
+        sequence = response.settledThrough;
+        yield response;
+        // Only now: a client that reads no acknowledgements must not fill the memory with them.
+        for (const { results, bytes } of settled) {
+          state.inHand -= results.length;
+          state.inHandBytes -= bytes;
+        }
+        wakeReader?.();
+      } else if (state.done) {
+        break;
+      } else {
+        await new Promise<void>((resolve) => {
+          wakeWriter = resolve;
+        });
+      }
     }
+  } finally {
+    state.over = true;
+    wakeReader?.();
   }
   await reading;
   if (failure !== undefined) throw failure;
 }
 
 function acknowledge(
-  answers: readonly Results[],
+  answers: readonly Answer[],
   after: bigint,
   wantPublished: boolean,
 ): PublishStreamResponse {
   const failures: PublishStreamFailure[] = [];
   const published: Published[] = [];
   let sequence = after;
-  for (const results of answers) {
+  for (const { results } of answers) {
     if (!wantPublished && !results.some((result) => result instanceof ConnectError)) {
       sequence += BigInt(results.length);
       continue;

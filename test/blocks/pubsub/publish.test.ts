@@ -254,4 +254,30 @@ describe("a publish stream", () => {
     for (let i = 0; i < 30; i++) stream.say({ topic: "t", outgoing: many });
     await settled(stream, 30_000n);
   });
+
+  it.each([
+    ["10,000 events", 1000, 0, 11],
+    ["16 MiB of data", 1, 1 << 20, 17],
+  ])(
+    "is not read beyond %s while nobody reads its acknowledgements, and is acknowledged to the last when somebody does",
+    async (_name, events, bytes, most) => {
+      const total = 50;
+      let heard = 0;
+      async function* requests() {
+        const outgoing = Array.from({ length: events }, () => ({ event: { data: new Uint8Array(bytes) } }));
+        for (; heard < total; heard++) yield create(PublishStreamRequestSchema, { topic: "t", outgoing });
+      }
+      const responses = sidecar.server.implementation.publishStream(
+        requests(),
+        contextWith(),
+      ) as AsyncIterable<PublishStreamResponse>;
+      const answers = responses[Symbol.asyncIterator]();
+      const first: PublishStreamResponse = (await answers.next()).value;
+      await new Promise(setImmediate);
+      expect(heard).toBeLessThanOrEqual(most);
+      let last = first.settledThrough;
+      while (last < BigInt(total * events)) last = (await answers.next()).value.settledThrough;
+      expect(heard).toBe(total);
+    },
+  );
 });

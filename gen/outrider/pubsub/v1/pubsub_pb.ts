@@ -425,8 +425,9 @@ export const FailureSchema: GenMessage<Failure> = /*@__PURE__*/
   messageDesc(file_outrider_pubsub_v1_pubsub, 9);
 
 /**
- * Events to publish. May be sent without waiting for answers; the sidecar
- * stops reading when it has 10,000 events of the stream in hand.
+ * Events to publish. May be sent without waiting for answers, but answers must
+ * be read: the sidecar stops reading while 10,000 events of the stream, or
+ * 16 MiB of their data, wait for the broker or for their answer to be read.
  *
  * @generated from message outrider.pubsub.v1.PublishStreamRequest
  */
