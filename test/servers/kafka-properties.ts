@@ -102,9 +102,9 @@ export function kafkaProperties(
     "group.consumer.min.heartbeat.interval.ms": "500",
     "group.consumer.session.timeout.ms": "6000",
     "group.consumer.heartbeat.interval.ms": "1000",
-    // A broker that was killed is itself again at once, not when its old session has run out.
-    "broker.session.timeout.ms": "3000",
-    "broker.heartbeat.interval.ms": "500",
+    // A broker that was killed may register again when its old session has run out, not before.
+    "broker.session.timeout.ms": "1500",
+    "broker.heartbeat.interval.ms": "300",
     "log.segment.bytes": "16777216",
     "log.index.size.max.bytes": "1048576",
     "log.cleaner.dedupe.buffer.size": "2097152",

@@ -61,5 +61,7 @@ async function startNode(port: number): Promise<Server> {
 }
 
 async function isWell(port: number): Promise<boolean> {
-  return (await answerTo(port, "CLUSTER INFO\r\n")).includes("cluster_state:ok");
+  if (!(await answerTo(port, "CLUSTER INFO\r\n")).includes("cluster_state:ok")) return false;
+  // A replica that has never been in step does not take its primary's place.
+  return !(await answerTo(port, "INFO replication\r\n")).includes("master_link_status:down");
 }
