@@ -4,6 +4,7 @@ import { readFile, writeFile } from "node:fs/promises";
 import { promisify } from "node:util";
 import { expect } from "vitest";
 import { makeProject, removeProject, SidecarProcess } from "../outrider.ts";
+import { parsePrometheusText } from "../telemetry/prometheus-text.ts";
 import { Application, type Stream } from "./application.ts";
 
 const topic = "witness";
@@ -46,6 +47,14 @@ export class Witness implements AsyncDisposable {
     expect(got).toEqual(Array.from({ length: this.#published }, (_, index) => String(index)));
     this.#stream.settle(deliveries.slice(-texts.length));
     expect(this.#stream.said.map((message) => message.case)).toEqual(["opened"]);
+  }
+
+  /** What a metric without labels, or the only one with others, shows now. 0 when it is not there. */
+  async metric(name: string, topic?: string): Promise<number> {
+    const text = await (await fetch(`http://127.0.0.1:${this.sidecar.metricsPort}/metrics`)).text();
+    const family = parsePrometheusText(text).get(name);
+    const samples = family?.samples.filter(({ labels }) => topic === undefined || labels["topic"] === topic);
+    return samples?.[0]?.value ?? 0;
   }
 
   /** Does something, and tells how many megabytes of memory the sidecar had at most meanwhile. */
