@@ -2,6 +2,7 @@
 import type { Component } from "../component.ts";
 import { memoryPubSub } from "./memory/pubsub.ts";
 import { memoryState } from "./memory/state.ts";
+import { postgresState } from "./postgresql/components.ts";
 import { redisState } from "./redis/components.ts";
 import { sqliteComponents } from "./sqlite/components.ts";
 
@@ -11,5 +12,5 @@ import { sqliteComponents } from "./sqlite/components.ts";
  */
 export function makeComponents(): readonly Component[] {
   const sqlite = sqliteComponents();
-  return [memoryState, memoryPubSub, sqlite.state, sqlite.pubsub, redisState];
+  return [memoryState, memoryPubSub, sqlite.state, sqlite.pubsub, redisState, postgresState];
 }

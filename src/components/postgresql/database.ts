@@ -1,0 +1,262 @@
+/** Statements on a server, over a bounded pool of connections that heals by itself. */
+import { setTimeout as delay } from "node:timers/promises";
+import type { Client, Pool, PoolClient, QueryResultRow } from "pg";
+import type { Call } from "../../blocks/call.ts";
+import { Clients } from "./clients.ts";
+import type { ConnectionSettings } from "./connection-fields.ts";
+import { asPostgresError, isRolledBack, PostgresError } from "./errors.ts";
+
+/** How long a call waits for a connection while the server is away, in milliseconds. */
+const connectionLimitMs = 10_000;
+const firstRetryMs = 50;
+const lastRetryMs = 1000;
+/** How often a statement that lost to another is sent again. */
+const maxConflicts = 8;
+/** The oldest server that has what is needed (pg_current_xact_id, gen_random_uuid). */
+const oldestVersion = 130_000;
+
+/** What a parameter may be. */
+export type Value = string | number | boolean | null | Uint8Array | readonly (string | number | null)[];
+
+/** How a statement is sent. */
+export interface QueryOptions {
+  /** True: sent again when the connection broke, since doing it twice does no harm. */
+  readonly idempotent?: boolean;
+}
+
+/** See the head of this file. */
+export class Database {
+  readonly settings: ConnectionSettings;
+  readonly clients: Clients;
+  readonly #pool: Pool;
+  readonly #closing = new AbortController();
+  /** By text. */
+  readonly #names = new Map<string, string>();
+
+  private constructor(settings: ConnectionSettings, clients: Clients, pool: Pool) {
+    this.settings = settings;
+    this.clients = clients;
+    this.#pool = pool;
+  }
+
+  /** Connects once, to see that all is well. Throws PostgresError. */
+  static async open(settings: ConnectionSettings, name: string, signal: AbortSignal): Promise<Database> {
+    const clients = await Clients.make(settings.endpoint, name);
+    const client = await clients.connect(signal);
+    try {
+      await checkServer(client, clients.server);
+    } catch (error) {
+      throw asPostgresError(error, clients.server);
+    } finally {
+      void client.end().catch(() => undefined);
+    }
+    const { maxConnections, maxIdleMs } = settings;
+    return new Database(settings, clients, clients.pool(maxConnections, maxIdleMs));
+  }
+
+  /** For errors. */
+  get server(): string {
+    return this.clients.server;
+  }
+
+  /** Aborts when `close` begins. */
+  get closing(): AbortSignal {
+    return this.#closing.signal;
+  }
+
+  /**
+   * Runs one statement, which is a transaction of its own. Throws PostgresError, or the signal's
+   * reason; what became of the statement is then not known.
+   */
+  async query<Row extends QueryResultRow>(
+    text: string,
+    values: readonly Value[],
+    { signal }: Call,
+    { idempotent = false }: QueryOptions = {},
+  ): Promise<Row[]> {
+    const untilMs = performance.now() + connectionLimitMs;
+    let name: string | undefined;
+    if (this.settings.prepare) {
+      name = this.#names.get(text) ?? `outrider_${this.#names.size}`;
+      this.#names.set(text, name);
+    }
+    for (let attempt = 1; ; attempt += 1) {
+      const client = await this.#acquire(untilMs, signal);
+      try {
+        const query = { text, values: values as unknown[], ...(name !== undefined && { name }) };
+        return await this.#run(client, () => client.query<Row>(query).then(({ rows }) => rows), signal);
+      } catch (error) {
+        signal.throwIfAborted();
+        const known = asPostgresError(error, this.server);
+        const broken = known.errorClass === "unavailable" && known.code.startsWith("OR") === false;
+        const again =
+          (isRolledBack(error) && attempt < maxConflicts) ||
+          (idempotent && broken && performance.now() < untilMs && !this.closing.aborted);
+        if (!again) throw known;
+        await pause(retryMs(attempt) * Math.random(), signal);
+      }
+    }
+  }
+
+  /** Runs statements in one transaction, on one connection. Throws PostgresError. */
+  async transaction<T>(body: (client: PoolClient) => Promise<T>, { signal }: Call): Promise<T> {
+    const client = await this.#acquire(performance.now() + connectionLimitMs, signal);
+    try {
+      return await this.#run(
+        client,
+        async () => {
+          await client.query("BEGIN");
+          try {
+            const result = await body(client);
+            await client.query("COMMIT");
+            return result;
+          } catch (error) {
+            await client.query("ROLLBACK").catch(() => undefined);
+            throw error;
+          }
+        },
+        signal,
+      );
+    } catch (error) {
+      signal.throwIfAborted();
+      throw asPostgresError(error, this.server);
+    }
+  }
+
+  /** Closes every connection. What is under way may still end. */
+  async close(): Promise<void> {
+    this.#closing.abort();
+    await this.#pool.end();
+  }
+
+  /** A free connection, waited for while the server is away. */
+  async #acquire(untilMs: number, signal: AbortSignal): Promise<PoolClient> {
+    for (let attempt = 1; ; attempt += 1) {
+      try {
+        return await this.#checkout(untilMs, signal);
+      } catch (error) {
+        signal.throwIfAborted();
+        const known = asPostgresError(error, this.server);
+        const leftMs = untilMs - performance.now();
+        if (known.errorClass !== "unavailable" || leftMs <= 0 || this.closing.aborted) throw known;
+        await pause(Math.min(retryMs(attempt), leftMs), signal);
+      }
+    }
+  }
+
+  async #checkout(untilMs: number, signal: AbortSignal): Promise<PoolClient> {
+    if (this.closing.aborted) throw new PostgresError("unavailable", "the component is closed");
+    const connecting = this.#pool.connect();
+    try {
+      return await within(connecting, untilMs - performance.now(), signal, () => {
+        return new PostgresError("unavailable", `no connection to ${this.server} got free in time`);
+      });
+    } catch (error) {
+      // It may still come: then it goes back.
+      connecting.then(
+        (client) => client.release(),
+        () => undefined,
+      );
+      throw error;
+    }
+  }
+
+  /** Runs work on a connection, which is given back when the work is done, or thrown away when it takes too long. */
+  async #run<T>(client: PoolClient, work: () => Promise<T>, signal: AbortSignal): Promise<T> {
+    const { timeoutMs } = this.settings;
+    let late = false;
+    let broken: Error | undefined;
+    const fail = (error: Error) => {
+      broken = error;
+    };
+    client.on("error", fail);
+    const release = (error?: Error) => {
+      client.off("error", fail);
+      client.release(error ?? broken);
+    };
+    const working = work();
+    const timer = setTimeout(() => {
+      late = true;
+      release(new Error("too late"));
+    }, timeoutMs);
+    working.then(
+      () => {
+        clearTimeout(timer);
+        if (!late) release();
+      },
+      (error: unknown) => {
+        clearTimeout(timer);
+        if (late) return;
+        // An error without SQLSTATE is one of the connection.
+        const fatal =
+          !(error instanceof Error && "severity" in error) ||
+          /^57P/.test(String("code" in error && error.code));
+        release(fatal ? new Error("broken") : undefined);
+      },
+    );
+    return within(working, timeoutMs, signal, () => {
+      return new PostgresError("unavailable", `${this.server} did not answer within ${timeoutMs} ms`);
+    });
+  }
+}
+
+async function checkServer(client: Client, server: string): Promise<void> {
+  const { rows } = await client.query<{ version: number; encoding: string }>(
+    "SELECT current_setting('server_version_num')::int AS version, current_setting('server_encoding') AS encoding",
+  );
+  const { version, encoding } = rows[0]!;
+  if (version < oldestVersion)
+    throw new PostgresError(
+      "refused",
+      `${server} is of version ${Math.floor(version / 10_000)}; 13 or later is needed`,
+    );
+  if (encoding !== "UTF8")
+    throw new PostgresError("refused", `${server} has a database in ${encoding}; UTF8 is needed`);
+}
+
+/** The promise, or an error after a time; the reason of the signal when it aborts first. */
+async function within<T>(
+  promise: Promise<T>,
+  limitMs: number,
+  signal: AbortSignal,
+  tooLate: () => Error,
+): Promise<T> {
+  signal.throwIfAborted();
+  return new Promise((resolve, reject) => {
+    const done = () => {
+      clearTimeout(timer);
+      signal.removeEventListener("abort", abort);
+    };
+    const abort = () => {
+      done();
+      reject(signal.reason);
+    };
+    const timer = setTimeout(
+      () => {
+        done();
+        reject(tooLate());
+      },
+      Math.max(0, limitMs),
+    );
+    signal.addEventListener("abort", abort, { once: true });
+    promise.then(
+      (value) => {
+        done();
+        resolve(value);
+      },
+      (error: unknown) => {
+        done();
+        reject(error);
+      },
+    );
+  });
+}
+
+/** Waits, or throws the signal's reason. */
+async function pause(ms: number, signal: AbortSignal): Promise<void> {
+  await delay(ms, undefined, { signal }).catch(() => signal.throwIfAborted());
+}
+
+function retryMs(attempt: number): number {
+  return Math.min(lastRetryMs, firstRetryMs * 2 ** Math.min(attempt - 1, 10));
+}
