@@ -1,5 +1,6 @@
 /** Every component of this build. To add one: a folder beside this file, a line here, a call of the suite. */
 import type { Component } from "../component.ts";
+import { jetStreamPubSub } from "./jetstream/components.ts";
 import { memoryPubSub } from "./memory/pubsub.ts";
 import { memoryState } from "./memory/state.ts";
 import { postgresState } from "./postgresql/components.ts";
@@ -12,5 +13,5 @@ import { sqliteComponents } from "./sqlite/components.ts";
  */
 export function makeComponents(): readonly Component[] {
   const sqlite = sqliteComponents();
-  return [memoryState, memoryPubSub, sqlite.state, sqlite.pubsub, redisState, postgresState];
+  return [memoryState, memoryPubSub, sqlite.state, sqlite.pubsub, redisState, postgresState, jetStreamPubSub];
 }

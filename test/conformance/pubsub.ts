@@ -17,6 +17,8 @@ import { wildcardConformance } from "./pubsub/wildcards.ts";
 export interface PubSubConformanceOptions {
   /** Opens another driver on the same broker, as another sidecar has it. Without it, those tests are skipped. */
   readonly second?: () => Promise<PubSubDriver>;
+  /** How far apart the times of delayed events must be to be told apart, in milliseconds. Default: 80. */
+  readonly delayStepMs?: number;
 }
 
 /**
@@ -41,7 +43,7 @@ export function pubSubConformance(
     broadcastConformance(pubsub);
     startConformance(pubsub);
     orderingConformance(pubsub);
-    delayConformance(pubsub);
+    delayConformance(pubsub, options.delayStepMs ?? 80);
     wildcardConformance(pubsub);
     lagConformance(pubsub);
     volumeConformance(pubsub);

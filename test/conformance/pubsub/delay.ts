@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { outgoing, type PubSubFixture, textOf } from "./fixture.ts";
 
 /** Events that enter their topic later. */
-export function delayConformance(pubsub: PubSubFixture): void {
+export function delayConformance(pubsub: PubSubFixture, stepMs: number): void {
   describe("delayed events", () => {
     const delayed = (text: string, delayMs: number) => outgoing(text, { deliverAtMs: Date.now() + delayMs });
 
@@ -24,7 +24,11 @@ export function delayConformance(pubsub: PubSubFixture): void {
       pubsub.needs(context, "delay");
       const topic = pubsub.topic();
       const subscription = await pubsub.open(topic);
-      await pubsub.publish(topic, [delayed("third", 240), delayed("first", 80), delayed("second", 160)]);
+      await pubsub.publish(topic, [
+        delayed("third", 3 * stepMs),
+        delayed("first", stepMs),
+        delayed("second", 2 * stepMs),
+      ]);
       expect(await pubsub.takeTexts(subscription, 3)).toEqual(["first", "second", "third"]);
     });
 

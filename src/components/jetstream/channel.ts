@@ -1,0 +1,242 @@
+/**
+ * What a member of a group and the server say to each other: pulls, signs of life for what is held, settlements.
+ * A channel mends itself when the connection or the consumer was away; what is handed out when is not its business.
+ */
+import { setTimeout as delay } from "node:timers/promises";
+import type { Msg } from "@nats-io/transport-node";
+import type { Call } from "../../blocks/call.ts";
+import type { Lag } from "../../blocks/pubsub/driver.ts";
+import { until } from "./connection.ts";
+import { NatsError } from "./errors.ts";
+import type { Group } from "./group.ts";
+import { type Held, heldOf, type Uncounted } from "./held.ts";
+import { Pull } from "./pull.ts";
+
+/** How long the server may take to confirm settlements. */
+const confirmWithinMs = 5000;
+/** How often it is noted what a group has settled without a gap. */
+const noteFloorEveryMs = 10_000;
+/** How often the lag is asked for until two answers agree, and the pause between. */
+const maxLagAsks = 5;
+const lagPauseMs = 2;
+
+const keepAlive = "+WPI";
+const giveUp = "+TERM";
+const giveBackNow = "-NAK";
+
+/** Who uses a channel. */
+export interface ChannelUser {
+  /** A message that the channel did not hold yet. */
+  onArrival(held: Held): void;
+  /** A request has ended, or the channel is broken or well again. */
+  onChange(): void;
+}
+
+/** What becomes of a message that is held. */
+export interface Reply {
+  readonly held: Held;
+  readonly payload: string;
+}
+
+/** A message is done. */
+export const done = "+ACK";
+
+/** A message comes again after a delay. */
+export function again(delayMs: number): string {
+  return delayMs > 0 ? `-NAK {"delay":${Math.ceil(delayMs * 1e6)}}` : giveBackNow;
+}
+
+/** See the head of this file. */
+export class Channel {
+  readonly group: Group;
+  /** By their sequence in the stream. */
+  readonly held = new Map<number, Held>();
+  readonly uncounted: Uncounted;
+  readonly #user: ChannelUser;
+  readonly #keepAlive: NodeJS.Timeout;
+  readonly #endFollowing: () => void;
+  #pull: Pull | undefined;
+  #broken: string | undefined;
+  #lastSeen = 0;
+  #floorNotedAtMs = performance.now();
+
+  constructor(group: Group, uncounted: Uncounted, user: ChannelUser) {
+    this.group = group;
+    this.uncounted = uncounted;
+    this.#user = user;
+    const { connection } = group.context;
+    this.#keepAlive = setInterval(() => this.#signOfLife(), group.ackWaitMs / 3).unref();
+    this.#endFollowing = connection.onChange(() => {
+      void this.#drop();
+      this.#broken = "the connection was lost";
+      user.onChange();
+    });
+  }
+
+  /** Whether `repair` is to be called before more messages can come. */
+  get broken(): boolean {
+    return this.#broken !== undefined;
+  }
+
+  /** Messages that the server may still send. */
+  get outstanding(): number {
+    return this.#pull?.outstanding ?? 0;
+  }
+
+  /** Has the server send up to `count` messages. Half of them is good enough: requests are few then. */
+  want(count: number): void {
+    const { connection } = this.group.context;
+    if (this.#broken !== undefined || !connection.connected || connection.closed) return;
+    this.#pull ??= this.#open();
+    const missing = count - this.#pull.outstanding;
+    if (missing >= Math.max(1, count / 2)) this.#pull.request(missing);
+  }
+
+  /** Takes requests back; what the server has sent for them has arrived when it resolves. */
+  async park(): Promise<void> {
+    const pull = this.#pull;
+    this.#pull = undefined;
+    await pull?.stop();
+  }
+
+  /** Has the consumer made again where it is gone. Does nothing without a connection. Throws what the library throws. */
+  async repair(): Promise<void> {
+    if (!this.group.context.connection.connected) return;
+    const why = this.#broken;
+    await this.group.ensure(this.group.ephemeral ? this.#firstUnsettled() : undefined);
+    if (this.#broken === why) this.#broken = undefined;
+  }
+
+  /**
+   * Tells the server what became of messages. When it resolves the server has noted all of it. Throws when that is
+   * not certain; then the messages are held as before, and it may be tried again.
+   */
+  async settle(replies: readonly Reply[], { signal }: Call): Promise<void> {
+    const last = replies.at(-1);
+    if (!last) return;
+    const { connection } = this.group.context;
+    if (!connection.connected)
+      throw new NatsError("unavailable", "the connection to the NATS server is lost");
+    for (const { held } of replies) held.settling = true;
+    try {
+      for (const { held, payload } of replies)
+        if (held !== last.held) connection.nats.publish(held.reply, payload);
+      // The server takes them one after the other, so that its answer to the last one is one for all.
+      await until(
+        connection.nats.request(last.held.reply, last.payload, { timeout: confirmWithinMs }),
+        signal,
+      );
+    } catch (error) {
+      for (const { held } of replies) held.settling = false;
+      throw error;
+    }
+    for (const { held, payload } of replies) {
+      if (this.held.get(held.sequence) === held) this.held.delete(held.sequence);
+      if (payload === done) this.uncounted.forget(this.group.consumer, held.sequence);
+    }
+  }
+
+  /** Gives messages back untouched, in order. Not knowing whether the server heard it is good enough. */
+  async giveBack(messages: readonly Held[]): Promise<void> {
+    const sorted = messages.toSorted((a, b) => a.sequence - b.sequence);
+    for (const { sequence } of sorted) this.uncounted.add(this.group.consumer, sequence);
+    const replies = sorted.map((held) => ({ held, payload: giveBackNow }));
+    await this.settle(replies, { signal: AbortSignal.timeout(confirmWithinMs) }).catch(() => undefined);
+    for (const { sequence } of sorted) this.held.delete(sequence);
+  }
+
+  /** Forgets what is held without a word: it is somebody else's now. */
+  forgetAll(): void {
+    this.held.clear();
+  }
+
+  async lag({ signal }: Call): Promise<Lag> {
+    let events = await this.#behind(signal);
+    for (let asked = 1; asked < maxLagAsks; asked++) {
+      // The server tells its consumers of what it has stored a moment after it tells the publisher.
+      await delay(lagPauseMs, undefined, { ref: false });
+      const now = await this.#behind(signal);
+      if (now === events) break;
+      events = now;
+    }
+    return { events, trimmedUnsettled: 0 };
+  }
+
+  /** Ends it, giving back what is held. */
+  async close(): Promise<void> {
+    this.#endFollowing();
+    await this.park();
+    clearInterval(this.#keepAlive);
+    const { connection } = this.group.context;
+    if (!connection.connected || connection.closed) return;
+    if (this.group.ephemeral) await this.group.remove().catch(() => undefined);
+    else await this.giveBack([...this.held.values()]);
+  }
+
+  async #behind(signal: AbortSignal): Promise<number> {
+    const info = await until(this.group.info(), signal);
+    return info.num_pending + info.num_ack_pending;
+  }
+
+  #open(): Pull {
+    const { context, stream, consumer } = this.group;
+    const pull: Pull = new Pull(context.connection, stream, consumer, {
+      onMessage: (message) => this.#arrived(message),
+      onExpired: () => this.#user.onChange(),
+      onLost: (why) => {
+        if (this.#pull !== pull) return;
+        this.#pull = undefined;
+        this.#broken = why;
+        this.#user.onChange();
+      },
+    });
+    return pull;
+  }
+
+  #arrived(message: Msg): void {
+    const held = heldOf(message);
+    if (!held) return;
+    const { consumer } = this.group;
+    const { sequence } = held;
+    const known = this.held.get(sequence);
+    if (known && !known.settling) {
+      // The server missed the signs of life: it is still the same attempt.
+      this.uncounted.add(consumer, sequence);
+      known.reply = held.reply;
+      known.deliveries = held.deliveries;
+      return;
+    }
+    if (sequence > this.#lastSeen) this.#lastSeen = sequence;
+    const { connection, fields, log } = this.group.context;
+    const attempt = this.uncounted.attempt(consumer, held);
+    if (fields.maxDeliver > 0 && attempt > fields.maxDeliver) {
+      connection.nats.publish(held.reply, giveUp);
+      const { stream } = this.group;
+      log.warn({ stream, consumer, sequence, attempt }, "event given up: it was delivered maxDeliver times");
+      return;
+    }
+    this.held.set(sequence, held);
+    this.#user.onArrival(held);
+  }
+
+  #signOfLife(): void {
+    const { connection } = this.group.context;
+    if (!connection.connected || connection.closed) return;
+    for (const held of this.held.values()) if (!held.settling) connection.nats.publish(held.reply, keepAlive);
+    if (performance.now() - this.#floorNotedAtMs < noteFloorEveryMs) return;
+    this.#floorNotedAtMs = performance.now();
+    // Only noted: if it fails, something else will tell.
+    this.group.info().catch(() => undefined);
+  }
+
+  #firstUnsettled(): number | undefined {
+    if (this.held.size > 0) return Math.min(...this.held.keys());
+    return this.#lastSeen > 0 ? this.#lastSeen + 1 : undefined;
+  }
+
+  async #drop(): Promise<void> {
+    const pull = this.#pull;
+    this.#pull = undefined;
+    await pull?.stop();
+  }
+}

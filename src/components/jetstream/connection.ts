@@ -1,0 +1,180 @@
+/** One connection to NATS, which finds its server again by itself, and what JetStream is asked through it. */
+import { readFile } from "node:fs/promises";
+import { type JetStreamManager, jetstreamManager } from "@nats-io/jetstream";
+import {
+  type Authenticator,
+  type ConnectionOptions,
+  connect,
+  jwtAuthenticator,
+  type NatsConnection,
+  type TlsOptions,
+} from "@nats-io/transport-node";
+import type { Call } from "../../blocks/call.ts";
+import { connectError, NatsError } from "./errors.ts";
+import { type ConnectionFields, serversOf } from "./settings.ts";
+
+/** How long one attempt to connect may take. */
+const connectWithinMs = 5000;
+/** How long an answer of JetStream's API may take. */
+const answerWithinMs = 5000;
+/** A server that answers no ping for three of these is given up, and looked for again. */
+const pingEveryMs = 3000;
+const reconnectEveryMs = 250;
+
+/** A version of a server. */
+export type Version = readonly [major: number, minor: number];
+
+/** See the head of this file. */
+export class Connection {
+  readonly nats: NatsConnection;
+  readonly manager: JetStreamManager;
+  /** What subjects of JetStream's API begin with, such as "$JS.API". */
+  readonly prefix: string;
+  readonly #listeners = new Set<(connected: boolean) => void>();
+  #connected = true;
+
+  private constructor(nats: NatsConnection, manager: JetStreamManager, prefix: string) {
+    this.nats = nats;
+    this.manager = manager;
+    this.prefix = prefix;
+    void this.#follow();
+  }
+
+  /** Connects, and makes sure that there is JetStream. Throws a NatsError. */
+  static async open(
+    fields: ConnectionFields,
+    fallbackName: string,
+    signal: AbortSignal,
+  ): Promise<Connection> {
+    signal.throwIfAborted();
+    const servers = serversOf(fields.natsURL)!;
+    const prefix = fields.apiPrefix || (fields.domain ? `$JS.${fields.domain}.API` : "$JS.API");
+    let nats: NatsConnection | undefined;
+    try {
+      nats = await connect(await connectOptions(fields, fallbackName));
+      const manager = await jetstreamManager(nats, { apiPrefix: prefix, timeout: answerWithinMs });
+      signal.throwIfAborted();
+      return new Connection(nats, manager, prefix);
+    } catch (error) {
+      await nats?.close();
+      if (error === signal.reason || error instanceof NatsError) throw error;
+      throw connectError(error, servers.addresses);
+    }
+  }
+
+  get connected(): boolean {
+    return this.#connected;
+  }
+
+  get closed(): boolean {
+    return this.nats.isClosed();
+  }
+
+  /** Whether the server is of this version or a newer one. */
+  isAtLeast([major, minor]: Version): boolean {
+    const [ours, theirs] = (this.nats.info?.version ?? "0.0")
+      .split(".")
+      .map((part) => Number.parseInt(part, 10));
+    return ours! > major || (ours === major && theirs! >= minor);
+  }
+
+  /** The largest message that the server takes, in bytes, headers included. */
+  get maxPayloadBytes(): number {
+    return this.nats.info?.max_payload ?? 1024 * 1024;
+  }
+
+  /** Calls back whenever the connection is lost or found again. Returns what ends it. */
+  onChange(listener: (connected: boolean) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  async ping({ signal }: Call): Promise<void> {
+    signal.throwIfAborted();
+    if (!this.#connected) throw new NatsError("unavailable", "the connection to the NATS server is lost");
+    await until(this.nats.flush(), AbortSignal.any([signal, AbortSignal.timeout(answerWithinMs)]));
+    signal.throwIfAborted();
+  }
+
+  async close(): Promise<void> {
+    this.#listeners.clear();
+    await this.nats.close();
+  }
+
+  async #follow(): Promise<void> {
+    for await (const status of this.nats.status()) {
+      if (status.type !== "disconnect" && status.type !== "reconnect") continue;
+      const connected = status.type === "reconnect";
+      if (connected === this.#connected) continue;
+      this.#connected = connected;
+      for (const listener of [...this.#listeners]) listener(connected);
+    }
+  }
+}
+
+/** Waits for a promise, or for a signal: then a NatsError that says the server is silent, or the signal's own reason. */
+export async function until<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
+  promise.catch(() => undefined);
+  let onAbort: (() => void) | undefined;
+  try {
+    return await Promise.race([
+      promise,
+      new Promise<never>((_, reject) => {
+        onAbort = () => reject(new NatsError("unavailable", "the NATS server does not answer"));
+        if (signal.aborted) onAbort();
+        else signal.addEventListener("abort", onAbort, { once: true });
+      }),
+    ]);
+  } finally {
+    if (onAbort) signal.removeEventListener("abort", onAbort);
+  }
+}
+
+async function connectOptions(fields: ConnectionFields, fallbackName: string): Promise<ConnectionOptions> {
+  const { addresses, tls, user, password, token } = serversOf(fields.natsURL)!;
+  const secured = await tlsOptions(fields);
+  const authenticator = authenticatorOf(fields);
+  const anyToken = fields.token || token;
+  return {
+    servers: [...addresses],
+    name: fields.name || fallbackName,
+    timeout: connectWithinMs,
+    maxReconnectAttempts: -1,
+    reconnectTimeWait: reconnectEveryMs,
+    reconnectJitter: reconnectEveryMs / 2,
+    reconnectJitterTLS: reconnectEveryMs / 2,
+    pingInterval: pingEveryMs,
+    maxPingOut: 2,
+    // Credentials may be put right again on the server while this runs.
+    ignoreAuthErrorAbort: true,
+    ...(authenticator && { authenticator }),
+    ...(!authenticator && user !== undefined && { user, pass: password ?? "" }),
+    ...(!authenticator && user === undefined && anyToken && { token: anyToken }),
+    ...((tls || secured) && { tls: secured ?? {} }),
+  };
+}
+
+function authenticatorOf({ jwt, seedKey }: ConnectionFields): Authenticator | undefined {
+  if (!jwt || !seedKey) return undefined;
+  return jwtAuthenticator(jwt, new TextEncoder().encode(seedKey));
+}
+
+async function tlsOptions(fields: ConnectionFields): Promise<TlsOptions | undefined> {
+  const { tls_client_cert: cert, tls_client_key: key, tls_ca_cert: ca } = fields;
+  if (!cert && !ca) return undefined;
+  return {
+    ...(cert && key && { cert: await pem(cert, "tls_client_cert"), key: await pem(key, "tls_client_key") }),
+    ...(ca && { ca: await pem(ca, "tls_ca_cert") }),
+  };
+}
+
+/** PEM, given as it is or as a file. */
+async function pem(value: string, field: string): Promise<string> {
+  if (value.trimStart().startsWith("-----BEGIN")) return value;
+  try {
+    return await readFile(value, "utf8");
+  } catch (error) {
+    const code = error instanceof Error && "code" in error ? String(error.code) : "unknown";
+    throw new NatsError("refused", `the file that ${field} names cannot be read (${code})`);
+  }
+}

@@ -1,0 +1,54 @@
+/** What members of groups hold: messages that are not settled, and what is known of how often they were given. */
+import type { Msg } from "@nats-io/transport-node";
+import { positionOf } from "./events.ts";
+
+/** Messages whose uncounted deliveries are remembered. */
+const maxRemembered = 100_000;
+
+/** A message that a member has. */
+export interface Held {
+  readonly message: Msg;
+  readonly sequence: number;
+  /** Where the latest delivery of it is acknowledged. */
+  reply: string;
+  deliveries: number;
+  /** Its settlement is on the way: it is not kept alive any more, and may come again. */
+  settling: boolean;
+}
+
+/** Makes what is held of a message; undefined when it is no delivery. */
+export function heldOf(message: Msg): Held | undefined {
+  const reply = message.reply;
+  const position = positionOf(reply);
+  if (!position) return undefined;
+  const { sequence, deliveries } = position;
+  return { message, sequence, reply: reply!, deliveries, settling: false };
+}
+
+/**
+ * Deliveries that were no attempts, of one driver: the server counts what was given back untouched, too.
+ * Sidecars do not tell each other.
+ */
+export class Uncounted {
+  readonly #counts = new Map<string, number>();
+
+  add(consumer: string, sequence: number): void {
+    const key = `${consumer}\n${sequence}`;
+    const count = (this.#counts.get(key) ?? 0) + 1;
+    this.#counts.delete(key);
+    this.#counts.set(key, count);
+    if (this.#counts.size <= maxRemembered) return;
+    const [oldest] = this.#counts.keys();
+    this.#counts.delete(oldest!);
+  }
+
+  forget(consumer: string, sequence: number): void {
+    if (this.#counts.size > 0) this.#counts.delete(`${consumer}\n${sequence}`);
+  }
+
+  /** Which attempt a delivery is: 1 or more. */
+  attempt(consumer: string, { sequence, deliveries }: Held): number {
+    if (this.#counts.size === 0) return deliveries;
+    return Math.max(1, deliveries - (this.#counts.get(`${consumer}\n${sequence}`) ?? 0));
+  }
+}
