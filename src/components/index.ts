@@ -4,7 +4,7 @@ import { jetStreamPubSub } from "./jetstream/components.ts";
 import { memoryPubSub } from "./memory/pubsub.ts";
 import { memoryState } from "./memory/state.ts";
 import { postgresState } from "./postgresql/components.ts";
-import { redisState } from "./redis/components.ts";
+import { redisPubSub, redisState } from "./redis/components.ts";
 import { sqliteComponents } from "./sqlite/components.ts";
 
 /**
@@ -13,5 +13,14 @@ import { sqliteComponents } from "./sqlite/components.ts";
  */
 export function makeComponents(): readonly Component[] {
   const sqlite = sqliteComponents();
-  return [memoryState, memoryPubSub, sqlite.state, sqlite.pubsub, redisState, postgresState, jetStreamPubSub];
+  return [
+    memoryState,
+    memoryPubSub,
+    sqlite.state,
+    sqlite.pubsub,
+    redisState,
+    redisPubSub,
+    postgresState,
+    jetStreamPubSub,
+  ];
 }

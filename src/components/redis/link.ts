@@ -26,6 +26,8 @@ type Library = { readonly Redis: typeof Redis; readonly Cluster: typeof Cluster 
 export interface Sending {
   /** True: it is sent again; that it may have been carried out already does no harm, or none that is not documented. */
   readonly repeat?: boolean;
+  /** How long it may take in all when the server is away, in milliseconds. Default `patienceMs`. */
+  readonly withinMs?: number;
 }
 
 /**
@@ -94,7 +96,7 @@ export class Link {
 
   /** Sends a command. Throws RedisFailure, also when the call's signal aborts. */
   async send(args: readonly [string, ...Argument[]], call: Call, sending: Sending = {}): Promise<Reply> {
-    const deadline = performance.now() + patienceMs;
+    const deadline = performance.now() + (sending.withinMs ?? patienceMs);
     for (;;) {
       if (call.signal.aborted) throw cancelled(call);
       if (!this.#up) await this.#untilUp(call, deadline);

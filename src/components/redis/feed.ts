@@ -1,0 +1,274 @@
+/** What one member reads of one topic: every script of its group goes through here. */
+import type { Call } from "../../blocks/call.ts";
+import type { Received, Settlement } from "../../blocks/pubsub/driver.ts";
+import type { Log } from "../../telemetry/log.ts";
+import { fromFields } from "./entry-fields.ts";
+import { isNoGroup, RedisFailure } from "./errors.ts";
+import { beatScript, giveBackScript, joinScript, lagScript } from "./group-scripts.ts";
+import type { Argument, Link, Reply } from "./link.ts";
+import { limitOf } from "./publisher.ts";
+import type { Script } from "./script.ts";
+import type { StreamSettings } from "./settings.ts";
+import { TopicKeys } from "./stream-keys.ts";
+import { receiveScript, settleScript } from "./stream-scripts.ts";
+
+/** How long a member lives that gives no sign of life, in milliseconds. */
+export const leaseMs = 5000;
+/** How long a broadcast's group lives whose member gives no sign of life, in milliseconds. */
+const broadcastLeaseMs = 60_000;
+/** When nobody has looked after a group for so long, nobody could give a sign of life either. */
+const pauseMs = 3500;
+/** How long members live on after such a pause without a sign. */
+const graceMs = 2500;
+/** Events of an ordered group that may wait behind others of their key, before no more are read. */
+export const maxParked = 50_000;
+
+const repeat = { repeat: true } as const;
+
+/** What a feed is made of. */
+export interface FeedOptions {
+  readonly link: Link;
+  readonly log: Log;
+  readonly settings: StreamSettings;
+  readonly topic: string;
+  /** As Redis knows it. */
+  readonly group: string;
+  /** True: the group ends with this member. */
+  readonly broadcast: boolean;
+  readonly ordered: boolean;
+  readonly raw: boolean;
+  /** Names the member; no other has it. */
+  readonly member: string;
+}
+
+/** A received event, as its settlement names it. */
+export class Receipt {
+  readonly feed: Feed;
+  readonly id: string;
+  readonly key: string;
+  readonly attempt: number;
+
+  constructor(feed: Feed, id: string, key: string, attempt: number) {
+    this.feed = feed;
+    this.id = id;
+    this.key = key;
+    this.attempt = attempt;
+  }
+}
+
+/** See the head of this file. */
+export class Feed {
+  readonly topic: string;
+  readonly wakeKey: string;
+  /** True: there may be something to take. */
+  dirty = true;
+  /** After which id of the stream, and of its wake-ups, there is news. "" for the stream: its news do not help. */
+  lastId = "";
+  lastWake = "0";
+  /** When something is due, by `performance.now`. */
+  dueAtMs = Number.POSITIVE_INFINITY;
+  readonly #options: FeedOptions;
+  readonly #keys: readonly string[];
+  readonly #lanes: string;
+  readonly #prefix: string;
+  readonly #held = new Set<Receipt>();
+  #member: string;
+  #joins = 0;
+  #lastTaken = "0";
+  /** True: Redis may have given us something that we do not know of. */
+  #uncertain = false;
+  #touchedAtMs = performance.now();
+  #rejoining: Promise<void> | undefined;
+
+  constructor(options: FeedOptions) {
+    this.#options = options;
+    const keys = new TopicKeys(options.topic);
+    this.topic = options.topic;
+    this.#keys = keys.group(options.group);
+    this.wakeKey = this.#keys[6]!;
+    this.#lanes = keys.lanes(options.group);
+    this.#prefix = keys.prefix;
+    this.#member = options.member;
+  }
+
+  /** Joins the group, making it if need be. Throws RedisFailure. */
+  async join(start: string, call: Call): Promise<void> {
+    await this.#join(start, call);
+  }
+
+  /** Up to `max` events. None: `lastId`, `lastWake` and `dueAtMs` say what to wait for, unless it is still `dirty`. */
+  async take(max: number, call: Call): Promise<Received[]> {
+    await this.#rejoining;
+    if (this.#uncertain) await this.#reconcile(call);
+    this.dirty = false;
+    let answer: Reply;
+    try {
+      const [limit, bound] = limitOf(this.#options.settings);
+      answer = await this.#run(receiveScript, [max, maxParked, limit, bound], call);
+    } catch (error) {
+      this.dirty = true;
+      if (error instanceof RedisFailure && error.ambiguous) this.#uncertain = true;
+      if (error instanceof RedisFailure && error.errorClass === "cancelled") this.#uncertain = true;
+      throw error;
+    }
+    if (!Array.isArray(answer)) {
+      await this.rejoin(call);
+      return [];
+    }
+    const [entries, attempts, more, last, lastWake, nearest] = answer as [
+      Reply[],
+      number[],
+      number,
+      ...Reply[],
+    ];
+    if (entries.length > 0 || more === 1) {
+      this.dirty = true;
+      return entries.map((entry, index) => this.#received(entry as Reply[], attempts[index] ?? 1));
+    }
+    this.lastId = String(last);
+    this.lastWake = String(lastWake);
+    this.dueAtMs = Number(nearest) < 0 ? Number.POSITIVE_INFINITY : performance.now() + Number(nearest);
+    return [];
+  }
+
+  /** True: this member holds what the receipt is of. */
+  holds(receipt: Receipt): boolean {
+    return this.#held.has(receipt);
+  }
+
+  async settle(settlements: readonly Settlement[], call: Call): Promise<void> {
+    const args: Argument[] = [];
+    for (const settlement of settlements) {
+      const { id, key, attempt } = settlement.receipt as Receipt;
+      args.push(
+        settlement.kind,
+        id,
+        key,
+        attempt,
+        settlement.kind === "again" ? Math.ceil(settlement.delayMs) : 0,
+      );
+      this.#held.delete(settlement.receipt as Receipt);
+    }
+    try {
+      const answer = await this.#run(settleScript, args, call, repeat);
+      if (String(answer) === "gone") this.#lost();
+    } catch (error) {
+      // It may be tried again.
+      for (const { receipt } of settlements) this.#held.add(receipt as Receipt);
+      throw error;
+    }
+  }
+
+  async lag(call: Call): Promise<{ readonly events: number; readonly trimmedUnsettled: number }> {
+    const [events, trimmedUnsettled] = (await this.#run(lagScript, [], call, repeat)) as [number, number];
+    return { events, trimmedUnsettled };
+  }
+
+  /** Gives a sign of life, and looks after the group. Throws RedisFailure. */
+  async beat(call: Call): Promise<void> {
+    const { settings, broadcast, group, log } = this.#options;
+    const { foreignIdleMs, sweepForeignMs, keepAliveMs, keepSettledMs, maxAgeMs } = settings;
+    const nowMs = performance.now();
+    const touch = foreignIdleMs > 0 && this.#held.size > 0 && nowMs - this.#touchedAtMs >= keepAliveMs;
+    if (touch) this.#touchedAtMs = nowMs;
+    const args = [
+      leaseMs,
+      broadcast ? broadcastLeaseMs : "",
+      pauseMs,
+      graceMs,
+      foreignIdleMs,
+      sweepForeignMs,
+    ];
+    args.push(keepSettledMs, maxAgeMs, touch ? 1 : 0, this.#prefix);
+    const answer = await this.#run(beatScript, args, call, repeat);
+    if (!Array.isArray(answer)) {
+      await this.rejoin(call);
+      return;
+    }
+    for (const dead of answer) {
+      log.warn(
+        { topic: this.topic, group, member: String(dead) },
+        "a member is gone; others get what it held",
+      );
+    }
+  }
+
+  /** Joins again, because the group or the membership is gone. What was held is somebody else's now, or nobody's. */
+  rejoin(call: Call): Promise<void> {
+    this.#rejoining ??= this.#rejoin(call).finally(() => {
+      this.#rejoining = undefined;
+    });
+    return this.#rejoining;
+  }
+
+  /** Leaves the group, and gives back what is held. Throws RedisFailure. */
+  async leave(call: Call): Promise<void> {
+    this.#held.clear();
+    await this.#run(giveBackScript, [1, this.#options.broadcast ? 1 : 0], call, repeat);
+  }
+
+  async #rejoin(call: Call): Promise<void> {
+    const { broadcast, group, log } = this.#options;
+    const held = this.#held.size;
+    this.#lost();
+    // A group that was there before has read all but what it finds now; a broadcast knows how far it was.
+    const made = await this.#join(broadcast ? this.#lastTaken : "0", call);
+    const details = { topic: this.topic, group, held };
+    if (made) log.warn(details, "the consumer group was gone, and has been made again");
+    else log.warn(details, "this member was thought to be dead; others have what it held");
+  }
+
+  async #join(start: string, call: Call): Promise<boolean> {
+    const { broadcast, group, topic } = this.#options;
+    this.#joins += 1;
+    // Under another name each time: what an earlier one is given late, nobody takes for ours.
+    this.#member = `${this.#options.member}-${this.#joins}`;
+    const args = [start, leaseMs, broadcast ? broadcastLeaseMs : ""];
+    const answer = await this.#run(joinScript, args, call, repeat);
+    if (String(answer) === "disagree") {
+      const text = `the members of group "${group}" of topic "${topic}" must agree in whether it is ordered`;
+      throw new RedisFailure("refused", text);
+    }
+    this.dirty = true;
+    return answer === 1;
+  }
+
+  #lost(): void {
+    this.#held.clear();
+    this.#uncertain = false;
+    this.dirty = true;
+  }
+
+  /** Gives back what Redis has given us in an answer that never came. */
+  async #reconcile(call: Call): Promise<void> {
+    const ids = [...this.#held].map(({ id }) => id);
+    const answer = await this.#run(giveBackScript, [0, 0, ...ids], call, repeat);
+    this.#uncertain = false;
+    if (String(answer) === "gone") await this.rejoin(call);
+  }
+
+  #received([idReply, fields]: readonly Reply[], attempt: number): Received {
+    const id = String(idReply);
+    const content = fromFields(id, fields as Reply[], this.#options.raw);
+    const receipt = new Receipt(this, id, content.key, attempt);
+    this.#held.add(receipt);
+    this.#lastTaken = id;
+    return { receipt, topic: this.topic, position: id, attempt, ...content };
+  }
+
+  async #run(
+    script: Script,
+    args: readonly Argument[],
+    call: Call,
+    sending: { readonly repeat?: boolean } = {},
+  ): Promise<Reply> {
+    const { link, group, ordered } = this.#options;
+    const first: Argument[] = [group, this.#member, this.#lanes, ordered ? 1 : 0];
+    try {
+      return await link.run(script, this.#keys, first.concat(args), call, sending);
+    } catch (error) {
+      if (isNoGroup(error)) return Buffer.from("gone");
+      throw error;
+    }
+  }
+}
