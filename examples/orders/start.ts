@@ -26,14 +26,12 @@ const stop = new AbortController();
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.once(signal, () => stop.abort());
 const say = (name: string, line: string) => process.stdout.write(`${name.padEnd(17)} | ${line}\n`);
 
-const [shopPort, warehousePort] = await Promise.all([sidecar("shop"), sidecar("warehouse")]);
-application("shop", shopPort, flags.every);
-application("warehouse", warehousePort, flags.stock);
 say("start", "kill -9 whom you like; type an order, such as 3 tea; Ctrl-C ends all");
+sidecar("shop", (port) => application("shop", port, flags.every));
+sidecar("warehouse", (port) => application("warehouse", port, flags.stock));
 
-/** Keeps a sidecar running. Resolves with its port, which stays the same: its application knows no other. */
-function sidecar(app: string): Promise<number> {
-  const { promise, resolve: found } = Promise.withResolvers<number>();
+/** Keeps a sidecar running. Calls `found` once, with its port, which stays the same: its application knows no other. */
+function sidecar(app: string, found: (port: number) => void): void {
   let port = 0;
   keepRunning(`${app} sidecar`, () => {
     const ports = ["--grpc-port", String(port), "--http-port", "0", "--metrics-port", "0"];
@@ -46,12 +44,12 @@ function sidecar(app: string): Promise<number> {
     createInterface(child.stderr).on("line", (line) => {
       const log = logLine(line);
       say(`${app} sidecar`, log.grpc_port ? `answers on port ${log.grpc_port}` : log.msg);
-      port = log.grpc_port ?? port;
-      if (port !== 0) found(port);
+      if (port !== 0 || !log.grpc_port) return;
+      port = log.grpc_port;
+      found(port);
     });
     return child;
   });
-  return promise;
 }
 
 /** What a sidecar logs; its mistakes at the start are plain text. */
