@@ -170,6 +170,7 @@ async function observe(
   identity: { readonly appId: string; readonly instanceId: string },
 ): Promise<RunningTelemetry> {
   const { appId, instanceId } = identity;
+  const { apiLogging } = configuration.settings.logging;
   const tokens = new Set(tokensOf(terminal));
   const secrets = new Set([...configuration.secrets, ...tokens]);
   return startTelemetry({
@@ -182,6 +183,7 @@ async function observe(
       base: { app_id: appId, instance: instanceId },
     },
     tracing: tracingOptions(terminal, configuration.settings.tracing, identity),
+    callLog: (options.enableApiLogging ?? apiLogging.enabled) ? apiLogging : undefined,
   });
 }
 

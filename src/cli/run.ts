@@ -21,6 +21,7 @@ export interface RunOptions {
   readonly daprGracefulShutdownSeconds: number;
   readonly logLevel: "debug" | "info" | "warn" | "error" | "fatal";
   readonly logAsJson?: boolean;
+  readonly enableApiLogging?: boolean;
   readonly dataDir?: string;
 }
 
@@ -89,6 +90,7 @@ function options(): Option[] {
       .choices(["debug", "info", "warn", "error", "fatal"])
       .default("info"),
     new Option("--log-as-json [on]", "log lines of JSON").argParser(onOff).preset("true"),
+    new Option("--enable-api-logging [on]", "a log line for each call").argParser(onOff).preset("true"),
   ];
 }
 
@@ -139,7 +141,6 @@ const unsupported: readonly UnsupportedFlag[] = [
     flags: "--dapr-block-shutdown-duration <duration>",
     why: "calls are served until the application has ended",
   },
-  { flags: "--enable-api-logging [on]", why: "metrics and traces tell of each call" },
   { flags: "--disable-init-endpoints <list>", why: invocation },
   { flags: "--hot-reload-reconcile-interval <seconds>", why: "resources are read at the start" },
   { flags: "--allowed-origins <list>", why: "browsers of other origins are not let in" },

@@ -3,6 +3,9 @@ import type { TracingSettings } from "../config/settings.ts";
 import { type ExporterOptions, otlpOptions, type TracingOptions } from "../telemetry/tracing-options.ts";
 import { type Terminal, usageFailure } from "./terminal.ts";
 
+/** For one batch of spans, in milliseconds; as long as OTLP's. */
+const zipkinTimeoutMs = 10_000;
+
 /**
  * How spans are made; undefined: none are. A Configuration comes first; where it
  * names no collector, OpenTelemetry's variables do. Throws a usage failure when one of them makes no sense.
@@ -21,6 +24,7 @@ export function tracingOptions(
   } catch (error) {
     throw usageFailure(`tracing: ${error instanceof Error ? error.message : error}`);
   }
+  if (settings?.zipkin) exporters.push(zipkinOptions(settings.zipkin.endpointAddress));
   if (settings?.stdout) exporters.push({ kind: "stdout", write: (line) => void terminal.stdout.write(line) });
   if (exporters.length === 0) return undefined;
   const attributes = pairs(env["OTEL_RESOURCE_ATTRIBUTES"]);
@@ -37,6 +41,15 @@ export function tracingOptions(
 
 function fromConfiguration({ timeoutMs, ...otel }: NonNullable<TracingSettings["otel"]>) {
   return timeoutMs === undefined ? otel : { ...otel, timeoutMs };
+}
+
+function zipkinOptions(url: string): ExporterOptions {
+  if (!/^https?:/i.test(url) || !URL.canParse(url)) {
+    throw usageFailure(
+      "tracing: zipkin.endpointAddress: expected a URL such as http://localhost:9411/api/v2/spans",
+    );
+  }
+  return { kind: "zipkin", url, timeoutMs: zipkinTimeoutMs };
 }
 
 function fromEnvironment(env: Terminal["env"]): ExporterOptions | undefined {

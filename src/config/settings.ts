@@ -179,7 +179,7 @@ export class Configured {
 
 /** What this version acts upon. */
 const usedFields: Partial<Record<Field, readonly string[]>> = {
-  tracing: ["samplingRate", "stdout", "otel"],
+  tracing: ["samplingRate", "stdout", "otel", "zipkin"],
   metric: ["enabled"],
   metrics: ["enabled"],
   logging: ["apiLogging"],

@@ -19,7 +19,7 @@ import { GrpcContext, traceOfMetadata } from "./grpc-context.ts";
 import { metadataBytes, statusOf, textOf } from "./grpc-metadata.ts";
 import { GrpcRequests } from "./grpc-requests.ts";
 import type { Limits } from "./limits.ts";
-import { endSpan, type MessageInit, type Rpc } from "./rpc.ts";
+import type { MessageInit, Rpc } from "./rpc.ts";
 
 /** What the calls of one server share. */
 export interface GrpcCalls {
@@ -268,8 +268,7 @@ export class GrpcCall {
       this.#requests?.end();
     }
     this.#wake();
-    this.#rpc.metrics.end(this.#startedAt, error?.code ?? 0);
-    if (this.#span) endSpan(this.#span, error);
+    this.#rpc.ended(this.#startedAt, error, this.#span);
   }
 
   #return(): void {

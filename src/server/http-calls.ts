@@ -23,7 +23,7 @@ import { ApiTokens, tokenHeaders } from "./authentication.ts";
 import { errorForClient } from "./errors.ts";
 import type { Limits } from "./limits.ts";
 import type { ServerOptions } from "./mount.ts";
-import { endSpan, Rpc } from "./rpc.ts";
+import { Rpc } from "./rpc.ts";
 import { longestTimeoutMs, timeoutMsOf } from "./timeouts.ts";
 
 export type HttpRequest = IncomingMessage | Http2ServerRequest;
@@ -133,8 +133,7 @@ export class HttpCalls {
     const { rpc, span } = call;
     if (rpc.streams) this.#openStreams--;
     const error = call.error ?? failureOf(call, response);
-    rpc.metrics.end(call.startedAt, error?.code ?? 0);
-    if (span) endSpan(span, error);
+    rpc.ended(call.startedAt, error, span);
   }
 
   /** Before a request is read. Throws what refuses it. */

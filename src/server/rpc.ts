@@ -1,7 +1,9 @@
 /** One method on one server: everything about its calls that does not change from call to call. */
 import type { DescMethod, Message } from "@bufbuild/protobuf";
 import { Code, ConnectError, type HandlerContext } from "@connectrpc/connect";
-import { type RpcMetrics, rpcMetrics } from "../telemetry/rpc-metrics.ts";
+import { Health } from "../../gen/grpc/health/v1/health_pb.ts";
+import { type Log, logTrace } from "../telemetry/log.ts";
+import { codeNames, type RpcMetrics, rpcMetrics } from "../telemetry/rpc-metrics.ts";
 import type { Telemetry } from "../telemetry/telemetry.ts";
 import type { Span, TraceHeaders } from "../telemetry/tracing.ts";
 import { isServerFailure } from "./errors.ts";
@@ -25,6 +27,8 @@ export class Rpc {
   readonly codec: MethodCodec | undefined;
   readonly metrics: RpcMetrics;
   readonly telemetry: Telemetry;
+  /** Where its calls are logged, if they are. */
+  readonly #callLog: Log | undefined;
 
   constructor(mount: Mount, method: DescMethod, telemetry: Telemetry) {
     this.method = method;
@@ -36,6 +40,24 @@ export class Rpc {
     this.codec = mount.codecs[method.localName];
     this.metrics = rpcMetrics(telemetry.metrics, mount.service.typeName, method.name);
     this.telemetry = telemetry;
+    const { callLog, log } = telemetry;
+    const omitted = callLog?.omitHealthChecks && mount.service.typeName === Health.typeName;
+    if (callLog && !omitted) this.#callLog = log.child({ scope: "api" });
+  }
+
+  /** What is counted, told and logged when a call has ended. `error` is undefined for one that went well. */
+  ended(startedAt: number, error: ConnectError | undefined, span: Span | undefined): void {
+    const code = error?.code ?? 0;
+    this.metrics.end(startedAt, code);
+    if (this.#callLog) {
+      const durationMs = Math.round((performance.now() - startedAt) * 1000) / 1000;
+      const trace = span ? logTrace(span.headers) : {};
+      this.#callLog.info(
+        { rpc: this.name, code: codeNames[code], duration_ms: durationMs, ...trace },
+        "call",
+      );
+    }
+    if (span) endSpan(span, error);
   }
 
   /** Whether a call stays open while messages come and go. */
@@ -55,8 +77,7 @@ export class Rpc {
   }
 }
 
-/** Ends the span of a call. `error` is undefined for one that went well. */
-export function endSpan(span: Span, error: ConnectError | undefined): void {
+function endSpan(span: Span, error: ConnectError | undefined): void {
   span.set("rpc.grpc.status_code", error?.code ?? 0);
   span.end(error !== undefined && isServerFailure(error.code) ? error : undefined);
 }

@@ -10,7 +10,7 @@ export interface RpcMetrics {
 }
 
 /** gRPC's names of its status codes, by number. */
-const codeNames = [
+export const codeNames: readonly string[] = [
   "OK",
   "CANCELLED",
   "UNKNOWN",

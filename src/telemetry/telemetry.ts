@@ -10,6 +10,14 @@ export interface Telemetry {
   readonly metrics: Metrics;
   readonly tracing: Tracing;
   readonly log: Log;
+  /** Undefined: calls are not logged. */
+  readonly callLog?: CallLogOptions | undefined;
+}
+
+/** A line for each call that ends. */
+export interface CallLogOptions {
+  /** True: not for those of probes. */
+  readonly omitHealthChecks: boolean;
 }
 
 /** Telemetry of a running sidecar. */
@@ -23,6 +31,8 @@ export interface TelemetryOptions {
   readonly log: LogOptions;
   /** Undefined: no spans. So are a sampling ratio of 0, which is Dapr's "off", and no exporters. */
   readonly tracing: TracingOptions | undefined;
+  /** Undefined: calls are not logged. */
+  readonly callLog?: CallLogOptions | undefined;
 }
 
 /** Makes the telemetry of a sidecar. Throws an Error when the options of an exporter make no sense. */
@@ -35,6 +45,7 @@ export async function startTelemetry(options: TelemetryOptions): Promise<Running
     metrics,
     log,
     tracing: running?.tracing ?? disabledTracing,
+    callLog: options.callLog,
     async close(timeoutMs) {
       stopProcessMetrics();
       await running?.close(timeoutMs);

@@ -157,7 +157,6 @@ metrics: {enabled: true, rules: [{name: m, labels: [{name: l, regex: {"a+": b}}]
         "nameResolution",
         "mtls",
         "workflow",
-        "tracing.zipkin",
         "metrics.rules",
         "metrics.http",
       ].map((field) => `spec.${field}: checked, not used yet`),

@@ -89,7 +89,7 @@ export class Bus {
     const span = telemetry.tracing.enabled
       ? telemetry.tracing.startSpan(`publish ${topic}`, "producer", trace, {
           "messaging.system": "outrider",
-          "messaging.operation.type": "publish",
+          "messaging.operation.type": "send",
           "messaging.operation.name": "publish",
           "messaging.destination.name": topic,
           "messaging.batch.message_count": entries.length,

@@ -80,11 +80,11 @@ function completeEvent(event: Event, { appId, trace }: OutgoingContext): void {
   event.source ||= appId;
   event.type ||= defaultType;
   event.time ??= timestampNow();
-  if (trace.traceparent !== "" && event.extensions["traceparent"] === undefined) {
-    event.extensions["traceparent"] = trace.traceparent;
-    if (trace.tracestate !== "") event.extensions["tracestate"] = trace.tracestate;
-    if (trace.baggage !== "") event.extensions["baggage"] ??= trace.baggage;
-  }
+  if (event.extensions["traceparent"] !== undefined) return;
+  if (trace.baggage !== "") event.extensions["baggage"] ??= trace.baggage;
+  if (trace.traceparent === "") return;
+  event.extensions["traceparent"] = trace.traceparent;
+  if (trace.tracestate !== "") event.extensions["tracestate"] = trace.tracestate;
 }
 
 function deliveryTime(entry: OutgoingMessage, path: string, violations: Violation[]): number | undefined {

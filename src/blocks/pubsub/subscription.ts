@@ -145,7 +145,7 @@ export class Subscription {
       "messaging.operation.type": "process",
       "messaging.operation.name": "process",
       "messaging.destination.name": topic,
-      "messaging.destination.subscription.name": this.options.group ?? "",
+      "messaging.consumer.group.name": this.options.group ?? "",
       "messaging.message.id": event.id,
       "outrider.component": component,
       "outrider.attempt": received.attempt,

@@ -43,7 +43,9 @@ describe("a publish", () => {
     await sidecar.send("t", { event: {} }, headers);
     const own = traceparent.replace("0af7", "1bf8");
     await sidecar.send("t", { event: { extensions: { traceparent: own } } }, headers);
-    const [given, kept] = await stream.deliveries(2);
+    await sidecar.send("t", { event: {} }, new Headers({ baggage: "b=2" }));
+    const [given, kept, carried] = await stream.deliveries(3);
+    expect(carried!.event!.extensions).toEqual({ baggage: "b=2" });
     expect(given!.event!.extensions).toEqual({ traceparent, tracestate: "a=1", baggage: "b=2" });
     expect(kept!.event!.extensions).toEqual({ traceparent: own });
   });
