@@ -1,6 +1,6 @@
 /** Every component of this build. To add one: a folder beside this file, a line here, a call of the suite. */
 import type { Component } from "../component.ts";
-import { jetStreamPubSub } from "./jetstream/components.ts";
+import { jetStreamPubSub, jetStreamState } from "./jetstream/components.ts";
 import { memoryPubSub } from "./memory/pubsub.ts";
 import { memoryState } from "./memory/state.ts";
 import { postgresState } from "./postgresql/components.ts";
@@ -22,5 +22,6 @@ export function makeComponents(): readonly Component[] {
     redisPubSub,
     postgresState,
     jetStreamPubSub,
+    jetStreamState,
   ];
 }

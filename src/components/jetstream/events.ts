@@ -59,6 +59,8 @@ export interface Position {
   readonly deliveries: number;
   /** When the stream took it, milliseconds since 1970. */
   readonly storedAtMs: number;
+  /** Messages that the server has still to send after it. */
+  readonly pending: number;
 }
 
 /** Reads the subject that a delivery is acknowledged at; undefined when the message is no delivery. */
@@ -72,6 +74,7 @@ export function positionOf(reply: string | undefined): Position | undefined {
     deliveries: Number(parts[at + 2]),
     sequence: Number(parts[at + 3]),
     storedAtMs: Math.floor(Number(parts[at + 5]) / 1e6),
+    pending: Number(parts[at + 6]),
   };
 }
 
