@@ -62,6 +62,7 @@ export function toFailure(error: unknown): RedisFailure {
 
 /** Why a connection cannot be made, in words for whoever wrote the configuration. */
 export function connectFailure(error: unknown, address: string): RedisFailure {
+  if (error instanceof RedisFailure) return error;
   const message = messageOf(error);
   const code = error instanceof Error && "code" in error ? String(error.code) : "";
   const refused = (text: string) => new RedisFailure("refused", text);

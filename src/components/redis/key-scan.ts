@@ -8,6 +8,14 @@ const stepKeys = 1000;
 /** What this component and pubsub.redis keep for themselves. */
 const ownPrefix = "outrider:";
 
+/** Within the keys of values that are not complete yet. */
+export const uploadMark = ":outrider-upload:";
+
+/** Whether a key is no item's, but something that belongs to these components. */
+export function isOwnKey(key: string): boolean {
+  return key.startsWith(ownPrefix) || key.includes(uploadMark);
+}
+
 /** The keys of hashes that begin with a prefix and come after a key, in ascending order of their bytes. */
 export async function keysAfter(
   link: Link,
@@ -40,7 +48,7 @@ export async function keysAfter(
           if (!key.subarray(0, first.length).equals(first)) continue;
           if (last && Buffer.compare(key, last) <= 0) continue;
           const text = key.toString();
-          if (!text.startsWith(ownPrefix)) found.set(text, key);
+          if (!isOwnKey(text)) found.set(text, key);
         }
       } while (cursor !== "0");
     }),

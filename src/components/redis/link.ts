@@ -16,6 +16,8 @@ export type Argument = string | number | Buffer;
 const patienceMs = 10_000;
 /** Calls that may wait for a server that is away. */
 const maxWaiting = 10_000;
+/** How long the first connection may take, in milliseconds: less than the default of `initTimeout`, which could not say why. */
+const openWithinMs = 4500;
 /** How often it is looked whether answers come, in milliseconds. */
 const watchdogMs = 500;
 
@@ -76,17 +78,21 @@ export class Link {
     client.on("error", note);
     client.on("node error", note);
     const giveUp = Promise.withResolvers<never>();
-    const abort = () => giveUp.reject(new RedisFailure("unavailable", "no answer in time"));
+    giveUp.promise.catch(() => {});
+    const abort = () => giveUp.reject(new RedisFailure("unavailable", silence(settings)));
+    const timer = setTimeout(abort, openWithinMs);
     context.signal.addEventListener("abort", abort, { once: true });
     // A first failure is told at once: whoever opens decides about the next attempt.
-    const failed = new Promise<never>((_, reject) => client.once("close", () => reject(errors.at(-1))));
-    failed.catch(() => {});
+    client.once("close", () => giveUp.reject(errors.at(-1)));
     try {
-      await Promise.race([client.connect().then(() => client.ping()), giveUp.promise, failed]);
+      await Promise.race([client.connect().then(() => check(client, settings, errors)), giveUp.promise]);
     } catch (error) {
+      // What comes after this one has nobody to listen to it.
+      client.on("error", () => {});
       client.disconnect();
       throw connectFailure(errors.find(isTelling) ?? errors.at(-1) ?? error, addressOf(settings));
     } finally {
+      clearTimeout(timer);
       context.signal.removeEventListener("abort", abort);
       client.off("error", note);
       client.off("node error", note);
@@ -273,6 +279,30 @@ export class Link {
 /** `host:port`, for messages. */
 export function addressOf({ addresses }: ConnectionSettings): string {
   return addresses.map(({ host, port }) => `${host}:${port}`).join(", ");
+}
+
+/** Whether what was reached is what the settings say it is. Throws. */
+async function check(
+  client: Redis | Cluster,
+  settings: ConnectionSettings,
+  errors: unknown[],
+): Promise<void> {
+  await client.ping();
+  // That there is no such database is told in passing.
+  const noDatabase = errors.find((error) => error instanceof Error && /DB index/i.test(error.message));
+  if (noDatabase !== undefined) throw noDatabase;
+  if (settings.kind === "cluster") return;
+  const slots: unknown = await client.call("CLUSTER", "SLOTS").catch(() => []);
+  if (!Array.isArray(slots) || slots.length < 2) return;
+  throw new RedisFailure(
+    "refused",
+    `Redis at ${addressOf(settings)} is a node of a cluster: redisType must be "cluster"`,
+  );
+}
+
+function silence(settings: ConnectionSettings): string {
+  const hint = settings.tls ? "; is TLS on there?" : "; is it Redis, and is TLS off there?";
+  return `what listens at ${addressOf(settings)} does not answer${hint}`;
 }
 
 function makeClient(library: Library, settings: ConnectionSettings): Redis | Cluster {

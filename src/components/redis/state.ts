@@ -26,7 +26,7 @@ import {
   type StoredItem,
   toItem,
 } from "./item-fields.ts";
-import { keysAfter } from "./key-scan.ts";
+import { keysAfter, uploadMark } from "./key-scan.ts";
 import { type Argument, Link, type Reply } from "./link.ts";
 import { rechunk } from "./rechunk.ts";
 import type { ConnectionSettings } from "./settings.ts";
@@ -118,7 +118,10 @@ export class RedisState implements StateDriver {
 
   async writeChunks(write: ChunkedWrite, chunks: AsyncIterable<Uint8Array>, call: Call): Promise<string> {
     const { key } = write;
-    const upload = `outrider:{${slotTag(key)}}:upload:${randomUUID()}`;
+    const upload = this.#link.cluster
+      ? `outrider:{${slotTag(key)}}${uploadMark}${randomUUID()}`
+      : // A user may be kept from keys that begin otherwise.
+        `${key}${uploadMark}${randomUUID()}`;
     let pieces = 0;
     let bytes = 0;
     try {

@@ -13,6 +13,7 @@ import type {
   WatchSelector,
 } from "../../blocks/state/driver.ts";
 import { RedisFailure, toFailure } from "./errors.ts";
+import { isOwnKey } from "./key-scan.ts";
 import type { Link } from "./link.ts";
 
 /** Items read in one step of a snapshot, and changes in one batch, at most. */
@@ -206,6 +207,7 @@ class Tracking {
     }
     for (const key of keys as Buffer[]) {
       const text = key.toString();
+      if (isOwnKey(text)) continue;
       if (kind === "key" ? text === prefix : text.startsWith(prefix)) this.#changed.add(text);
     }
     this.#wake?.();
