@@ -1,14 +1,21 @@
 /** Configuration in, a running sidecar out. Nothing here is global: several can run in one process. */
 import { randomUUID } from "node:crypto";
+import { Dapr } from "../gen/dapr/proto/runtime/v1/dapr_pb.ts";
 import { PubSubService } from "../gen/outrider/pubsub/v1/pubsub_pb.ts";
 import { RuntimeService } from "../gen/outrider/runtime/v1/runtime_pb.ts";
 import { StateService } from "../gen/outrider/state/v1/state_pb.ts";
+import { type ComponentSummary, DaprMetadata } from "./api/dapr/metadata.ts";
+import { DaprPublish } from "./api/dapr/publish.ts";
+import { DaprSecrets } from "./api/dapr/secrets.ts";
+import { type DaprApi, daprService } from "./api/dapr/service.ts";
+import { DaprState } from "./api/dapr/state.ts";
+import { Subscriptions } from "./api/dapr/subscriptions.ts";
 import type { Schemas, SidecarConfiguration } from "./assembly.ts";
 import { Bus } from "./blocks/pubsub/bus.ts";
 import type { InboxMemoryOf } from "./blocks/pubsub/inbox.ts";
 import { type PubSubServer, pubSubCodecs, pubSubService } from "./blocks/pubsub/service.ts";
 import { resolver } from "./blocks/resolve.ts";
-import { type ListeningPort, runtimeService } from "./blocks/runtime/service.ts";
+import { type ComponentView, type ListeningPort, runtimeService } from "./blocks/runtime/service.ts";
 import { HandledEvents } from "./blocks/state/handled-events.ts";
 import { Outbox } from "./blocks/state/outbox.ts";
 import type { OutboxTarget } from "./blocks/state/outbox-note.ts";
@@ -108,6 +115,7 @@ class Sidecar implements Runtime {
   readonly #buses: ReadonlyMap<string, Bus>;
   readonly #outboxes: Outbox[] = [];
   readonly #pubsub: PubSubServer;
+  readonly #daprSubscriptions: Subscriptions;
   readonly #mounts: readonly Mount[];
   readonly #stopRequested = new AbortController();
   readonly #callsMustEnd = new AbortController();
@@ -160,10 +168,28 @@ class Sidecar implements Runtime {
       telemetry,
     });
     const storeOf = resolver("state store", stores, "state");
+    const subscriptions = new Subscriptions();
+    this.#daprSubscriptions = subscriptions;
+    const dapr: DaprApi = {
+      state: new DaprState(stores),
+      publish: new DaprPublish(this.#buses, appId),
+      secrets: new DaprSecrets(new Map(), []),
+      metadata: new DaprMetadata({
+        appId,
+        version,
+        enabledFeatures: [],
+        components: () => this.#components.views.map(summaryOf),
+        subscriptions,
+        app: undefined,
+      }),
+      subscriptions,
+      shutdown: () => this.#stopRequested.abort(),
+    };
     const blocks = [
       mount(StateService, stateService({ storeOf, maxMessageBytes })),
       mount(PubSubService, this.#pubsub.implementation, { codecs: pubSubCodecs }),
       mount(RuntimeService, runtimeService(this.#view())),
+      mount(Dapr, daprService(dapr)),
     ];
     const served = [...blocks, healthMount(this.#readiness, blocks)];
     this.#mounts = [...served, ...reflectionMounts(served)];
@@ -236,6 +262,7 @@ class Sidecar implements Runtime {
     await this.#withdraw();
     for (const bus of this.#buses.values()) bus.stopTaking();
     this.#pubsub.drain(deadlineMs);
+    this.#daprSubscriptions.drain();
     await Promise.all([this.#drained(deadlineMs), before(deadlineMs, until)]);
     for (const stream of this.#pubsub.streams) stream.giveBack();
     const calls = setTimeout(() => this.#callsMustEnd.abort(), callGraceMs);
@@ -253,7 +280,8 @@ class Sidecar implements Runtime {
 
   /** Waits until no stream is open. Streams do not tell when they end, so it is looked from time to time. */
   async #drained(deadlineMs: number): Promise<void> {
-    while (this.#pubsub.streams.size > 0 && Date.now() < deadlineMs) {
+    const open = () => this.#pubsub.streams.size + this.#daprSubscriptions.open;
+    while (open() > 0 && Date.now() < deadlineMs) {
       await new Promise((resolve) => setTimeout(resolve, drainLookMs));
     }
   }
@@ -313,6 +341,10 @@ function declaredOf({ subscriptions }: SidecarConfiguration) {
       { ...each, raw: /^(true|1)$/i.test(each.metadata["rawPayload"] ?? "") },
     ]),
   );
+}
+
+function summaryOf({ name, type, version: componentVersion, capabilities }: ComponentView): ComponentSummary {
+  return { name, type, version: componentVersion, capabilities: capabilities() };
 }
 
 /** Where the events of a store's transactions go; undefined: nowhere. */

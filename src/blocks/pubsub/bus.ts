@@ -8,7 +8,7 @@ import type { TraceHeaders } from "../../telemetry/tracing.ts";
 import type { Call } from "../call.ts";
 import type { Connection } from "../connection.ts";
 import { TopicAccess } from "./access.ts";
-import type { Outgoing, PubSubDriver } from "./driver.ts";
+import type { Outgoing, PubSubDriver, PubSubSupports } from "./driver.ts";
 import { type InboxMemory, type InboxMemoryOf, InboxSubscription } from "./inbox.ts";
 import { disagreement, type SharedOptions } from "./options.ts";
 import { completeOutgoing } from "./outgoing.ts";
@@ -171,6 +171,16 @@ export class Bus {
       subscription.join(consumer);
       return subscription;
     }
+  }
+
+  /** The component's type, such as "pubsub.kafka". */
+  get type(): string {
+    return this.#options.connection.type;
+  }
+
+  /** What the broker can do. Waits for the component; throws COMPONENT_UNAVAILABLE when the signal aborts first. */
+  async supports(signal: AbortSignal): Promise<PubSubSupports> {
+    return (await this.#options.connection.ready(signal)).supports;
   }
 
   /** What is open now. */

@@ -1,0 +1,177 @@
+/** The errors that Dapr's clients know: a gRPC status, an HTTP status with a code of its own, and details. */
+import { create, type DescMessage, type MessageInitShape } from "@bufbuild/protobuf";
+import { Code, ConnectError } from "@connectrpc/connect";
+import {
+  BadRequestSchema,
+  ErrorInfoSchema,
+  HelpSchema,
+  ResourceInfoSchema,
+} from "../../../gen/google/rpc/error_details_pb.ts";
+
+/** `ErrorInfo.domain` of every error of this API. */
+export const daprErrorDomain = "dapr.io";
+
+/** What kind of error it is, in both protocols. */
+export interface DaprErrorKind {
+  readonly code: Code;
+  /** The HTTP status. */
+  readonly status: number;
+  /** `errorCode` in the HTTP body. */
+  readonly errorCode: string;
+  /** `ErrorInfo.reason`; undefined for the older errors, which have no details. */
+  readonly reason?: string;
+}
+
+/** What an error carries beside its message. */
+export interface DaprErrorDetails {
+  /** ResourceInfo. */
+  readonly resource?: { readonly type: string; readonly name: string };
+  /** `ErrorInfo.metadata`. */
+  readonly metadata?: Readonly<Record<string, string>>;
+  /** BadRequest: the field at fault; its description is the message. */
+  readonly field?: string;
+  /** Help: where to read on. */
+  readonly help?: { readonly url: string; readonly description: string };
+  /** Logged here, never sent. */
+  readonly cause?: unknown;
+}
+
+/** An error of this API. */
+export class DaprError extends ConnectError {
+  override readonly name = "DaprError";
+  readonly kind: DaprErrorKind;
+
+  constructor(kind: DaprErrorKind, message: string, details: DaprErrorDetails = {}) {
+    super(message, kind.code, undefined, undefined, details.cause);
+    this.kind = kind;
+    if (kind.reason === undefined) return;
+    const { resource, metadata = {}, field, help } = details;
+    this.#add(ErrorInfoSchema, { reason: kind.reason, domain: daprErrorDomain, metadata: { ...metadata } });
+    if (resource) this.#add(ResourceInfoSchema, { resourceType: resource.type, resourceName: resource.name });
+    if (field) this.#add(BadRequestSchema, { fieldViolations: [{ field, description: message }] });
+    if (help) this.#add(HelpSchema, { links: [help] });
+  }
+
+  #add<Desc extends DescMessage>(desc: Desc, value: MessageInitShape<Desc>): void {
+    this.details.push({ desc, value: create(desc, value) });
+  }
+}
+
+const { InvalidArgument, FailedPrecondition, Internal, Unimplemented, PermissionDenied, Aborted } = Code;
+
+/** The kinds of the blocks that are served, by their names in Dapr's documentation. */
+export const daprErrors = {
+  stateNotConfigured: {
+    code: FailedPrecondition,
+    status: 500,
+    errorCode: "ERR_STATE_STORE_NOT_CONFIGURED",
+    reason: "DAPR_STATE_NOT_CONFIGURED",
+  },
+  stateNotFound: {
+    code: InvalidArgument,
+    status: 400,
+    errorCode: "ERR_STATE_STORE_NOT_FOUND",
+    reason: "DAPR_STATE_NOT_FOUND",
+  },
+  stateIllegalKey: {
+    code: InvalidArgument,
+    status: 400,
+    errorCode: "ERR_MALFORMED_REQUEST",
+    reason: "DAPR_STATE_ILLEGAL_KEY",
+  },
+  malformedRequest: { code: InvalidArgument, status: 400, errorCode: "ERR_MALFORMED_REQUEST" },
+  stateGet: { code: Internal, status: 500, errorCode: "ERR_STATE_GET" },
+  stateSave: { code: Internal, status: 500, errorCode: "ERR_STATE_SAVE" },
+  stateSaveMismatch: { code: Aborted, status: 409, errorCode: "ERR_STATE_SAVE" },
+  stateDelete: { code: Internal, status: 500, errorCode: "ERR_STATE_DELETE" },
+  stateDeleteMismatch: { code: Aborted, status: 409, errorCode: "ERR_STATE_DELETE" },
+  stateBulkGet: { code: Internal, status: 500, errorCode: "ERR_STATE_BULK_GET" },
+  stateTransaction: { code: Internal, status: 500, errorCode: "ERR_STATE_TRANSACTION" },
+  stateTransactionsNotSupported: {
+    code: Unimplemented,
+    status: 500,
+    errorCode: "ERR_STATE_STORE_NOT_SUPPORTED",
+    reason: "DAPR_STATE_TRANSACTIONS_NOT_SUPPORTED",
+  },
+  stateTooManyTransactions: {
+    code: InvalidArgument,
+    status: 400,
+    errorCode: "ERR_STATE_STORE_TOO_MANY_TRANSACTIONS",
+    reason: "DAPR_STATE_TOO_MANY_TRANSACTIONS",
+  },
+  stateOperation: { code: Unimplemented, status: 400, errorCode: "ERR_NOT_SUPPORTED_STATE_OPERATION" },
+  stateQueryNotSupported: {
+    code: Internal,
+    status: 500,
+    errorCode: "ERR_STATE_STORE_NOT_SUPPORTED",
+    reason: "DAPR_STATE_QUERYING_NOT_SUPPORTED",
+  },
+  pubsubNotConfigured: {
+    code: FailedPrecondition,
+    status: 400,
+    errorCode: "ERR_PUBSUB_NOT_CONFIGURED",
+    reason: "DAPR_PUBSUB_NOT_CONFIGURED",
+  },
+  pubsubNameEmpty: {
+    code: InvalidArgument,
+    status: 404,
+    errorCode: "ERR_PUBSUB_EMPTY",
+    reason: "DAPR_PUBSUB_NAME_EMPTY",
+  },
+  pubsubNotFound: {
+    code: InvalidArgument,
+    status: 404,
+    errorCode: "ERR_PUBSUB_NOT_FOUND",
+    reason: "DAPR_PUBSUB_NOT_FOUND",
+  },
+  pubsubTopicEmpty: {
+    code: InvalidArgument,
+    status: 404,
+    errorCode: "ERR_TOPIC_NAME_EMPTY",
+    reason: "DAPR_PUBSUB_TOPIC_NAME_EMPTY",
+  },
+  pubsubForbidden: {
+    code: PermissionDenied,
+    status: 403,
+    errorCode: "ERR_PUBSUB_FORBIDDEN",
+    reason: "DAPR_PUBSUB_FORBIDDEN",
+  },
+  pubsubMetadata: {
+    code: InvalidArgument,
+    status: 400,
+    errorCode: "ERR_PUBSUB_REQUEST_METADATA",
+    reason: "DAPR_PUBSUB_METADATA_DESERIALIZATION",
+  },
+  pubsubCloudEvent: {
+    code: InvalidArgument,
+    status: 500,
+    errorCode: "ERR_PUBSUB_CLOUD_EVENTS_SER",
+    reason: "DAPR_PUBSUB_CLOUD_EVENT_CREATION",
+  },
+  pubsubMarshalEvents: {
+    code: InvalidArgument,
+    status: 400,
+    errorCode: "ERR_PUBSUB_EVENTS_SER",
+    reason: "DAPR_PUBSUB_MARSHAL_EVENTS",
+  },
+  pubsubUnmarshalEvents: {
+    code: InvalidArgument,
+    status: 400,
+    errorCode: "ERR_PUBSUB_EVENTS_SER",
+    reason: "DAPR_PUBSUB_UNMARSHAL_EVENTS",
+  },
+  pubsubPublish: {
+    code: Internal,
+    status: 500,
+    errorCode: "ERR_PUBSUB_PUBLISH_MESSAGE",
+    reason: "DAPR_PUBSUB_PUBLISH_MESSAGE",
+  },
+  secretsNotConfigured: {
+    code: FailedPrecondition,
+    status: 500,
+    errorCode: "ERR_SECRET_STORES_NOT_CONFIGURED",
+  },
+  secretsNotFound: { code: InvalidArgument, status: 401, errorCode: "ERR_SECRET_STORE_NOT_FOUND" },
+  secretsDenied: { code: PermissionDenied, status: 403, errorCode: "ERR_PERMISSION_DENIED" },
+  secretsGet: { code: Internal, status: 500, errorCode: "ERR_SECRET_GET" },
+} as const satisfies Record<string, DaprErrorKind>;

@@ -1,0 +1,80 @@
+/** What a sidecar says of itself in Dapr's words. */
+import { create } from "@bufbuild/protobuf";
+import {
+  ActorRuntime_ActorRuntimeStatus,
+  type GetMetadataResponse,
+  GetMetadataResponseSchema,
+  PubsubSubscriptionType,
+} from "../../../gen/dapr/proto/runtime/v1/metadata_pb.ts";
+import type { Subscriptions, SubscriptionView } from "./subscriptions.ts";
+
+/** A component, as metadata has it. */
+export interface ComponentSummary {
+  readonly name: string;
+  readonly type: string;
+  readonly version: string;
+  readonly capabilities: readonly string[];
+}
+
+/** An application that listens. */
+export interface AppConnection {
+  readonly port: number;
+  readonly protocol: string;
+  readonly channelAddress: string;
+  /** -1 or less: without end. */
+  readonly maxConcurrency: number;
+}
+
+/** What metadata is made of. */
+export interface DaprMetadataOptions {
+  readonly appId: string;
+  readonly version: string;
+  readonly enabledFeatures: readonly string[];
+  readonly components: () => readonly ComponentSummary[];
+  readonly subscriptions: Subscriptions;
+  readonly app: AppConnection | undefined;
+}
+
+/** See the head of this file. */
+export class DaprMetadata {
+  readonly #options: DaprMetadataOptions;
+  readonly #extended: Map<string, string>;
+
+  constructor(options: DaprMetadataOptions) {
+    this.#options = options;
+    this.#extended = new Map([["daprRuntimeVersion", options.version]]);
+  }
+
+  /** Sets an entry of the extended metadata; it is kept until the sidecar stops. */
+  set(key: string, value: string): void {
+    this.#extended.set(key, value);
+  }
+
+  /** All of it, as the gRPC message. */
+  message(): GetMetadataResponse {
+    const { appId, version, enabledFeatures, components, subscriptions, app } = this.#options;
+    return create(GetMetadataResponseSchema, {
+      id: appId,
+      runtimeVersion: version,
+      enabledFeatures: [...enabledFeatures],
+      extendedMetadata: Object.fromEntries(this.#extended),
+      registeredComponents: components().map((each) => ({ ...each, capabilities: [...each.capabilities] })),
+      subscriptions: subscriptions.views.map(subscriptionOf),
+      actorRuntime: { runtimeStatus: ActorRuntime_ActorRuntimeStatus.DISABLED },
+      ...(app && { appConnectionProperties: { ...app, maxConcurrency: Math.max(app.maxConcurrency, 0) } }),
+    });
+  }
+}
+
+function subscriptionOf({ spec, kind }: SubscriptionView) {
+  const { pubsubName, topic, metadata, deadLetterTopic, rules, defaultPath } = spec;
+  const all = defaultPath === "" ? rules : [...rules, { match: "", path: defaultPath }];
+  return {
+    pubsubName,
+    topic,
+    metadata: { ...metadata },
+    deadLetterTopic,
+    rules: { rules: all.map((rule) => ({ ...rule })) },
+    type: PubsubSubscriptionType[kind],
+  };
+}

@@ -1,0 +1,66 @@
+/** Dapr's secrets API over the secret stores of the configuration. */
+import { DaprError, daprErrors } from "./errors.ts";
+
+/** A secret store: its secrets by name, each with its fields. */
+export interface ReadableSecretStore {
+  /** Undefined: there is no such secret. */
+  get(name: string): ReadonlyMap<string, string> | undefined;
+  names(): Iterable<string>;
+}
+
+/** Which secrets of a store the application may see (`spec.secrets.scopes` of a Configuration). */
+export interface SecretScope {
+  readonly storeName: string;
+  readonly defaultAccess: "allow" | "deny";
+  readonly allowedSecrets: readonly string[];
+  readonly deniedSecrets: readonly string[];
+}
+
+/** See the head of this file. */
+export class DaprSecrets {
+  readonly #stores: ReadonlyMap<string, ReadableSecretStore>;
+  readonly #scopes: ReadonlyMap<string, SecretScope>;
+
+  constructor(stores: ReadonlyMap<string, ReadableSecretStore>, scopes: readonly SecretScope[]) {
+    this.#stores = stores;
+    this.#scopes = new Map(scopes.map((scope) => [scope.storeName, scope]));
+  }
+
+  /** The fields of a secret: most have one, with its own name. Throws DaprError. */
+  get(storeName: string, name: string): ReadonlyMap<string, string> {
+    const store = this.#store(storeName);
+    if (!this.#mayRead(storeName, name))
+      throw new DaprError(
+        daprErrors.secretsDenied,
+        `access denied by policy to get "${name}" from "${storeName}"`,
+      );
+    const fields = store.get(name);
+    if (fields) return fields;
+    const message = `failed getting secret with key ${name} from secret store ${storeName}: secret ${name} not found`;
+    throw new DaprError(daprErrors.secretsGet, message);
+  }
+
+  /** All secrets that the application may see. Throws DaprError. */
+  getBulk(storeName: string): ReadonlyMap<string, ReadonlyMap<string, string>> {
+    const store = this.#store(storeName);
+    const names = [...store.names()].filter((name) => this.#mayRead(storeName, name));
+    return new Map(names.map((name) => [name, store.get(name) ?? new Map()]));
+  }
+
+  #store(name: string): ReadableSecretStore {
+    if (this.#stores.size === 0)
+      throw new DaprError(daprErrors.secretsNotConfigured, "secret store is not configured");
+    const store = this.#stores.get(name);
+    if (!store)
+      throw new DaprError(daprErrors.secretsNotFound, `failed finding secret store with key ${name}`);
+    return store;
+  }
+
+  #mayRead(storeName: string, name: string): boolean {
+    const scope = this.#scopes.get(storeName);
+    if (!scope) return true;
+    if (scope.deniedSecrets.includes(name)) return false;
+    if (scope.allowedSecrets.length > 0) return scope.allowedSecrets.includes(name);
+    return scope.defaultAccess === "allow";
+  }
+}

@@ -1,0 +1,146 @@
+/** Dapr's gRPC service, of the blocks that there are: protobuf in, protobuf out. */
+import { create } from "@bufbuild/protobuf";
+import { EmptySchema } from "@bufbuild/protobuf/wkt";
+import type { ServiceImpl } from "@connectrpc/connect";
+import {
+  type StateItem,
+  StateOptions_StateConcurrency,
+} from "../../../gen/dapr/proto/common/v1/common_pb.ts";
+import type { Dapr } from "../../../gen/dapr/proto/runtime/v1/dapr_pb.ts";
+import { traceOf } from "../../telemetry/tracing.ts";
+import type { DaprMetadata } from "./metadata.ts";
+import type { DaprPublish } from "./publish.ts";
+import type { DaprSecrets } from "./secrets.ts";
+import { type DaprState, itemMetadata, type StateItemInput } from "./state.ts";
+import { SubscribeStream } from "./subscribe-stream.ts";
+import type { Subscriptions } from "./subscriptions.ts";
+
+/** What the API is made of; both protocols share it. */
+export interface DaprApi {
+  readonly state: DaprState;
+  readonly publish: DaprPublish;
+  readonly secrets: DaprSecrets;
+  readonly metadata: DaprMetadata;
+  readonly subscriptions: Subscriptions;
+  /** Begins to stop the sidecar, and returns at once. */
+  shutdown(): void;
+}
+
+/** Makes the service. Methods of other blocks answer UNIMPLEMENTED. */
+export function daprService(api: DaprApi): Partial<ServiceImpl<typeof Dapr>> {
+  const { state, publish, secrets, metadata, subscriptions } = api;
+  const bulkPublish: ServiceImpl<typeof Dapr>["bulkPublishEvent"] = async (request, context) => {
+    const entries = request.entries.map(({ entryId, event, contentType, metadata: own }) => {
+      return { entryId, data: event, contentType, metadata: { ...request.metadata, ...own } };
+    });
+    const failed = await publish.publishBulk(request, entries, traceOf(context), context);
+    return { failedEntries: failed.map(({ entryId, error }) => ({ entryId, error })) };
+  };
+  return {
+    async getState({ storeName, key }, context) {
+      const item = await state.get(storeName, key, context);
+      return item
+        ? { data: item.value ?? new Uint8Array(), etag: item.etag, metadata: itemMetadata(item) }
+        : {};
+    },
+
+    async getBulkState({ storeName, keys }, context) {
+      const items = await state.getBulk(storeName, keys, context);
+      return {
+        items: items.map(({ key, item, error }) => ({
+          key,
+          error,
+          ...(item && {
+            data: item.value ?? new Uint8Array(),
+            etag: item.etag,
+            metadata: itemMetadata(item),
+          }),
+        })),
+      };
+    },
+
+    async saveState({ storeName, states }, context) {
+      await state.save(storeName, states.map(itemOf), context);
+      return create(EmptySchema);
+    },
+
+    queryStateAlpha1: ({ storeName }) => state.query(storeName),
+
+    async deleteState({ storeName, key, etag, options, metadata: own }, context) {
+      const firstWrite = options?.concurrency === StateOptions_StateConcurrency.CONCURRENCY_FIRST_WRITE;
+      await state.delete(storeName, { key, etag: etag?.value, firstWrite, metadata: own }, context);
+      return create(EmptySchema);
+    },
+
+    async deleteBulkState({ storeName, states }, context) {
+      await state.deleteBulk(storeName, states.map(itemOf), context);
+      return create(EmptySchema);
+    },
+
+    async executeStateTransaction({ storeName, operations }, context) {
+      const own = operations.map(({ operationType, request }) => {
+        return { type: operationType, item: request ? itemOf(request) : noItem };
+      });
+      await state.transact(storeName, own, context);
+      return create(EmptySchema);
+    },
+
+    async publishEvent({ pubsubName, topic, data, dataContentType, metadata: own }, context) {
+      const input = { data, contentType: dataContentType, metadata: own };
+      await publish.publish({ pubsubName, topic }, input, traceOf(context), context);
+      return create(EmptySchema);
+    },
+
+    bulkPublishEvent: bulkPublish,
+    bulkPublishEventAlpha1: bulkPublish,
+
+    async *subscribeTopicEventsAlpha1(requests, context) {
+      const stream = new SubscribeStream((pubsubName, topic) => publish.bus({ pubsubName, topic }));
+      // A client that dies can look as if it had half-closed: only the signal tells them apart.
+      context.signal.addEventListener("abort", () => stream.abandon(), { once: true });
+      void stream.listen(requests);
+      subscriptions.addStream(stream);
+      try {
+        yield* stream.messages();
+      } finally {
+        subscriptions.removeStream(stream);
+      }
+    },
+
+    getSecret: ({ storeName, key }) => ({ data: Object.fromEntries(secrets.get(storeName, key)) }),
+
+    getBulkSecret: ({ storeName }) => ({
+      data: Object.fromEntries(
+        [...secrets.getBulk(storeName)].map(([name, fields]) => [
+          name,
+          { secrets: Object.fromEntries(fields) },
+        ]),
+      ),
+    }),
+
+    getMetadata: () => metadata.message(),
+
+    setMetadata({ key, value }) {
+      metadata.set(key, value);
+      return create(EmptySchema);
+    },
+
+    shutdown() {
+      api.shutdown();
+      return create(EmptySchema);
+    },
+  };
+}
+
+const noItem: StateItemInput = {
+  key: "",
+  value: new Uint8Array(),
+  etag: undefined,
+  firstWrite: false,
+  metadata: {},
+};
+
+function itemOf({ key, value, etag, metadata, options }: StateItem): StateItemInput {
+  const firstWrite = options?.concurrency === StateOptions_StateConcurrency.CONCURRENCY_FIRST_WRITE;
+  return { key, value, etag: etag?.value, firstWrite, metadata };
+}

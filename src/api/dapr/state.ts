@@ -1,0 +1,232 @@
+/** Dapr's state API over the state block: what both protocols share. */
+import { Code, ConnectError } from "@connectrpc/connect";
+import type { Item, Precondition } from "../../blocks/state/driver.ts";
+import type { StateCall } from "../../blocks/state/operation.ts";
+import type { WriteInput } from "../../blocks/state/requests.ts";
+import type { StateStore } from "../../blocks/state/store.ts";
+import { reasonOf } from "../../faults.ts";
+import { DaprError, type DaprErrorKind, daprErrors } from "./errors.ts";
+
+/** An item to write, or to delete. */
+export interface StateItemInput {
+  readonly key: string;
+  readonly value: Uint8Array;
+  /** Undefined: none given. */
+  readonly etag: string | undefined;
+  readonly firstWrite: boolean;
+  readonly metadata: Readonly<Record<string, string>>;
+}
+
+/** An item that was read. */
+export interface StateItemOutput {
+  readonly key: string;
+  /** Undefined: there is no such item. */
+  readonly item: Item | undefined;
+  /** Why it could not be read; "" otherwise. */
+  readonly error: string;
+}
+
+/** One operation of a transaction. */
+export interface StateOperation {
+  readonly type: string;
+  readonly item: StateItemInput;
+}
+
+const ttlNames = ["ttlInSeconds", "ttl"] as const;
+
+/** See the head of this file. */
+export class DaprState {
+  readonly #stores: ReadonlyMap<string, StateStore>;
+
+  constructor(stores: ReadonlyMap<string, StateStore>) {
+    this.#stores = stores;
+  }
+
+  /** Throws DaprError, as every method does. */
+  async get(storeName: string, key: string, call: StateCall): Promise<Item | undefined> {
+    const store = this.#store(storeName);
+    checkKey(storeName, key);
+    try {
+      return await store.get(key, call);
+    } catch (error) {
+      throw failed(daprErrors.stateGet, `fail to get ${key} from state store ${storeName}`, error);
+    }
+  }
+
+  /** One answer for each key, in order. */
+  async getBulk(
+    storeName: string,
+    keys: readonly string[],
+    call: StateCall,
+  ): Promise<readonly StateItemOutput[]> {
+    const store = this.#store(storeName);
+    for (const key of keys) checkKey(storeName, key);
+    if (keys.length === 0) return [];
+    try {
+      const items = await store.getAll(keys, call);
+      return keys.map((key, index) => ({ key, item: items[index], error: "" }));
+    } catch (error) {
+      return keys.map((key) => ({ key, item: undefined, error: messageOf(error) }));
+    }
+  }
+
+  /** Saves items, each by itself. Fails with the first that failed, when all have been tried. */
+  async save(storeName: string, items: readonly StateItemInput[], call: StateCall): Promise<void> {
+    const store = this.#store(storeName);
+    for (const { key } of items) checkKey(storeName, key);
+    const writes = items.map(setOf);
+    // Of a key that is given twice, the last value stays.
+    const last = new Map(writes.map((write) => [write.key, write]));
+    const results = await Promise.allSettled([...last.values()].map((write) => store.set(write, call)));
+    const failure = results.find((result) => result.status === "rejected");
+    if (!failure) return;
+    const mismatch = isMismatch(failure.reason);
+    const kind = mismatch ? daprErrors.stateSaveMismatch : daprErrors.stateSave;
+    throw failed(kind, `failed saving state in state store ${storeName}`, failure.reason);
+  }
+
+  async delete(storeName: string, item: Omit<StateItemInput, "value">, call: StateCall): Promise<void> {
+    const store = this.#store(storeName);
+    checkKey(storeName, item.key);
+    try {
+      await store.delete(item.key, preconditionOf(item), call);
+    } catch (error) {
+      const kind = isMismatch(error) ? daprErrors.stateDeleteMismatch : daprErrors.stateDelete;
+      throw failed(kind, `failed deleting state with key ${item.key}`, error);
+    }
+  }
+
+  async deleteBulk(
+    storeName: string,
+    items: readonly Omit<StateItemInput, "value">[],
+    call: StateCall,
+  ): Promise<void> {
+    this.#store(storeName);
+    for (const { key } of items) checkKey(storeName, key);
+    const results = await Promise.allSettled(items.map((item) => this.delete(storeName, item, call)));
+    const failure = results.find((result) => result.status === "rejected");
+    if (failure) throw failure.reason;
+  }
+
+  /** Applies all operations or none. */
+  async transact(storeName: string, operations: readonly StateOperation[], call: StateCall): Promise<void> {
+    const store = this.#store(storeName);
+    const inputs = operations.map(({ type, item }): WriteInput => {
+      if (type === "upsert") {
+        checkKey(storeName, item.key);
+        return setOf(item);
+      }
+      if (type === "delete") {
+        checkKey(storeName, item.key);
+        return { kind: "delete", key: item.key, precondition: preconditionOf(item) };
+      }
+      throw new DaprError(daprErrors.stateOperation, `operation type ${type} not supported`);
+    });
+    if (inputs.length === 0) return;
+    // Operations happen one after the other: the last of a key is what stays.
+    const last = new Map(inputs.map((input) => [input.key, input]));
+    try {
+      await store.transact([...last.values()], call);
+    } catch (error) {
+      if (reasonOf(error) === "NOT_SUPPORTED") {
+        throw new DaprError(
+          daprErrors.stateTransactionsNotSupported,
+          `state store ${storeName} doesn't support transactions`,
+          {
+            resource: { type: "state", name: storeName },
+            help: {
+              url: "https://docs.dapr.io/reference/components-reference/supported-state-stores/",
+              description: "Check the list of state stores and the features they support",
+            },
+            cause: error,
+          },
+        );
+      }
+      throw failed(daprErrors.stateTransaction, "error while executing state transaction", error);
+    }
+  }
+
+  /** No store of this build can be queried. */
+  query(storeName: string): never {
+    this.#store(storeName);
+    throw new DaprError(daprErrors.stateQueryNotSupported, "state store does not support querying", {
+      resource: { type: "state", name: storeName },
+    });
+  }
+
+  #store(name: string): StateStore {
+    if (this.#stores.size === 0)
+      throw new DaprError(daprErrors.stateNotConfigured, `state store ${name} is not configured`);
+    const store = this.#stores.get(name);
+    if (!store) throw new DaprError(daprErrors.stateNotFound, `state store ${name} is not found`);
+    return store;
+  }
+}
+
+/** What an item's answer says beside its value. */
+export function itemMetadata({ expiresAtMs }: Item): Record<string, string> {
+  return expiresAtMs === undefined ? {} : { ttlExpireTime: new Date(expiresAtMs).toISOString() };
+}
+
+function checkKey(storeName: string, key: string): void {
+  if (key === "") throw new DaprError(daprErrors.malformedRequest, "state key cannot be empty");
+  if (!key.includes("||")) return;
+  throw new DaprError(daprErrors.stateIllegalKey, `input key/keyPrefix '${key}' can't contain '||'`, {
+    resource: { type: "state", name: storeName },
+    field: key,
+  });
+}
+
+function setOf({
+  key,
+  value,
+  etag,
+  firstWrite,
+  metadata,
+}: StateItemInput): WriteInput & { readonly kind: "set" } {
+  return {
+    kind: "set",
+    key,
+    value,
+    contentType: metadata["contentType"] ?? "",
+    metadata: {},
+    timeToLiveMs: timeToLiveMs(metadata),
+    precondition: preconditionOf({ etag, firstWrite }),
+  };
+}
+
+/** An etag must match whatever the concurrency; a first write without one must find nothing. */
+function preconditionOf({
+  etag,
+  firstWrite,
+}: Pick<StateItemInput, "etag" | "firstWrite">): Precondition | undefined {
+  if (etag !== undefined && etag !== "") return { kind: "etag", etag };
+  return firstWrite ? { kind: "absent" } : undefined;
+}
+
+/** In milliseconds; undefined for an item that stays. */
+function timeToLiveMs(metadata: Readonly<Record<string, string>>): number | undefined {
+  const text = ttlNames.map((name) => metadata[name]).find((value) => value !== undefined && value !== "");
+  if (text === undefined) return undefined;
+  const seconds = Number(text);
+  if (!Number.isInteger(seconds) || seconds < -1)
+    throw new DaprError(daprErrors.malformedRequest, `incorrect value for ttlInSeconds: ${text}`);
+  return seconds > 0 ? seconds * 1000 : undefined;
+}
+
+function isMismatch(error: unknown): boolean {
+  return reasonOf(error) === "ETAG_MISMATCH";
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof ConnectError ? error.rawMessage : "internal error";
+}
+
+/** A failure of the store, in Dapr's words. What is no failure of the store stays what it is. */
+function failed(kind: DaprErrorKind, what: string, error: unknown): ConnectError {
+  if (error instanceof DaprError) return error;
+  if (error instanceof ConnectError && (error.code === Code.DeadlineExceeded || error.code === Code.Canceled))
+    return error;
+  const why = isMismatch(error) ? "possible etag mismatch. error from state store" : messageOf(error);
+  return new DaprError(kind, `${what}: ${why}`, { cause: error });
+}
