@@ -3,7 +3,7 @@ import type { Component } from "../component.ts";
 import { jetStreamPubSub, jetStreamState } from "./jetstream/components.ts";
 import { memoryPubSub } from "./memory/pubsub.ts";
 import { memoryState } from "./memory/state.ts";
-import { postgresState } from "./postgresql/components.ts";
+import { postgresPubSub, postgresState } from "./postgresql/components.ts";
 import { redisPubSub, redisState } from "./redis/components.ts";
 import { sqliteComponents } from "./sqlite/components.ts";
 
@@ -21,6 +21,7 @@ export function makeComponents(): readonly Component[] {
     redisState,
     redisPubSub,
     postgresState,
+    postgresPubSub,
     jetStreamPubSub,
     jetStreamState,
   ];

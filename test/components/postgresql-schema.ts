@@ -1,8 +1,9 @@
 /** Schemas and drivers for the tests of the components on PostgreSQL. */
 import { randomUUID } from "node:crypto";
 import { Client } from "pg";
+import type { PubSubDriver } from "../../src/blocks/pubsub/driver.ts";
 import type { StateDriver } from "../../src/blocks/state/driver.ts";
-import { postgresState } from "../../src/components/postgresql/components.ts";
+import { postgresPubSub, postgresState } from "../../src/components/postgresql/components.ts";
 import { type PostgresqlAddress, sharedPostgresql } from "../servers/postgresql.ts";
 import { openContext } from "./open-context.ts";
 
@@ -27,6 +28,13 @@ export class Schema {
     const settings = { connectionString: this.url, ...table, metadataTableName, ...fields };
     const open = postgresState.configure(postgresState.schema.parse(settings));
     return open(openContext({ name: "state", version, signal: AbortSignal.timeout(20_000) }));
+  }
+
+  /** Opens a broker as another sidecar does. */
+  pubsub(fields: Record<string, string> = {}): Promise<PubSubDriver> {
+    const settings = { connectionString: this.url, schema: this.name, ...fields };
+    const open = postgresPubSub.configure(postgresPubSub.schema.parse(settings));
+    return open(openContext({ name: "pubsub", signal: AbortSignal.timeout(20_000) }));
   }
 
   /** Runs SQL, as psql does. */

@@ -72,6 +72,11 @@ export class Listener {
     return this.#locked;
   }
 
+  /** Begins anew: the lock is another. */
+  reconnect(): void {
+    void this.#client?.end().catch(() => undefined);
+  }
+
   async close(): Promise<void> {
     this.#closing.abort();
     const client = this.#client;

@@ -1,0 +1,260 @@
+/** A member of a group. */
+import type { Call } from "../../../blocks/call.ts";
+import type { DriverSubscription, Lag, Received, Settlement } from "../../../blocks/pubsub/driver.ts";
+import type { Database } from "../database.ts";
+import { type ClaimedRow, toReceived } from "./events.ts";
+import type { Receiver, Receivers } from "./receivers.ts";
+import type { Tables } from "./tables.ts";
+
+/** Bytes of events in one answer; the first event always goes in. */
+const maxClaimBytes = 8 * 1024 * 1024;
+/** How long leaving may take: when the server is away, others find out that the sidecar is gone. */
+const leaveWithinMs = 3000;
+/** Timers take no more. */
+const maxTimerMs = 2 ** 31 - 1;
+
+/** What a member needs to know of its group. */
+export interface Membership {
+  readonly member: number;
+  readonly group: number;
+  readonly topic: number | undefined;
+  readonly raw: boolean;
+}
+
+/** What a member tells its broker. */
+export interface MemberEvents {
+  /** Others of the group may receive something now, or later. */
+  onFreed(group: number): void;
+  /** Events of the group are settled. */
+  onDone(): void;
+  onClose(): void;
+}
+
+interface Receipt {
+  readonly topic: number;
+  readonly seq: number;
+}
+
+const kinds = { done: 0, again: 1, returned: 2 } as const;
+
+/** See the head of this file. */
+export class PostgresSubscription implements DriverSubscription, Receiver {
+  readonly #database: Database;
+  readonly #membership: Membership;
+  readonly #receivers: Receivers;
+  readonly #events: MemberEvents;
+  readonly #texts: {
+    readonly claim: string;
+    readonly settle: string;
+    readonly lost: string;
+    readonly leave: string;
+    readonly lag: string;
+  };
+  /** What this member has and has not settled: a receipt is good once. */
+  readonly #held = new Set<unknown>();
+  readonly #closing = new AbortController();
+  /** What was claimed for a receive that had ended. */
+  #ready: Received[] = [];
+  #claiming: Promise<void> | undefined;
+  /** When something is due that the group waits for, by performance.now(). */
+  #nextDueMs: number | undefined;
+  /** True: a claim has failed, and nobody knows what it took. */
+  #unsure = false;
+  #woken = true;
+  #wake: (() => void) | undefined;
+
+  constructor(
+    database: Database,
+    tables: Tables,
+    membership: Membership,
+    receivers: Receivers,
+    events: MemberEvents,
+  ) {
+    this.#database = database;
+    this.#membership = membership;
+    this.#receivers = receivers;
+    this.#events = events;
+    this.#texts = {
+      claim: `SELECT * FROM ${tables.claim}($1, $2, $3, $4)`,
+      settle: `SELECT ${tables.settle}($1, $2, $3, $4, $5, $6, $7) AS freed`,
+      lost: `SELECT ${tables.return_lost}($1, $2, $3, $4)`,
+      leave: `SELECT group_id FROM ${tables.leave}($1, false)`,
+      lag: `SELECT events, trimmed FROM ${tables.lag}($1)`,
+    };
+    receivers.add(this);
+  }
+
+  get group(): number {
+    return this.#membership.group;
+  }
+
+  get topic(): number | undefined {
+    return this.#membership.topic;
+  }
+
+  wake(): void {
+    this.#woken = true;
+    this.#wake?.();
+  }
+
+  async receive(max: number, { signal }: Call): Promise<readonly Received[]> {
+    const ended = AbortSignal.any([signal, this.#closing.signal]);
+    while (!ended.aborted) {
+      if (this.#ready.length > 0) return this.#ready.splice(0, max);
+      if (!this.#claiming) {
+        this.#woken = false;
+        this.#claiming = this.#claim(max).finally(() => {
+          this.#claiming = undefined;
+        });
+      }
+      const claiming = this.#claiming;
+      // It may fail when nobody waits for it any more.
+      claiming.catch(() => undefined);
+      if (!(await endedBefore(claiming, ended))) return [];
+      if (this.#ready.length === 0 && !this.#woken) await this.#news(ended);
+    }
+    return [];
+  }
+
+  async settle(settlements: readonly Settlement[], call: Call): Promise<void> {
+    const held = settlements.filter(({ receipt }) => this.#held.has(receipt));
+    if (held.length === 0) return;
+    for (const { receipt } of held) this.#held.delete(receipt);
+    const { member, group } = this.#membership;
+    try {
+      const values = [group, member, ...runs(held)];
+      type Answer = { freed: boolean };
+      const [answer] = await this.#database.query<Answer>(this.#texts.settle, values, call, {
+        idempotent: true,
+      });
+      if (answer?.freed) this.#events.onFreed(group);
+      this.#events.onDone();
+    } catch (error) {
+      // It may be tried again.
+      if (!this.#closing.signal.aborted) for (const { receipt } of held) this.#held.add(receipt);
+      throw error;
+    }
+  }
+
+  async lag(call: Call): Promise<Lag> {
+    type Row = { events: number; trimmed: number };
+    const [row] = await this.#database.query<Row>(this.#texts.lag, [this.group], call, { idempotent: true });
+    return { events: row!.events, trimmedUnsettled: row!.trimmed };
+  }
+
+  async close(): Promise<void> {
+    if (this.#closing.signal.aborted) return;
+    this.#closing.abort();
+    this.#receivers.delete(this);
+    this.#events.onClose();
+    this.#held.clear();
+    this.#ready = [];
+    const call = { signal: AbortSignal.timeout(leaveWithinMs) };
+    type Row = { group_id: number | null };
+    const [row] = await this.#database.query<Row>(this.#texts.leave, [this.#membership.member], call, {
+      idempotent: true,
+    });
+    if (row?.group_id != null) this.#events.onFreed(row.group_id);
+  }
+
+  async #claim(max: number): Promise<void> {
+    const { member, group, raw } = this.#membership;
+    const call = { signal: this.#closing.signal };
+    if (this.#unsure) await this.#giveBackLost(call);
+    this.#unsure = true;
+    const rows = await this.#database.query<ClaimedRow & Record<string, unknown>>(
+      this.#texts.claim,
+      [group, member, max, maxClaimBytes],
+      call,
+    );
+    this.#unsure = false;
+    this.#nextDueMs = undefined;
+    for (const row of rows) {
+      if (row.seq === null) {
+        if (row.published_ms !== null) this.#nextDueMs = performance.now() + row.published_ms;
+        continue;
+      }
+      const receipt: Receipt = { topic: row.topic_id!, seq: row.seq };
+      this.#held.add(receipt);
+      this.#ready.push(toReceived(row, receipt, raw));
+    }
+  }
+
+  async #giveBackLost(call: Call): Promise<void> {
+    const held = [...this.#held] as Receipt[];
+    const values = [
+      this.group,
+      this.#membership.member,
+      held.map(({ topic }) => topic),
+      held.map(({ seq }) => seq),
+    ];
+    await this.#database.query(this.#texts.lost, values, call, { idempotent: true });
+  }
+
+  /** Waits until looking makes sense again. */
+  #news(ended: AbortSignal): Promise<void> {
+    return new Promise((resolve) => {
+      const done = () => {
+        clearTimeout(timer);
+        ended.removeEventListener("abort", done);
+        this.#wake = undefined;
+        resolve();
+      };
+      const dueMs = this.#nextDueMs;
+      const timer =
+        dueMs === undefined
+          ? undefined
+          : setTimeout(done, Math.min(maxTimerMs, Math.max(1, Math.ceil(dueMs - performance.now()))));
+      this.#wake = done;
+      ended.addEventListener("abort", done, { once: true });
+      if (this.#woken || ended.aborted) done();
+    });
+  }
+}
+
+/** Waits for a promise; false when the signal aborted first. Throws what the promise throws. */
+function endedBefore(promise: Promise<void>, signal: AbortSignal): Promise<boolean> {
+  return new Promise((resolve, reject) => {
+    const abort = () => resolve(false);
+    if (signal.aborted) return resolve(false);
+    signal.addEventListener("abort", abort, { once: true });
+    promise.then(
+      () => {
+        signal.removeEventListener("abort", abort);
+        resolve(true);
+      },
+      (error: unknown) => {
+        signal.removeEventListener("abort", abort);
+        if (signal.aborted) resolve(false);
+        else reject(error);
+      },
+    );
+  });
+}
+
+/** The parameters of the settling function: events that follow each other and have the same outcome are one. */
+function runs(settlements: readonly Settlement[]): [number[], number[], number[], number[], number[]] {
+  const topics: number[] = [];
+  const firsts: number[] = [];
+  const lasts: number[] = [];
+  const codes: number[] = [];
+  const delays: number[] = [];
+  for (const settlement of settlements) {
+    const { topic, seq } = settlement.receipt as Receipt;
+    const code = kinds[settlement.kind];
+    const delayMs = settlement.kind === "again" ? settlement.delayMs : 0;
+    const last = lasts.length - 1;
+    const joins =
+      topics[last] === topic && lasts[last] === seq - 1 && codes[last] === code && delays[last] === delayMs;
+    if (joins) {
+      lasts[last] = seq;
+      continue;
+    }
+    topics.push(topic);
+    firsts.push(seq);
+    lasts.push(seq);
+    codes.push(code);
+    delays.push(delayMs);
+  }
+  return [topics, firsts, lasts, codes, delays];
+}
