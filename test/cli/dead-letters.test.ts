@@ -93,6 +93,21 @@ describe("outrider deadletter", () => {
     expect((await run("deadletter", "list", "few-dead")).stdout).toBe("");
   });
 
+  it("lists what is given up again after it was sent back, and sends it back again", async () => {
+    await run("publish", "twice", "x");
+    for (const _ of [1, 2]) {
+      await reject("twice", 1);
+      const { stdout } = await run("deadletter", "list", "twice-dead", "--json");
+      expect(json(stdout)).toMatchObject([
+        { data: "x", deadlettertopic: "twice", deadletterreason: "rejected" },
+      ]);
+      expect((await run("deadletter", "redrive", "twice-dead")).stdout).toMatch(/^1 sent back/);
+    }
+    expect(json((await run("subscribe", "twice", "--max", "1", "--json")).stdout)).toMatchObject([
+      { data: "x" },
+    ]);
+  });
+
   it("passes over what nobody gave up", async () => {
     await run("publish", "stray-dead", "published here by somebody");
     const { code, stdout } = await run("deadletter", "redrive", "stray-dead");
