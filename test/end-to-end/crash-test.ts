@@ -4,28 +4,29 @@
  *
  * It is a function over the broker under test, so that every component can be put through it.
  */
-import { type ChildProcess, spawn } from "node:child_process";
-import { once } from "node:events";
 import { mkdir } from "node:fs/promises";
 import { join, resolve } from "node:path";
-import { freePorts, makeProject, Outrider, removeProject } from "../outrider.ts";
+import { makeProject, removeProject } from "../outrider.ts";
 import { Application } from "./application.ts";
+import { type Actor, Program, Sidecar } from "./crash-actors.ts";
 import { pause, type Task } from "./program.ts";
 import { Random } from "./random.ts";
-import { readPort, writePort } from "./sidecar-ports.ts";
+import { readPort } from "./sidecar-ports.ts";
 import { judge, readRecords, type Verdict } from "./verdict.ts";
 
 /** What is put to the test, and how hard. */
 export interface CrashTestOptions {
-  /** YAML files or directories with the component "pubsub"; none: what a sidecar has by itself. */
-  readonly resources?: readonly string[];
+  /** A YAML file with the component "pubsub" for each sidecar, by its number; none: what a sidecar has by itself. */
+  readonly resources?: (sidecar: number) => string;
   /** How long things are killed, in seconds. */
   readonly seconds: number;
   readonly seed: number;
-  /** What else may happen, such as the end of a broker. It must be as before when `strike` resolves. */
+  /** What else may happen, such as the end of a broker: beside what happens to the sidecars and applications, at the same time. */
   readonly faults?: readonly Fault[];
   /** How long the rest may take to be delivered when nothing is killed any more, in milliseconds. */
   readonly settleWithinMs?: number;
+  /** Keeps what every process wrote, and says where. */
+  readonly keep?: boolean;
 }
 
 /** Something that goes wrong. */
@@ -33,6 +34,7 @@ export interface Fault {
   readonly name: string;
   /** How often it is chosen, in proportion to the others. */
   readonly weight: number;
+  /** Resolves when all is as before. */
   strike(random: Random): Promise<void>;
 }
 
@@ -59,6 +61,12 @@ const topic = "crash.test";
 /** Between two strikes, in milliseconds: some before a sidecar is up again, most when much is under way. */
 const leastPauseMs = 100;
 const mostPauseMs = 1000;
+/** Between two faults of other kinds, in milliseconds: in between there is work to do. */
+const leastOtherPauseMs = 500;
+const mostOtherPauseMs = 2500;
+/** How long a guest stays, in milliseconds. */
+const leastGuestMs = 500;
+const mostGuestMs = 3000;
 /** How long a sidecar stands still, in milliseconds: well under what makes others take it for dead. */
 const leastStillMs = 500;
 const mostStillMs = 3000;
@@ -72,49 +80,50 @@ export async function crashTest(options: CrashTestOptions): Promise<CrashReport>
     return await stage.run();
   } finally {
     await stage.clear();
-    await removeProject(directory);
+    if (options.keep) process.stdout.write(`kept: ${directory}\n`);
+    else await removeProject(directory);
   }
-}
-
-/** A process that is started again whenever it was killed. */
-interface Actor {
-  start(): Promise<void>;
-  kill(): Promise<void>;
 }
 
 class Stage {
   readonly #records: string;
   readonly #options: CrashTestOptions;
-  readonly #random: Random;
   readonly #sidecars: Sidecar[];
   readonly #publishers: Program[];
   readonly #subscribers: Program[];
+  /** A sidecar with a subscriber of its own, which comes and goes. */
+  readonly #guest: { readonly sidecar: Sidecar; readonly subscriber: Program };
   readonly #fallen: string[] = [];
 
   constructor(directory: string, options: CrashTestOptions) {
     this.#records = join(directory, "records");
     this.#options = options;
-    this.#random = new Random(options.seed);
     const fallen = this.#fallen;
-    const resources = (options.resources ?? []).flatMap((path) => ["--resources", resolve(path)]);
-    this.#sidecars = range(sidecarCount).map(
-      (index) => new Sidecar(index, directory, this.#records, resources, fallen),
-    );
-    const programs = (name: string, count: number) =>
-      range(count).map((index) => {
-        const task = (life: number): Task => ({
-          index,
-          life,
-          seed: options.seed + 1000 * life + index,
-          directory: this.#records,
-          sidecars: sidecarCount,
-          topic,
-          groups,
-        });
-        return new Program(name, task, fallen);
+    const sidecar = (index: number) => {
+      const path = options.resources?.(index);
+      const resources = path === undefined ? [] : ["--resources", resolve(path)];
+      return new Sidecar(index, directory, this.#records, resources, fallen);
+    };
+    const program = (name: string, index: number, sidecars: readonly number[]) => {
+      const task = (life: number): Task => ({
+        index,
+        life,
+        seed: options.seed + 1000 * life + index,
+        directory: this.#records,
+        sidecars,
+        topic,
+        groups,
       });
-    this.#publishers = programs("publisher", publisherCount);
-    this.#subscribers = programs("subscriber", subscriberCount);
+      return new Program(name, task, fallen);
+    };
+    const residents = range(sidecarCount);
+    this.#sidecars = residents.map(sidecar);
+    this.#publishers = range(publisherCount).map((index) => program("publisher", index, residents));
+    this.#subscribers = range(subscriberCount).map((index) => program("subscriber", index, residents));
+    this.#guest = {
+      sidecar: sidecar(sidecarCount),
+      subscriber: program("subscriber", subscriberCount, [sidecarCount]),
+    };
   }
 
   async run(): Promise<CrashReport> {
@@ -122,7 +131,7 @@ class Stage {
     await Promise.all(this.#sidecars.map((sidecar) => sidecar.start()));
     // The groups begin with the first event: what is published before a subscriber comes is theirs too.
     await Promise.all([...this.#publishers, ...this.#subscribers].map((program) => program.start()));
-    const strikes = await this.#strike();
+    const strikes = await this.#strikeAll();
     const struckAt = performance.now();
     await Promise.all(this.#publishers.map((publisher) => publisher.finish()));
     const behind = await this.#settled(this.#options.settleWithinMs ?? 60_000);
@@ -135,26 +144,46 @@ class Stage {
   /** Kills everything that is left. */
   async clear(): Promise<void> {
     await Promise.all(
-      [...this.#publishers, ...this.#subscribers, ...this.#sidecars].map((actor) => actor.kill()),
+      [
+        ...this.#publishers,
+        ...this.#subscribers,
+        ...this.#sidecars,
+        this.#guest.subscriber,
+        this.#guest.sidecar,
+      ].map((actor) => actor.kill()),
     );
   }
 
-  async #strike(): Promise<Record<string, number>> {
-    const random = this.#random;
-    const faults = [...this.#ownFaults(), ...(this.#options.faults ?? [])];
+  /** Both kinds of faults at once, so that a broker also ends while a sidecar starts. */
+  async #strikeAll(): Promise<Record<string, number>> {
+    const { seed, faults = [] } = this.#options;
+    const [own, others] = await Promise.all([
+      this.#strike(this.#ownFaults(), new Random(seed), leastPauseMs, mostPauseMs),
+      this.#strike(faults, new Random(seed + 1), leastOtherPauseMs, mostOtherPauseMs),
+    ]);
+    return { ...own, ...others };
+  }
+
+  async #strike(
+    faults: readonly Fault[],
+    random: Random,
+    leastMs: number,
+    mostMs: number,
+  ): Promise<Record<string, number>> {
     const lots = faults.flatMap((fault) => Array.from({ length: fault.weight }, () => fault));
     const strikes: Record<string, number> = Object.fromEntries(faults.map(({ name }) => [name, 0]));
     const endsAt = performance.now() + this.#options.seconds * 1000;
     // Without putting back, so that each kind has struck before any has struck very often.
     let bag: Fault[] = [];
-    for (;;) {
-      await pause(random.between(leastPauseMs, mostPauseMs));
-      if (performance.now() > endsAt || this.#fallen.length > 0) return strikes;
+    while (faults.length > 0) {
+      await pause(random.between(leastMs, mostMs));
+      if (performance.now() > endsAt || this.#fallen.length > 0) break;
       if (bag.length === 0) bag = [...lots];
       const [fault] = bag.splice(random.below(bag.length), 1) as [Fault];
       strikes[fault.name]! += 1;
       await fault.strike(random);
     }
+    return strikes;
   }
 
   #ownFaults(): Fault[] {
@@ -196,6 +225,27 @@ class Stage {
           sidecar.signal("SIGCONT");
         },
       },
+      {
+        name: "sidecar stopped as planned",
+        weight: 2,
+        strike: async (random) => {
+          const sidecar = one(this.#sidecars, random);
+          await sidecar.stop();
+          await sidecar.start();
+        },
+      },
+      {
+        name: "guest came and went",
+        weight: 2,
+        strike: async (random) => {
+          const { sidecar, subscriber } = this.#guest;
+          await sidecar.start();
+          await subscriber.start();
+          await pause(random.between(leastGuestMs, mostGuestMs));
+          await (random.below(2) === 0 ? sidecar.kill() : sidecar.stop());
+          await subscriber.kill();
+        },
+      },
       { name: "publisher killed", weight: 2, strike: (random) => again(one(this.#publishers, random)) },
       { name: "subscriber killed", weight: 3, strike: (random) => again(one(this.#subscribers, random)) },
     ];
@@ -225,91 +275,6 @@ class Stage {
         .filter(({ lag, inFlight }) => lag !== 0n || inFlight !== 0)
         .map(({ lag, inFlight }) => `${name}: lag ${lag}, in flight ${inFlight}`);
     });
-  }
-}
-
-/** A sidecar, over all its lives. */
-class Sidecar implements Actor {
-  readonly #index: number;
-  readonly #cwd: string;
-  readonly #records: string;
-  readonly #words: readonly string[];
-  readonly #fallen: string[];
-  #process: Outrider | undefined;
-
-  constructor(index: number, cwd: string, records: string, resources: readonly string[], fallen: string[]) {
-    this.#index = index;
-    this.#cwd = cwd;
-    this.#records = records;
-    this.#words = ["run", ...freePorts, "--app-id", "crash", "--log-level", "warn", ...resources];
-    this.#fallen = fallen;
-  }
-
-  /** Resolves when it serves, or was killed before. */
-  async start(): Promise<void> {
-    const process = new Outrider(this.#words, { cwd: this.#cwd });
-    this.#process = process;
-    void process.ended.then(({ code }) => {
-      // Killed, it has no code.
-      if (code !== null) this.#fallen.push(`sidecar ${this.#index} ended with ${code}: ${process.stderr}`);
-    });
-    const said = await process.said(/^ {2}grpc +\S+:(\d+)/m).catch(() => undefined);
-    if (said) writePort(this.#records, this.#index, Number(said[1]));
-  }
-
-  async kill(): Promise<void> {
-    await this.#process?.[Symbol.asyncDispose]();
-  }
-
-  signal(signal: NodeJS.Signals): void {
-    this.#process?.kill(signal);
-  }
-}
-
-/** A publisher or subscriber, over all its lives. */
-class Program implements Actor {
-  readonly #name: string;
-  readonly #task: (life: number) => Task;
-  readonly #fallen: string[];
-  #life = 0;
-  #process: ChildProcess | undefined;
-  #ended: Promise<unknown> = Promise.resolve();
-
-  constructor(name: string, task: (life: number) => Task, fallen: string[]) {
-    this.#name = name;
-    this.#task = task;
-    this.#fallen = fallen;
-  }
-
-  async start(): Promise<void> {
-    this.#life += 1;
-    const task = this.#task(this.#life);
-    const program = resolve(import.meta.dirname, `${this.#name}.ts`);
-    const child = spawn(process.execPath, [program, JSON.stringify(task)], {
-      stdio: ["pipe", "ignore", "pipe"],
-    });
-    let stderr = "";
-    child.stderr.setEncoding("utf8").on("data", (text: string) => {
-      stderr = (stderr + text).slice(-2000);
-    });
-    child.stdin.on("error", () => {});
-    child.once("close", (code) => {
-      if (code) this.#fallen.push(`${this.#name} ${task.index} ended with ${code}: ${stderr}`);
-    });
-    this.#process = child;
-    this.#ended = once(child, "close");
-    await once(child, "spawn");
-  }
-
-  /** Has it come to an end by itself. */
-  async finish(): Promise<void> {
-    this.#process?.stdin?.end();
-    await this.#ended;
-  }
-
-  async kill(): Promise<void> {
-    this.#process?.kill("SIGKILL");
-    await this.#ended;
   }
 }
 

@@ -9,7 +9,8 @@ export interface Task {
   readonly seed: number;
   /** Where everybody writes down what happened, and finds the sidecars. */
   readonly directory: string;
-  readonly sidecars: number;
+  /** The numbers of those it may use. */
+  readonly sidecars: readonly number[];
   readonly topic: string;
   readonly groups: readonly { readonly name: string; readonly ordered: boolean }[];
 }
@@ -39,7 +40,7 @@ export async function withSidecars(
 ): Promise<void> {
   for (let turn = task.index + task.life; !end.aborted; turn++) {
     try {
-      await work(turn % task.sidecars);
+      await work(task.sidecars[turn % task.sidecars.length]!);
     } catch (error) {
       process.stderr.write(`${error instanceof Error ? error.message : error}\n`);
     }
