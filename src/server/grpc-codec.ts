@@ -27,5 +27,5 @@ export function decode({ method, codec }: Rpc, bytes: Uint8Array): Message {
 export function encode({ method, codec }: Rpc, message: MessageInit): Buffer {
   const whole = create(method.output, message as MessageInitShape<DescMessage>);
   const bytes = codec?.encode?.(whole) ?? toBinary(method.output, whole);
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  return Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }

@@ -1,5 +1,5 @@
 /**
- * Writes the frames of deliveries, which are most of what a busy sidecar writes.
+ * Writes the frames of deliveries, and acknowledgements: most of what a busy sidecar writes.
  *
  * protobuf-es walks descriptors, field by field; this knows the one message. It
  * writes from the end to the beginning, so that the length of a nested message is known when
@@ -7,10 +7,17 @@
  * (https://protobuf.dev/programming-guides/encoding/)
  */
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
-import type { Delivery, Event, SubscribeResponse } from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
+import type {
+  Delivery,
+  Event,
+  PublishStreamResponse,
+  SubscribeResponse,
+} from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
 
 /** What a delivery has beside its data, in bytes, roughly: the first guess of a frame's size. */
 const guessedBytes = 384;
+/** More than an acknowledgement has. */
+const acknowledgementBytes = 16;
 /** Up to this length a loop over characters beats a call into native code. */
 const shortString = 48;
 
@@ -31,6 +38,14 @@ export function encodeDeliver({ message }: SubscribeResponse): Uint8Array | unde
     writer.nested(tag(1, lengthDelimited), end);
   }
   writer.nested(tag(2, lengthDelimited), guess);
+  return writer.bytes();
+}
+
+/** The bytes of an acknowledgement that says nothing but how far it reaches; undefined for any other. */
+export function encodeAcknowledgement(response: PublishStreamResponse): Uint8Array | undefined {
+  if (response.failures.length > 0 || response.published.length > 0) return undefined;
+  const writer = new ReverseWriter(acknowledgementBytes);
+  writer.uint(tag(1, varint), Number(response.settledThrough));
   return writer.bytes();
 }
 
@@ -72,7 +87,7 @@ class ReverseWriter {
   #added = 0;
 
   constructor(bytes: number) {
-    this.#buffer = Buffer.allocUnsafeSlow(bytes);
+    this.#buffer = Buffer.allocUnsafe(bytes);
     this.#position = bytes;
   }
 

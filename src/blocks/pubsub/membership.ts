@@ -1,10 +1,11 @@
 /** One subscription open on one stream: its place among the consumers of a group. */
-import { type Timestamp, timestampFromMs } from "@bufbuild/protobuf/wkt";
+import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import type { Delivery, Event } from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
 import type { Received } from "./driver.ts";
 import type { Held } from "./held.ts";
 import type { StreamOptions } from "./options.ts";
 import type { Consumer, Subscription } from "./subscription.ts";
+import { Timestamps } from "./timestamps.ts";
 
 /** What a membership needs of its stream. */
 export interface Stream {
@@ -36,7 +37,8 @@ export class Membership implements Consumer {
   #waitingSinceMs = 0;
   /** The client has not read for a whole deadline: nothing more for it until it does. */
   #stuck = false;
-  #deadline: { ms: number; timestamp: Timestamp } = { ms: 0, timestamp: timestampFromMs(0) };
+  readonly #deadlines = new Timestamps();
+  readonly #publishTimes = new Timestamps();
 
   constructor(id: number, options: StreamOptions, stream: Stream) {
     this.id = id;
@@ -93,14 +95,15 @@ export class Membership implements Consumer {
     this.#waitingSinceMs = nowMs;
     if (this.#next === this.#waiting.length) this.#clearWaiting();
     const deadlineMs = nowMs + this.options.settleWithinMs;
-    if (this.#deadline.ms !== deadlineMs)
-      this.#deadline = { ms: deadlineMs, timestamp: timestampFromMs(deadlineMs) };
     const { event, span } = this.#subscription!.traced(received);
     return {
       id,
       membership: this,
       received,
-      delivery: deliveryOf(id, this.id, received, event, route, this.#deadline.timestamp),
+      delivery: deliveryOf(id, this.id, received, event, route, {
+        deadline: this.#deadlines.of(deadlineMs),
+        publishedAt: this.#publishTimes.of(received.publishedAtMs),
+      }),
       sentAt: performance.now(),
       span,
       deadlineMs,
@@ -171,7 +174,7 @@ function deliveryOf(
   received: Received,
   event: Event,
   route: string,
-  deadline: Timestamp,
+  { deadline, publishedAt }: { readonly deadline: Timestamp; readonly publishedAt: Timestamp },
 ): Delivery {
   return {
     $typeName: "outrider.pubsub.v1.Delivery",
@@ -184,7 +187,7 @@ function deliveryOf(
     deadline,
     key: received.key,
     position: received.position,
-    publishedAt: timestampFromMs(received.publishedAtMs),
+    publishedAt,
     headers: received.headers,
     partition: received.partition,
     offset: received.offset,

@@ -15,6 +15,7 @@ import {
   type PublishStreamRequest,
   PublishStreamRequestSchema,
 } from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
+import { lengthDelimited, noData, Reader, tag, varint } from "./wire-reader.ts";
 
 /** The message of some bytes. `bytes` fields are views of them. Throws what protobuf-es throws. */
 export function decodePublishStreamRequest(bytes: Uint8Array): PublishStreamRequest {
@@ -22,11 +23,6 @@ export function decodePublishStreamRequest(bytes: Uint8Array): PublishStreamRequ
   const request = readRequest(reader);
   return reader.unusual ? fromBinary(PublishStreamRequestSchema, bytes) : request;
 }
-
-const varint = 0;
-const lengthDelimited = 2;
-const tag = (field: number, wireType: number) => (field << 3) | wireType;
-const noData = new Uint8Array(0);
 
 function readRequest(reader: Reader): PublishStreamRequest {
   let component = "";
@@ -185,75 +181,4 @@ function readEntry(reader: Reader, end: number, entries: Record<string, string>)
   // Setting this one would change the object, not add to it.
   if (reader.position !== end || key === "__proto__") return reader.giveUp();
   entries[key] = value;
-}
-
-/** Reads forwards until something is unusual; then it is at its end, and what it gave is worth nothing. */
-class Reader {
-  readonly end: number;
-  position = 0;
-  /** True: the message is for protobuf-es. */
-  unusual = false;
-  readonly #bytes: Uint8Array;
-  readonly #buffer: Buffer;
-
-  constructor(bytes: Uint8Array) {
-    this.#bytes = bytes;
-    this.#buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-    this.end = bytes.byteLength;
-  }
-
-  giveUp(): void {
-    this.unusual = true;
-    this.position = this.end;
-  }
-
-  /** An unsigned varint below 2^53. */
-  varint(): number {
-    const buffer = this.#buffer;
-    let byte = buffer[this.position++];
-    if (byte === undefined) return this.#nothing();
-    if (byte < 0x80) return byte;
-    let value = byte & 0x7f;
-    let factor = 0x80;
-    for (let i = 0; i < 6; i++) {
-      byte = buffer[this.position++];
-      if (byte === undefined) return this.#nothing();
-      value += (byte & 0x7f) * factor;
-      if (byte < 0x80) return value;
-      factor *= 0x80;
-    }
-    return this.#nothing();
-  }
-
-  /** Where a nested message ends. */
-  nested(end: number): number {
-    const length = this.varint();
-    const nestedEnd = this.position + length;
-    if (nestedEnd <= end) return nestedEnd;
-    return this.#nothing();
-  }
-
-  data(end: number): Uint8Array {
-    const dataEnd = this.nested(end);
-    if (this.unusual) return noData;
-    const begin = this.position;
-    this.position = dataEnd;
-    return this.#bytes.subarray(begin, dataEnd);
-  }
-
-  text(end: number): string {
-    const textEnd = this.nested(end);
-    if (this.unusual) return "";
-    const start = this.position;
-    this.position = textEnd;
-    const text = this.#buffer.toString("utf8", start, textEnd);
-    // What is no UTF-8 was replaced by this character.
-    if (text.includes("\ufffd")) this.giveUp();
-    return text;
-  }
-
-  #nothing(): number {
-    this.giveUp();
-    return 0;
-  }
 }

@@ -4,6 +4,7 @@ import { ConnectError, type ServiceImpl } from "@connectrpc/connect";
 import type {
   Open,
   PublishBatchRequest,
+  PublishStreamResponse,
   PubSubService,
   SubscribeResponse,
 } from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
@@ -11,11 +12,12 @@ import { fault, invalidRequest, type Violation } from "../../faults.ts";
 import type { Telemetry } from "../../telemetry/telemetry.ts";
 import { traceOf } from "../../telemetry/tracing.ts";
 import type { Bus } from "./bus.ts";
-import { encodeDeliver } from "./deliver-encoder.ts";
+import { encodeAcknowledgement, encodeDeliver } from "./deliver-encoder.ts";
 import { agreedOpen, type DeclaredSubscription, parseOpen, withDeclared } from "./options.ts";
 import { decodePublishStreamRequest } from "./publish-decoder.ts";
 import { failureOf, maxEntries, publishedOf, publishStream } from "./publish-stream.ts";
 import { type ParsedOpen, Session } from "./session.ts";
+import { decodeSubscribeRequest } from "./settle-decoder.ts";
 
 /** What the service is made of. */
 export interface PubSubServiceOptions {
@@ -36,8 +38,14 @@ export interface PubSubServer {
 
 /** Readers and writers of the messages that a busy sidecar has most of, by method. */
 export const pubSubCodecs = {
-  publishStream: { decode: decodePublishStreamRequest },
-  subscribe: { encode: (message: Message) => encodeDeliver(message as SubscribeResponse) },
+  publishStream: {
+    decode: decodePublishStreamRequest,
+    encode: (message: Message) => encodeAcknowledgement(message as PublishStreamResponse),
+  },
+  subscribe: {
+    decode: decodeSubscribeRequest,
+    encode: (message: Message) => encodeDeliver(message as SubscribeResponse),
+  },
 };
 
 const maxEntryIdBytes = 256;
@@ -51,15 +59,10 @@ export function pubSubService(options: PubSubServiceOptions): PubSubServer {
     .gauge("outrider_pubsub_subscribe_streams", "Subscribe streams that are open.", [])
     .with({});
 
-  const subscribe = async function* (session: Session) {
-    streams.add(session);
+  const count = (session: Session, isOpen: boolean) => {
+    if (isOpen) streams.add(session);
+    else streams.delete(session);
     open.set(streams.size);
-    try {
-      yield* session.frames();
-    } finally {
-      streams.delete(session);
-      open.set(streams.size);
-    }
   };
 
   const implementation: ServiceImpl<typeof PubSubService> = {
@@ -102,12 +105,12 @@ export function pubSubService(options: PubSubServiceOptions): PubSubServer {
 
     subscribe(requests, context) {
       if (draining) throw fault("SHUTTING_DOWN", "the sidecar is going away", { retryAfterMs: 1000 });
-      const session = new Session({ telemetry, parse: (request) => parse(request, options) });
+      const session = new Session({ telemetry, parse: (request) => parse(request, options), count });
       void session.listen(requests);
       // A client that dies can look as if it had half-closed: only the signal tells them apart.
       context.signal.addEventListener("abort", () => session.abandon(), { once: true });
       if (context.signal.aborted) session.abandon();
-      return subscribe(session);
+      return session.frames();
     },
   };
 

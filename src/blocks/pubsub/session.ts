@@ -28,6 +28,8 @@ export interface SessionContext {
   readonly telemetry: Telemetry;
   /** Checks an Open, and says how to join. Throws a fault. */
   parse(open: Open): ParsedOpen;
+  /** Called when the server begins to read the frames of a session, and when that ends. */
+  count(session: Session, isOpen: boolean): void;
 }
 
 /** An Open that makes sense. */
@@ -89,6 +91,7 @@ export class Session {
 
   /** What the sidecar says, frame by frame. Returning it early abandons what is held. */
   async *frames(): AsyncGenerator<SubscribeResponse, void, undefined> {
+    this.#context.count(this, true);
     try {
       for (;;) {
         const frame = this.#answers.shift() ?? this.#nextDeliver();
@@ -107,6 +110,7 @@ export class Session {
       }
     } finally {
       this.#end("abandoned");
+      this.#context.count(this, false);
     }
   }
 

@@ -48,6 +48,8 @@ const firstRetryMs = 100;
 const lastRetryMs = 5000;
 /** Failures in a row until the group is joined anew. */
 const failuresUntilReopen = 3;
+/** How long the broker may take for settlements, in milliseconds; half as long at least. */
+const settleWithinMs = 60_000;
 /** How long closing waits for the broker to take the last settlements. */
 const closeWithinMs = 5000;
 
@@ -70,6 +72,9 @@ export class Subscription {
   #settlements: EngineSettlement[] = [];
   #unconfirmed = 0;
   #flushing: Promise<void> | undefined;
+  #sharedSettleCall: Call = { signal: new AbortController().signal };
+  /** By performance.now(). */
+  #settleCallUntil = 0;
 
   constructor(context: SubscriptionContext) {
     this.#context = context;
@@ -360,7 +365,7 @@ export class Subscription {
       const batch = this.#settlements;
       this.#settlements = [];
       try {
-        await this.#driver!.settle(batch, { signal: AbortSignal.timeout(60_000) });
+        await this.#driver!.settle(batch, this.#settleCall());
         this.#unconfirmed -= batch.length;
         failures = 0;
       } catch (error) {
@@ -383,6 +388,16 @@ export class Subscription {
     this.#flushing = undefined;
     this.wake();
     this.#closeIfIdle();
+  }
+
+  /** A call with a time limit. Many share one: to make it costs more than to settle in memory does. */
+  #settleCall(): Call {
+    const now = performance.now();
+    if (now > this.#settleCallUntil) {
+      this.#settleCallUntil = now + settleWithinMs / 2;
+      this.#sharedSettleCall = { signal: AbortSignal.timeout(settleWithinMs) };
+    }
+    return this.#sharedSettleCall;
   }
 
   #pause(failures: number): Promise<void> {

@@ -1,17 +1,22 @@
-import { create, equals, fromBinary, toBinary } from "@bufbuild/protobuf";
+import { create, equals, fromBinary, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
 import { describe, expect, it } from "vitest";
 import {
   type Delivery,
   DeliverySchema,
   type Event,
   EventSchema,
+  type Outcome,
   type Outgoing,
   OutgoingSchema,
   PublishStreamRequestSchema,
+  PublishStreamResponseSchema,
+  type SubscribeRequest,
+  SubscribeRequestSchema,
   SubscribeResponseSchema,
 } from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
-import { encodeDeliver } from "../../../src/blocks/pubsub/deliver-encoder.ts";
+import { encodeAcknowledgement, encodeDeliver } from "../../../src/blocks/pubsub/deliver-encoder.ts";
 import { decodePublishStreamRequest } from "../../../src/blocks/pubsub/publish-decoder.ts";
+import { decodeSubscribeRequest } from "../../../src/blocks/pubsub/settle-decoder.ts";
 
 const seed = Number(process.env["OUTRIDER_TEST_SEED"] ?? Date.now() % 1_000_000);
 const rounds = 1500;
@@ -97,6 +102,24 @@ class Samples {
     });
   }
 
+  subscribeRequest(): SubscribeRequest {
+    const ranges = () =>
+      Array.from({ length: this.pick(0, 1, 1, 3, 100) }, () => ({
+        first: this.pick(0n, 1n, 127n, 300n, 2n ** 53n - 1n, 2n ** 64n - 1n),
+        last: this.pick(0n, 0n, 1n, 128n, 2n ** 32n),
+      }));
+    const settle = { deliveries: ranges(), outcome: this.pick(0, 1, 2, 3, 17, -1) as Outcome };
+    const message = this.pick<MessageInitShape<typeof SubscribeRequestSchema>["message"]>(
+      { case: "settle", value: settle },
+      { case: "settle", value: settle },
+      { case: "settle", value: { ...settle, delay: { seconds: 1n }, reason: this.text() } },
+      { case: "extend", value: { deliveries: ranges() } },
+      { case: "open", value: { subscription: 1, topic: this.text() } },
+      { case: undefined },
+    );
+    return create(SubscribeRequestSchema, message === undefined ? {} : { message });
+  }
+
   outgoing(): Outgoing {
     return create(OutgoingSchema, {
       event: this.pick(undefined, this.event(), this.event()),
@@ -107,6 +130,15 @@ class Samples {
       raw: this.pick(true, false),
       headers: this.entries(),
     });
+  }
+}
+
+/** What was read, without its prototype, or why it was refused. */
+function outcomeOf(decode: () => object): unknown {
+  try {
+    return { ...decode() };
+  } catch (error) {
+    return String(error);
   }
 }
 
@@ -167,18 +199,42 @@ describe(`with seed ${seed} (OUTRIDER_TEST_SEED)`, () => {
       const bytes = original.slice(0, samples.pick(original.length, samples.below(original.length), 40));
       for (let change = samples.below(4); change > 0; change--)
         bytes[samples.below(bytes.length)] = samples.below(256);
-      const outcome = (decode: () => unknown) => {
-        try {
-          return decode();
-        } catch (error) {
-          return String(error);
-        }
-      };
-      expect(outcome(() => ({ ...decodePublishStreamRequest(bytes) }))).toEqual(
-        outcome(() => fromBinary(PublishStreamRequestSchema, bytes)),
+      expect(outcomeOf(() => decodePublishStreamRequest(bytes))).toEqual(
+        outcomeOf(() => fromBinary(PublishStreamRequestSchema, bytes)),
       );
     }
   });
+
+  it("what a subscriber says is read as protobuf-es reads it, also when it was tampered with", () => {
+    const samples = new Samples(seed);
+    for (let round = 0; round < rounds * 4; round++) {
+      const bytes = toBinary(SubscribeRequestSchema, samples.subscribeRequest());
+      if (round % 2 === 1) {
+        for (let change = 1 + samples.below(3); change > 0 && bytes.length > 0; change--)
+          bytes[samples.below(bytes.length)] = samples.below(256);
+      }
+      expect(outcomeOf(() => decodeSubscribeRequest(bytes))).toEqual(
+        outcomeOf(() => fromBinary(SubscribeRequestSchema, bytes)),
+      );
+    }
+  });
+});
+
+it("an acknowledgement is the message that protobuf-es would have written, or its business", () => {
+  for (const settledThrough of [0n, 1n, 127n, 128n, 16_384n, 2n ** 32n, 2n ** 53n - 1n]) {
+    const message = create(PublishStreamResponseSchema, { settledThrough });
+    expect(Buffer.from(encodeAcknowledgement(message)!)).toEqual(
+      Buffer.from(toBinary(PublishStreamResponseSchema, message)),
+    );
+  }
+  const failures = [{ sequence: 1n }];
+  expect(
+    encodeAcknowledgement(create(PublishStreamResponseSchema, { settledThrough: 1n, failures })),
+  ).toBeUndefined();
+  const published = [{ id: "1" }];
+  expect(
+    encodeAcknowledgement(create(PublishStreamResponseSchema, { settledThrough: 1n, published })),
+  ).toBeUndefined();
 });
 
 it("other messages than deliveries are not the encoder's business", () => {

@@ -121,6 +121,7 @@ describe("a subscription with an inbox", () => {
     await stream.open(open);
     await publish("a");
     expect(await take(stream)).toBe("a");
+    await expect.poll(async () => (await store.list!(everything, { signal })).items.length).toBe(1);
     await stream.vanish();
     await sidecar.close();
 
