@@ -3,6 +3,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { cp, mkdir, mkdtemp, readdir, readFile, rm, symlink } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { basename, delimiter, dirname, join, resolve } from "node:path";
+import { processTree, signalAll } from "../servers/process-tree.ts";
 
 const project = resolve(import.meta.dirname, "../..");
 /** What running an example leaves behind. It belongs to whoever ran it. */
@@ -91,13 +92,9 @@ export class Shell {
     process.kill(-this.#child.pid!, "SIGINT");
   }
 
-  /** Ends all of it that has not ended. */
+  /** Ends all of it that has not ended, also what left the process group. */
   async [Symbol.asyncDispose](): Promise<void> {
-    try {
-      process.kill(-this.#child.pid!, "SIGKILL");
-    } catch {
-      // Nothing of it is left.
-    }
+    signalAll(processTree(this.pid), "SIGKILL");
     await this.ended;
   }
 }

@@ -14,7 +14,6 @@ const names = ["shop sidecar", "warehouse sidecar", "shop", "warehouse"] as cons
 describe("the example with orders", { timeout: 4 * limitMs }, () => {
   let checkout: Checkout;
   let run: Shell;
-  let started: number[] = [];
 
   beforeAll(async () => {
     checkout = await Checkout.make();
@@ -24,7 +23,6 @@ describe("the example with orders", { timeout: 4 * limitMs }, () => {
     await shippedAfter(run.output.length);
   }, limitMs);
   afterAll(async () => {
-    signalAll(started, "SIGKILL");
     await run?.[Symbol.asyncDispose]();
     await checkout?.[Symbol.asyncDispose]();
   });
@@ -74,7 +72,7 @@ describe("the example with orders", { timeout: 4 * limitMs }, () => {
   it("ends with Ctrl-C, and ships in its next life what was left: each order once", async () => {
     signalAll([pidOf("warehouse")], "SIGKILL");
     await said(/warehouse +\| ended with SIGKILL/g);
-    started = processTree(run.pid);
+    const started = processTree(run.pid);
     run.interrupt();
     await run.ended;
     await until(() => !started.some(isRunning), "all of it has ended", limitMs);
@@ -103,7 +101,6 @@ describe("the example with orders", { timeout: 4 * limitMs }, () => {
       expect(ordered.length).toBeGreaterThan(0);
       expect(Number(left)).toBe(firstStock - ordered.reduce((sum, { quantity }) => sum + quantity, 0));
     }
-    started = processTree(run.pid);
     run.interrupt();
     await run.ended;
   });
