@@ -21,6 +21,11 @@ describe("an open is refused, and the stream goes on", () => {
     ["with a deadline of 99 ms", { topic: "t", settleWithin: ms(99) }, "open.settle_within"],
     ["with a negative deadline", { topic: "t", settleWithin: ms(-1000) }, "open.settle_within"],
     ["with a deadline over 24 h", { topic: "t", settleWithin: ms(86_400_001) }, "open.settle_within"],
+    [
+      "with a negative limit of its backoff",
+      { topic: "t", retry: { maxDelay: ms(-1) } },
+      "open.retry.max_delay",
+    ],
     ["with a negative delay", { topic: "t", retry: { initialDelay: ms(-1) } }, "open.retry.initial_delay"],
     ["with its own dead-letter topic", { topic: "t", deadLetterTopic: "t" }, "open.dead_letter_topic"],
     ["as a broadcast with a group", { topic: "t", broadcast: true, group: "g" }, "open.group"],
@@ -46,6 +51,12 @@ describe("an open is refused, and the stream goes on", () => {
     expect(refused).toMatchObject({ subscription: 1, code: 3, reason: "INVALID_REQUEST" });
     expect(refused.message).toContain(field);
     expect(await stream.open({ topic: "fine" })).toMatchObject({ topic: "fine" });
+  });
+
+  it("never for credits of zero: they are the default, and said to be so", async () => {
+    const agreed = await sidecar.stream().open({ topic: "t", maxInFlight: 0, maxBatch: 0 });
+    expect(agreed.maxInFlight).toBe(256);
+    expect(agreed.maxBatch).toBeGreaterThan(0);
   });
 
   it("for a component that does not exist", async () => {
