@@ -15,7 +15,9 @@ import { Pull } from "./pull.ts";
 /** How long the server may take to confirm settlements. */
 const confirmWithinMs = 5000;
 /** How often it is noted what a group has settled without a gap. */
-const noteFloorEveryMs = 10_000;
+const noteFloorEveryMs = 10_000; /** Messages that are remembered to be done. */
+const maxDone = 16_384;
+
 /** How often the lag is asked for until two answers agree, and the pause between. */
 const maxLagAsks = 5;
 const lagPauseMs = 2;
@@ -26,6 +28,8 @@ const giveBackNow = "-NAK";
 
 /** Who uses a channel. */
 export interface ChannelUser {
+  /** The consumer's count of deliveries, with each of them. Before `onArrival`. */
+  onDelivery?(count: number): void;
   /** A message that the channel did not hold yet. */
   onArrival(held: Held): void;
   /** A request has ended, or the channel is broken or well again. */
@@ -52,6 +56,8 @@ export class Channel {
   /** By their sequence in the stream. */
   readonly held = new Map<number, Held>();
   readonly uncounted: Uncounted;
+  /** The latest that were settled for good. */
+  readonly #done = new Set<number>();
   readonly #user: ChannelUser;
   readonly #keepAlive: NodeJS.Timeout;
   readonly #endFollowing: () => void;
@@ -103,6 +109,8 @@ export class Channel {
   async repair(): Promise<void> {
     if (!this.group.context.connection.connected) return;
     const why = this.#broken;
+    // A stream that is made again counts from the beginning.
+    this.#done.clear();
     await this.group.ensure(this.group.ephemeral ? this.#firstUnsettled() : undefined);
     if (this.#broken === why) this.#broken = undefined;
   }
@@ -117,7 +125,7 @@ export class Channel {
     const { connection } = this.group.context;
     if (!connection.connected)
       throw new NatsError("unavailable", "the connection to the NATS server is lost");
-    for (const { held } of replies) held.settling = true;
+    for (const { held, payload } of replies) held.settling = payload === done ? "done" : "back";
     try {
       for (const { held, payload } of replies)
         if (held !== last.held) connection.nats.publish(held.reply, payload);
@@ -127,12 +135,15 @@ export class Channel {
         signal,
       );
     } catch (error) {
-      for (const { held } of replies) held.settling = false;
+      for (const { held } of replies) held.settling = undefined;
       throw error;
     }
     for (const { held, payload } of replies) {
       if (this.held.get(held.sequence) === held) this.held.delete(held.sequence);
-      if (payload === done) this.uncounted.forget(this.group.consumer, held.sequence);
+      if (payload !== done) continue;
+      this.uncounted.forget(this.group.consumer, held.sequence);
+      this.#done.add(held.sequence);
+      if (this.#done.size > maxDone) this.#done.delete(this.#done.values().next().value!);
     }
   }
 
@@ -142,7 +153,8 @@ export class Channel {
     for (const { sequence } of sorted) this.uncounted.add(this.group.consumer, sequence);
     const replies = sorted.map((held) => ({ held, payload: giveBackNow }));
     await this.settle(replies, { signal: AbortSignal.timeout(confirmWithinMs) }).catch(() => undefined);
-    for (const { sequence } of sorted) this.held.delete(sequence);
+    // Some have come again already.
+    for (const held of sorted) if (this.held.get(held.sequence) === held) this.held.delete(held.sequence);
   }
 
   /** Forgets what is held without a word: it is somebody else's now. */
@@ -196,10 +208,16 @@ export class Channel {
   #arrived(message: Msg): void {
     const held = heldOf(message);
     if (!held) return;
+    this.#user.onDelivery?.(held.delivery);
     const { consumer } = this.group;
     const { sequence } = held;
     const known = this.held.get(sequence);
-    if (known && !known.settling) {
+    if (this.#done.has(sequence)) {
+      // It crossed with its settlement.
+      this.group.context.connection.nats.publish(held.reply, done);
+      return;
+    }
+    if (known && known.settling !== "back") {
       // The server missed the signs of life: it is still the same attempt.
       this.uncounted.add(consumer, sequence);
       known.reply = held.reply;

@@ -57,6 +57,8 @@ export interface Position {
   readonly sequence: number;
   /** How often the group has been given it, this time included. */
   readonly deliveries: number;
+  /** How many deliveries of all messages the consumer has made, this one included. */
+  readonly delivery: number;
   /** When the stream took it, milliseconds since 1970. */
   readonly storedAtMs: number;
   /** Messages that the server has still to send after it. */
@@ -73,6 +75,7 @@ export function positionOf(reply: string | undefined): Position | undefined {
     stream: parts[at]!,
     deliveries: Number(parts[at + 2]),
     sequence: Number(parts[at + 3]),
+    delivery: Number(parts[at + 4]),
     storedAtMs: Math.floor(Number(parts[at + 5]) / 1e6),
     pending: Number(parts[at + 6]),
   };
@@ -85,17 +88,22 @@ export type Read = Omit<Received, "receipt" | "attempt">;
 export function fromMessage(message: Msg, position: Position, raw: boolean): Read {
   const { headers: given, data } = message;
   const lifeMs = Number(given?.get(lifeHeader) || Number.NaN);
-  const key = given?.get(keyHeader) ?? "";
   return {
     ...(raw ? { event: create(EventSchema, { data }) } : eventOf(data, given)),
     topic: topicOf(message.subject),
-    key: key.startsWith("%") ? unescapeText(key.slice(1)) : key,
+    key: keyOfMessage(message),
     position: String(position.sequence),
     publishedAtMs: position.storedAtMs,
     expiresAtMs: Number.isNaN(lifeMs) ? undefined : position.storedAtMs + lifeMs,
     headers: given ? headersOf(given) : {},
     offset: BigInt(position.sequence),
   };
+}
+
+/** The ordering key of a message, or "". */
+export function keyOfMessage({ headers: given }: Msg): string {
+  const key = given?.get(keyHeader) ?? "";
+  return key.startsWith("%") ? unescapeText(key.slice(1)) : key;
 }
 
 function eventOf(data: Uint8Array, given: MsgHdrs | undefined): { event: Event; notCloudEvent?: string } {

@@ -9,11 +9,13 @@ const maxRemembered = 100_000;
 export interface Held {
   readonly message: Msg;
   readonly sequence: number;
+  /** The consumer's count of deliveries, of all messages, when it first came. */
+  readonly delivery: number;
   /** Where the latest delivery of it is acknowledged. */
   reply: string;
   deliveries: number;
-  /** Its settlement is on the way: it is not kept alive any more, and may come again. */
-  settling: boolean;
+  /** Its settlement is on the way: it is not kept alive any more. When it is given back it may come again before the answer. */
+  settling: "done" | "back" | undefined;
 }
 
 /** Makes what is held of a message; undefined when it is no delivery. */
@@ -21,8 +23,8 @@ export function heldOf(message: Msg): Held | undefined {
   const reply = message.reply;
   const position = positionOf(reply);
   if (!position) return undefined;
-  const { sequence, deliveries } = position;
-  return { message, sequence, reply: reply!, deliveries, settling: false };
+  const { sequence, deliveries, delivery } = position;
+  return { message, sequence, delivery, reply: reply!, deliveries, settling: undefined };
 }
 
 /**

@@ -15,7 +15,9 @@ import { classify, NatsError } from "./errors.ts";
 import { toMessage } from "./events.ts";
 import { Group, type GroupContext } from "./group.ts";
 import { Uncounted } from "./held.ts";
+import { Lease } from "./lease.ts";
 import { Member } from "./member.ts";
+import { OrderedMember } from "./ordered-member.ts";
 import { Publisher, type Sending } from "./publisher.ts";
 import type { PubSubFields } from "./settings.ts";
 import { Streams, schedulesSince } from "./streams.ts";
@@ -33,16 +35,18 @@ export class JetStreamPubSub implements PubSubDriver {
   readonly #publisher: Publisher;
   readonly #groups: GroupContext;
   readonly #uncounted = new Uncounted();
+  readonly #instanceId: string;
   readonly #subscriptions = new Set<DriverSubscription>();
 
-  private constructor(connection: Connection, fields: PubSubFields, log: GroupContext["log"]) {
+  private constructor(connection: Connection, fields: PubSubFields, { instanceId, telemetry }: OpenContext) {
     this.#connection = connection;
     this.#streams = new Streams(connection, fields);
     this.#publisher = new Publisher(connection, this.#streams);
-    this.#groups = { connection, streams: this.#streams, fields, log };
+    this.#groups = { connection, streams: this.#streams, fields, log: telemetry.log };
+    this.#instanceId = instanceId;
     this.supports = {
       delay: connection.isAtLeast(schedulesSince),
-      ordering: false,
+      ordering: true,
       wildcards: true,
       positions: true,
       startAtTime: true,
@@ -54,7 +58,7 @@ export class JetStreamPubSub implements PubSubDriver {
   /** Connects. Throws a NatsError. */
   static async open(fields: PubSubFields, context: OpenContext): Promise<JetStreamPubSub> {
     const connection = await Connection.open(fields, "dapr.io - pubsub.jetstream", context.signal);
-    return new JetStreamPubSub(connection, fields, context.telemetry.log);
+    return new JetStreamPubSub(connection, fields, context);
   }
 
   async publish(
@@ -81,7 +85,15 @@ export class JetStreamPubSub implements PubSubDriver {
   async open(spec: SubscriptionSpec, call: Call): Promise<DriverSubscription> {
     const group = await this.#within(Group.join(this.#groups, spec), call);
     const forget = (): unknown => this.#subscriptions.delete(subscription);
-    const subscription: DriverSubscription = new Member(group, this.#uncounted, spec.raw, forget);
+    const subscription: DriverSubscription = spec.ordered
+      ? new OrderedMember(
+          group,
+          this.#uncounted,
+          await this.#within(this.#lease(group), call),
+          spec.raw,
+          forget,
+        )
+      : new Member(group, this.#uncounted, spec.raw, forget);
     this.#subscriptions.add(subscription);
     if (!call.signal.aborted) return subscription;
     await subscription.close();
@@ -96,6 +108,11 @@ export class JetStreamPubSub implements PubSubDriver {
     await Promise.allSettled([...this.#subscriptions].map((subscription) => subscription.close()));
     this.#publisher.close();
     await this.#connection.close();
+  }
+
+  #lease({ stream, consumer, context }: Group): Promise<Lease> {
+    const { connection, fields } = context;
+    return Lease.open(connection, `${stream}.${consumer}`, this.#instanceId, fields.replicas);
   }
 
   async #within<T>(work: Promise<T>, { signal }: Call): Promise<T> {

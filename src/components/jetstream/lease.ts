@@ -1,0 +1,93 @@
+/**
+ * Which member of a group gives out its events, where only one may: a key in a bucket that whoever leads writes
+ * again and again. Clocks are not compared: a lease is over when its key has not changed for a while on the
+ * challenger's own clock, and its holder stops believing in it before that.
+ */
+import { Bucket, WrongRevision } from "./bucket.ts";
+import type { Connection } from "./connection.ts";
+import { headersForDeletion, itemOf } from "./state-entry.ts";
+
+/** A key that has not changed for this long is free. */
+const leaseMs = 5000;
+/** How long after a renewal its holder believes in it. */
+const believedMs = 4000;
+/** How often the holder renews it. */
+export const renewEveryMs = 1000;
+/** How long it is remembered that nobody leads. */
+const forgetAfterMs = 60 * 60 * 1000;
+
+/** The bucket with the leases of all groups. */
+const leases = "outrider_leases";
+
+/** See the head of this file. */
+export class Lease {
+  readonly #bucket: Bucket;
+  readonly #key: string;
+  readonly #owner: Uint8Array;
+  /** Of the key as this member wrote it last; undefined: it does not lead. */
+  #revision: number | undefined;
+  #believedUntilMs = 0;
+  #seen: { readonly revision: number; readonly sinceMs: number } | undefined;
+
+  private constructor(bucket: Bucket, key: string, owner: string) {
+    this.#bucket = bucket;
+    this.#key = key;
+    this.#owner = new TextEncoder().encode(owner);
+  }
+
+  /** Throws what the library throws. */
+  static async open(connection: Connection, key: string, owner: string, replicas: number): Promise<Lease> {
+    return new Lease(await Bucket.open(connection, leases, Math.max(1, replicas)), key, owner);
+  }
+
+  /** Whether this member leads, and may believe so. */
+  get valid(): boolean {
+    return this.#revision !== undefined && performance.now() < this.#believedUntilMs;
+  }
+
+  /** Whether this member was the last to lead as far as it knows, although it may be too late to believe so. */
+  get owned(): boolean {
+    return this.#revision !== undefined;
+  }
+
+  /** Leads if nobody does. Throws what the library throws. */
+  async acquire(): Promise<boolean> {
+    const last = await this.#bucket.last(this.#key);
+    const taken = last !== undefined && itemOf(this.#key, last) !== undefined;
+    if (taken && !this.#isOver(last.revision)) return false;
+    return this.#write(last?.revision ?? 0);
+  }
+
+  /** Goes on leading. False: somebody else leads. Throws what the library throws. */
+  async renew(): Promise<boolean> {
+    return this.#revision !== undefined && this.#write(this.#revision);
+  }
+
+  /** Lets others lead at once. */
+  async release(): Promise<void> {
+    const revision = this.#revision;
+    this.#revision = undefined;
+    if (revision === undefined) return;
+    const written = headersForDeletion(this.#bucket.timeToLive ? forgetAfterMs : undefined);
+    await this.#bucket.put(this.#key, new Uint8Array(), written, revision);
+  }
+
+  #isOver(revision: number): boolean {
+    if (this.#seen?.revision !== revision) this.#seen = { revision, sinceMs: performance.now() };
+    return performance.now() - this.#seen.sinceMs >= leaseMs;
+  }
+
+  async #write(expected: number): Promise<boolean> {
+    const startedAtMs = performance.now();
+    try {
+      const { seq } = await this.#bucket.put(this.#key, this.#owner, undefined, expected);
+      this.#revision = seq;
+      this.#believedUntilMs = startedAtMs + believedMs;
+      return true;
+    } catch (error) {
+      if (!(error instanceof WrongRevision)) throw error;
+      this.#revision = undefined;
+      return false;
+    }
+  }
+}
