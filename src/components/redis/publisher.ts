@@ -17,6 +17,8 @@ const maxBatchBytes = 1024 * 1024;
 const maxQueuedEvents = 20_000;
 /** How long a publish waits for a Redis that is away, in milliseconds. */
 const patienceMs = 10_000;
+/** How often it is looked who has waited for too long, in milliseconds. */
+const lookMs = 500;
 /** Topics whose queues are kept at hand. */
 const maxKnownTopics = 10_000;
 
@@ -41,12 +43,17 @@ export class Publisher {
   readonly #delayed: DelayedEvents;
   readonly #settings: StreamSettings;
   readonly #queues = new Map<string, Queue>();
+  readonly #looking: NodeJS.Timeout;
 
   constructor(link: Link, topics: Topics, delayed: DelayedEvents, settings: StreamSettings) {
     this.#link = link;
     this.#topics = topics;
     this.#delayed = delayed;
     this.#settings = settings;
+    this.#looking = setInterval(() => {
+      for (const queue of this.#queues.values()) queue.expire();
+    }, lookMs);
+    this.#looking.unref();
   }
 
   /** See PubSubDriver. */
@@ -59,6 +66,10 @@ export class Publisher {
       this.#queues.set(topic, queue);
     }
     return queue.add(events, call);
+  }
+
+  close(): void {
+    clearInterval(this.#looking);
   }
 
   #forgetIdle(): void {
@@ -97,6 +108,16 @@ class Queue {
     return !this.#sending;
   }
 
+  /** Gives up what has waited for too long: what goes before it may wait as long again. */
+  expire(): void {
+    const oldestMs = performance.now() - patienceMs;
+    while (this.#waiting.length > 0 && this.#waiting[0]!.sinceMs < oldestMs) {
+      const { events, reject } = this.#waiting.shift()!;
+      this.#queued -= events.length;
+      reject(new RedisFailure("unavailable", `Redis took nothing for ${patienceMs / 1000} s`));
+    }
+  }
+
   add(events: readonly Outgoing[], call: Call): Promise<readonly Result[]> {
     if (call.signal.aborted) return Promise.reject(ended(call));
     if (this.#queued > 0 && this.#queued + events.length > maxQueuedEvents) {
@@ -133,6 +154,7 @@ class Queue {
 
   /** What goes next; who has waited for too long, or left, does not. */
   #take(): Waiting[] {
+    this.expire();
     const batch: Waiting[] = [];
     let events = 0;
     let bytes = 0;
@@ -143,10 +165,6 @@ class Queue {
       this.#waiting.shift();
       this.#queued -= next.events.length;
       if (next.call.signal.aborted) continue;
-      if (performance.now() - next.sinceMs > patienceMs) {
-        next.reject(new RedisFailure("unavailable", `Redis took nothing for ${patienceMs / 1000} s`));
-        continue;
-      }
       batch.push(next);
       events += next.events.length;
       bytes += next.bytes;
@@ -159,7 +177,7 @@ class Queue {
     const oldestMs = batch[0]!.sinceMs;
     const withinMs = Math.max(patienceMs - (performance.now() - oldestMs), 0);
     if (!this.#known) {
-      await this.#topics.add(this.#keys.topic, call);
+      await this.#topics.add(this.#keys.topic, call, { withinMs });
       this.#known = true;
     }
     const args: Argument[] = [...this.#limit];

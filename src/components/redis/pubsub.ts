@@ -110,6 +110,7 @@ export class RedisPubSub implements PubSubDriver {
 
   async close(): Promise<void> {
     this.#delayed.close();
+    this.#publisher.close();
     const closed = await Promise.allSettled(
       [...this.#subscriptions].map((subscription) => subscription.close()),
     );

@@ -3,7 +3,7 @@
 import type { Call } from "../../blocks/call.ts";
 import type { StartAt } from "../../blocks/pubsub/driver.ts";
 import { RedisFailure } from "./errors.ts";
-import type { Link, Reply } from "./link.ts";
+import type { Link, Reply, Sending } from "./link.ts";
 import { Script } from "./script.ts";
 import { topicNames, topicNews, topicPatterns } from "./stream-keys.ts";
 
@@ -40,8 +40,9 @@ export class Topics {
    * Has everybody know of a topic, and makes the groups that want all topics like it. To be called before the
    * first event is published, so that no group misses it.
    */
-  async add(topic: string, call: Call): Promise<void> {
-    const flat = (await this.#link.run(addScript, keys, [topic], call, { repeat: true })) as Reply[];
+  async add(topic: string, call: Call, sending: Sending = {}): Promise<void> {
+    const repeat = { ...sending, repeat: true };
+    const flat = (await this.#link.run(addScript, keys, [topic], call, repeat)) as Reply[];
     const wanted: [string, string][] = [];
     for (let i = 0; i < flat.length; i += 2) {
       const group = String(flat[i]);
