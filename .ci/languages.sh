@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Sets up the languages of examples/: Python with the packages of examples/python, Go with the modules of examples/go.
-# To be sourced: it exports OUTRIDER_TEST_PYTHON, and OUTRIDER_TEST_REQUIRE, so that no test of them is skipped.
+# To be sourced: it exports OUTRIDER_TEST_PYTHON, GOTOOLCHAIN and, where Go had to be fetched, PATH.
 # Quiet, and quick when all is there. What it cannot set up it names; the tests fail then.
 
 # Says what a step wrote only if it failed.
@@ -47,4 +47,3 @@ languages_go() {
 
 languages_python || echo "languages.sh: Python is not ready" >&2
 languages_go || echo "languages.sh: Go is not ready" >&2
-export OUTRIDER_TEST_REQUIRE=${OUTRIDER_TEST_REQUIRE:+$OUTRIDER_TEST_REQUIRE,}python,go
