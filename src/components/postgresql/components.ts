@@ -3,11 +3,10 @@ import { availableParallelism } from "node:os";
 import { type ComponentOf, component } from "../../component.ts";
 import { connectionSettings } from "./connection-fields.ts";
 import { Database } from "./database.ts";
-import { quoted } from "./names.ts";
 import { PostgresPubSub } from "./pubsub/pubsub.ts";
 import { prepareLog } from "./pubsub/schema.ts";
 import { pubSubSchema, retentionSettings, stateSchema, storeSettings } from "./settings.ts";
-import { prepareStore, schemaOf } from "./state/schema.ts";
+import { prepareStore } from "./state/schema.ts";
 import { PostgresState } from "./state/state.ts";
 
 /** state.postgresql, in Dapr's tables of either version. */
@@ -20,9 +19,7 @@ export const postgresState: ComponentOf<"state"> = component({
     const settings = connectionSettings(fields, availableParallelism());
     const database = await Database.open(settings, `outrider ${context.appId}`, context.signal);
     try {
-      const layout = await prepareStore(database, names, context);
-      const schema = await database.transaction((client) => schemaOf(client, names.metadata), context);
-      const metadata = `${quoted(schema)}.${quoted(names.metadata.table)}`;
+      const { layout, metadata } = await prepareStore(database, names, context);
       const state = new PostgresState(database, layout, cleanupIntervalMs, metadata, context.telemetry.log);
       await state.start(context);
       return state;

@@ -27,13 +27,19 @@ export function claimFunctions(t: Tables): string {
   DECLARE
     v_pattern text; v_ordered boolean; v_cursor record; v_count integer; v_left integer := p_max;
     v_bytes bigint := p_bytes; v_size bigint; v_last bigint; v_from bigint; v_scanned integer; v_scans integer := 0;
+    v_found boolean;
     v_now timestamp with time zone := clock_timestamp();
   BEGIN
-    -- After a crash of the server, the last claims may be forgotten: then their events are received again.
-    PERFORM set_config('synchronous_commit', 'off', true);
     SELECT pattern, ordered INTO v_pattern, v_ordered FROM ${t.groups} WHERE id = p_group FOR UPDATE;
-    IF FOUND THEN PERFORM 1 FROM ${t.members} WHERE id = p_member FOR KEY SHARE; END IF;
-    IF NOT FOUND THEN RAISE EXCEPTION 'the member is not known' USING ERRCODE = '${raised.memberGone}'; END IF;
+    v_found := FOUND;
+    -- When the server crashes, the last claims may be forgotten, and their events received by others although they are
+    -- still being handled. Order cannot bear that, so there the disk is waited for.
+    IF NOT v_ordered THEN PERFORM set_config('synchronous_commit', 'off', true); END IF;
+    IF v_found THEN
+      PERFORM 1 FROM ${t.members} WHERE id = p_member FOR KEY SHARE;
+      v_found := FOUND;
+    END IF;
+    IF NOT v_found THEN RAISE EXCEPTION 'the member is not known' USING ERRCODE = '${raised.memberGone}'; END IF;
 
     IF EXISTS (SELECT FROM ${t.deliveries} WHERE group_id = p_group AND due_at <= v_now) THEN
       RETURN QUERY
@@ -154,7 +160,6 @@ export function claimFunctions(t: Tables): string {
     v_ordered boolean; v_freed boolean := false; v_topics bigint[] := '{}'; v_lanes text[] := '{}';
     v_some bigint[]; v_more text[]; v_now timestamp with time zone := clock_timestamp();
   BEGIN
-    PERFORM set_config('synchronous_commit', 'off', true);
     SELECT ordered INTO v_ordered FROM ${t.groups} WHERE id = p_group;
     IF NOT FOUND THEN RETURN false; END IF;
     -- Or a claim could put an event behind one that is being settled, and nobody would free it.

@@ -3,7 +3,7 @@ import type { Call } from "../../../blocks/call.ts";
 import type { Database } from "../database.ts";
 import { PostgresError } from "../errors.ts";
 import type { TableName } from "../names.ts";
-import { schemaOf } from "../state/schema.ts";
+import { alone, exists, schemaOf } from "../preparing.ts";
 import { claimFunctions } from "./claim-functions.ts";
 import { memberFunctions } from "./member-functions.ts";
 import { publishFunctions } from "./publish-functions.ts";
@@ -15,35 +15,31 @@ const ourVersion = 1;
 
 /** Makes what is missing, under a lock: of several sidecars that start together one does it. Throws PostgresError. */
 export function prepareLog(database: Database, prefix: TableName, call: Call): Promise<Tables> {
-  return database.transaction(async (client) => {
-    await client.query("SELECT pg_advisory_xact_lock(hashtext('outrider'), hashtext($1))", [
-      `log ${prefix.schema ?? ""}.${prefix.table}`,
-    ]);
-    await client.query("SET LOCAL client_min_messages = warning");
-    const probe = { schema: prefix.schema, table: `${prefix.table}topics` };
-    const tables = tablesOf(await schemaOf(client, probe), prefix);
-    const { rows: there } = await client.query<{ there: boolean }>(
-      "SELECT to_regclass($1) IS NOT NULL AS there",
-      [tables.version],
-    );
-    if (there[0]!.there) {
-      const { rows } = await client.query<{ version: number }>(`SELECT version FROM ${tables.version}`);
-      const found = rows[0]?.version ?? 0;
-      if (found > ourVersion) {
-        const text = `the log was made by a newer Outrider (version ${found}, this one knows ${ourVersion})`;
-        throw new PostgresError("refused", text);
+  return alone(
+    database,
+    async (client) => {
+      const probe = { schema: prefix.schema, table: `${prefix.table}topics` };
+      const tables = tablesOf(await schemaOf(client, probe), prefix);
+      if (await exists(client, tables.version)) {
+        const { rows } = await client.query<{ version: number }>(`SELECT version FROM ${tables.version}`);
+        const found = rows[0]?.version ?? 0;
+        if (found > ourVersion) {
+          const text = `the log was made by a newer Outrider (version ${found}, this one knows ${ourVersion})`;
+          throw new PostgresError("refused", text);
+        }
+        if (found === ourVersion) return tables;
       }
-      if (found === ourVersion) return tables;
-    }
-    await client.query(ddl(tables));
-    for (const make of [publishFunctions, memberFunctions, claimFunctions, retentionFunctions])
-      await client.query(make(tables));
-    await client.query(
-      `INSERT INTO ${tables.version} (version) VALUES ($1) ON CONFLICT (one) DO UPDATE SET version = excluded.version`,
-      [ourVersion],
-    );
-    return tables;
-  }, call);
+      await client.query(ddl(tables));
+      for (const make of [publishFunctions, memberFunctions, claimFunctions, retentionFunctions])
+        await client.query(make(tables));
+      await client.query(
+        `INSERT INTO ${tables.version} (version) VALUES ($1) ON CONFLICT (one) DO UPDATE SET version = excluded.version`,
+        [ourVersion],
+      );
+      return tables;
+    },
+    call,
+  );
 }
 
 function ddl(t: Tables): string {

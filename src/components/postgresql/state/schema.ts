@@ -4,6 +4,7 @@ import type { Call } from "../../../blocks/call.ts";
 import type { Database } from "../database.ts";
 import { PostgresError } from "../errors.ts";
 import { quoted, type TableName } from "../names.ts";
+import { alone, exists, schemaOf } from "../preparing.ts";
 import { type Layout, type LayoutVersion, layoutOf } from "./layout.ts";
 import { writeFunction } from "./write-function.ts";
 
@@ -19,66 +20,57 @@ export interface StoreNames {
   readonly tablePrefix: string;
 }
 
+/** Tables that are there. */
+export interface Prepared {
+  readonly layout: Layout;
+  /** Dapr's table of what was migrated, and cleaned up; qualified and quoted. */
+  readonly metadata: string;
+}
+
 /**
  * Makes what is missing, under a lock: of several sidecars that start together one does it. Dapr's own
  * lock is taken too. Throws PostgresError.
  */
-export function prepareStore(database: Database, names: StoreNames, call: Call): Promise<Layout> {
-  return database.transaction(async (client) => {
-    await client.query("SELECT pg_advisory_xact_lock(hashtext('outrider'), hashtext($1))", [
-      `state ${names.items.schema ?? ""}.${names.items.table}`,
-    ]);
-    const layout = layoutOf(names.version, names.items, await schemaOf(client, names.items));
-    const metadata = `${quoted(await schemaOf(client, names.metadata))}.${quoted(names.metadata.table)}`;
-    await client.query("SET LOCAL client_min_messages = warning");
-    await client.query(
-      `CREATE TABLE IF NOT EXISTS ${metadata} (key text NOT NULL PRIMARY KEY, value text NOT NULL)`,
-    );
-    const key = `outrider-state-${layout.items}`;
-    const { rows } = await client.query<{ value: string }>(`SELECT value FROM ${metadata} WHERE key = $1`, [
-      key,
-    ]);
-    const found = Number(rows[0]?.value ?? 0);
-    if (found > ourVersion) {
-      const text = `the table ${layout.items} was made by a newer Outrider (version ${found}, this one knows ${ourVersion})`;
-      throw new PostgresError("refused", text);
-    }
-    if (found === ourVersion) return layout;
-    await client.query(`INSERT INTO ${metadata} VALUES ('lock', 'lock') ON CONFLICT (key) DO NOTHING`);
-    await client.query(`SELECT value FROM ${metadata} WHERE key = 'lock' FOR UPDATE`);
-    await checkColumns(client, layout);
-    await client.query(layout.version === "v2" ? daprV2(layout) : daprV1(layout));
-    const [migrations, level] =
-      layout.version === "v2" ? [`migrations-state-v2-${names.tablePrefix}`, "1"] : ["migrations", "2"];
-    await client.query(
-      `INSERT INTO ${metadata} AS m VALUES ($1, $2)
+export function prepareStore(database: Database, names: StoreNames, call: Call): Promise<Prepared> {
+  return alone(
+    database,
+    async (client) => {
+      const layout = layoutOf(names.version, names.items, await schemaOf(client, names.items));
+      const metadata = `${quoted(await schemaOf(client, names.metadata))}.${quoted(names.metadata.table)}`;
+      const prepared = { layout, metadata };
+      if (!(await exists(client, metadata)))
+        await client.query(`CREATE TABLE ${metadata} (key text NOT NULL PRIMARY KEY, value text NOT NULL)`);
+      const key = `outrider-state-${layout.version}-${layout.items}`;
+      const { rows } = await client.query<{ value: string }>(`SELECT value FROM ${metadata} WHERE key = $1`, [
+        key,
+      ]);
+      const found = Number(rows[0]?.value ?? 0);
+      if (found > ourVersion) {
+        const text = `the table ${layout.items} was made by a newer Outrider (version ${found}, this one knows ${ourVersion})`;
+        throw new PostgresError("refused", text);
+      }
+      if (found === ourVersion) return prepared;
+      await client.query(`INSERT INTO ${metadata} VALUES ('lock', 'lock') ON CONFLICT (key) DO NOTHING`);
+      await client.query(`SELECT value FROM ${metadata} WHERE key = 'lock' FOR UPDATE`);
+      await checkColumns(client, layout);
+      await client.query(layout.version === "v2" ? daprV2(layout) : daprV1(layout));
+      const [migrations, level] =
+        layout.version === "v2" ? [`migrations-state-v2-${names.tablePrefix}`, "1"] : ["migrations", "2"];
+      await client.query(
+        `INSERT INTO ${metadata} AS m VALUES ($1, $2)
        ON CONFLICT (key) DO UPDATE SET value = excluded.value WHERE m.value::int < excluded.value::int`,
-      [migrations, level],
-    );
-    await client.query(own(layout));
-    await client.query(writeFunction(layout));
-    await client.query(
-      `INSERT INTO ${metadata} VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = excluded.value`,
-      [key, String(ourVersion)],
-    );
-    return layout;
-  }, call);
-}
-
-/** The schema that a table is in, or will be made in. */
-export async function schemaOf(client: PoolClient, { schema, table }: TableName): Promise<string> {
-  if (schema !== undefined) {
-    await client.query(`CREATE SCHEMA IF NOT EXISTS ${quoted(schema)}`);
-    return schema.toLowerCase();
-  }
-  const { rows } = await client.query<{ schema: string | null }>(
-    `SELECT coalesce((SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-       WHERE c.oid = to_regclass($1)), current_schema())::text AS schema`,
-    [quoted(table)],
+        [migrations, level],
+      );
+      await client.query(own(layout));
+      await client.query(writeFunction(layout));
+      await client.query(
+        `INSERT INTO ${metadata} VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = excluded.value`,
+        [key, String(ourVersion)],
+      );
+      return prepared;
+    },
+    call,
   );
-  const found = rows[0]?.schema;
-  if (!found) throw new PostgresError("refused", "the user's search_path names no schema that exists");
-  return found;
 }
 
 /** A table of the other version, or of another program, is left alone. */
