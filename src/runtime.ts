@@ -4,6 +4,7 @@ import { Dapr } from "../gen/dapr/proto/runtime/v1/dapr_pb.ts";
 import { PubSubService } from "../gen/outrider/pubsub/v1/pubsub_pb.ts";
 import { RuntimeService } from "../gen/outrider/runtime/v1/runtime_pb.ts";
 import { StateService } from "../gen/outrider/state/v1/state_pb.ts";
+import { daprRoutes } from "./api/dapr/http/routes.ts";
 import { type ComponentSummary, DaprMetadata } from "./api/dapr/metadata.ts";
 import { DaprPublish } from "./api/dapr/publish.ts";
 import { DaprSecrets } from "./api/dapr/secrets.ts";
@@ -29,6 +30,7 @@ import { listenOn, type PortChoice } from "./ports.ts";
 import { startGrpcServer } from "./server/grpc.ts";
 import { healthMount } from "./server/health.ts";
 import { startHttpServer } from "./server/http.ts";
+import type { HttpRoutes } from "./server/http-route.ts";
 import type { Limits } from "./server/limits.ts";
 import type { Listening } from "./server/listening.ts";
 import { startMetricsServer } from "./server/metrics.ts";
@@ -117,6 +119,7 @@ class Sidecar implements Runtime {
   readonly #pubsub: PubSubServer;
   readonly #daprSubscriptions: Subscriptions;
   readonly #mounts: readonly Mount[];
+  readonly #routes: readonly HttpRoutes[];
   readonly #stopRequested = new AbortController();
   readonly #callsMustEnd = new AbortController();
   #ports: readonly Listening[] = [];
@@ -185,6 +188,8 @@ class Sidecar implements Runtime {
       subscriptions,
       shutdown: () => this.#stopRequested.abort(),
     };
+    const ready = () => this.#readiness.ready;
+    this.#routes = [daprRoutes(dapr, { appId, ready, outboundReady: ready })];
     const blocks = [
       mount(StateService, stateService({ storeOf, maxMessageBytes })),
       mount(PubSubService, this.#pubsub.implementation, { codecs: pubSubCodecs }),
@@ -240,7 +245,8 @@ class Sidecar implements Runtime {
     try {
       const grpc = (host: string, port: number) => startGrpcServer({ ...common, host, port });
       all.push(...(await listenOn("gRPC", grpcPort, listenAddresses, grpc)));
-      const http = (host: string, port: number) => startHttpServer({ ...common, host, port, ready });
+      const http = (host: string, port: number) =>
+        startHttpServer({ ...common, host, port, ready, routes: this.#routes });
       all.push(...(await listenOn("HTTP", httpPort, listenAddresses, http)));
       if (metrics) {
         const scrape = (host: string, port: number) => startMetricsServer({ host, port, telemetry });

@@ -10,6 +10,8 @@ import type { Socket } from "node:net";
 import { fault } from "../faults.ts";
 import { HttpCalls, type HttpRequest, type HttpResponse, sendError } from "./http-calls.ts";
 import { tellProtocol } from "./http-protocols.ts";
+import type { HttpRoutes } from "./http-route.ts";
+import { HttpRouting } from "./http-routing.ts";
 import { Http2Sessions } from "./http2-sessions.ts";
 import { defaultLimits, type Limits } from "./limits.ts";
 import { Connections, type Listening, listen } from "./listening.ts";
@@ -19,6 +21,8 @@ import type { ServerOptions } from "./mount.ts";
 export interface HttpServerOptions extends ServerOptions {
   /** Whether `/healthz/ready` answers 204 or 503. Default: always ready. */
   readonly ready?: () => boolean;
+  /** What is served beside RPCs. */
+  readonly routes?: readonly HttpRoutes[];
 }
 
 /** How long the last answers may take to leave when calls are ended by force, in milliseconds. */
@@ -29,11 +33,12 @@ export async function startHttpServer(options: HttpServerOptions): Promise<Liste
   const limits = { ...defaultLimits, ...options.limits };
   const stopping = new AbortController();
   const calls = new HttpCalls(options, limits, stopping.signal);
+  const routing = new HttpRouting(options.routes ?? [], options, limits, stopping.signal);
   const closing = new AbortController();
   const handle = (request: HttpRequest, response: HttpResponse) => {
     // A client keeps its connection after an answer, unless somebody closes it.
     response.once("close", () => closing.signal.aborted && setImmediate(() => http1.closeIdleConnections()));
-    serve(request, response, calls, options);
+    if (!routing.serve(request, response)) serve(request, response, calls, options);
   };
 
   const http2 = createHttp2Server(http2Options(limits), handle);

@@ -38,8 +38,12 @@ export interface DaprErrorDetails {
 
 /** An error of this API. */
 export class DaprError extends ConnectError {
-  override readonly name = "DaprError";
   readonly kind: DaprErrorKind;
+
+  /** ConnectError's own says yes to every ConnectError. */
+  static override [Symbol.hasInstance](value: unknown): boolean {
+    return value instanceof ConnectError && "kind" in value;
+  }
 
   constructor(kind: DaprErrorKind, message: string, details: DaprErrorDetails = {}) {
     super(message, kind.code, undefined, undefined, details.cause);

@@ -50,6 +50,32 @@ export class DaprMetadata {
     this.#extended.set(key, value);
   }
 
+  /** All of it, as HTTP has it: some names differ from those of the message. */
+  json(): unknown {
+    const { appId, version, enabledFeatures, components, subscriptions, app } = this.#options;
+    return withoutEmpty({
+      id: appId,
+      runtimeVersion: version,
+      enabledFeatures,
+      components: components().map((each) => withoutEmpty({ ...each })),
+      extended: Object.fromEntries(this.#extended),
+      subscriptions: subscriptions.views.map((view) => {
+        const { pubsubName, topic, metadata, deadLetterTopic, rules } = subscriptionOf(view);
+        const own = rules.rules.map((rule) => withoutEmpty(rule));
+        return withoutEmpty({
+          pubsubname: pubsubName,
+          topic,
+          metadata,
+          rules: own,
+          deadLetterTopic,
+          type: view.kind,
+        });
+      }),
+      appConnectionProperties: app && withoutEmpty({ ...app, maxConcurrency: positive(app.maxConcurrency) }),
+      actorRuntime: { runtimeStatus: "DISABLED", hostReady: false, placement: "" },
+    });
+  }
+
   /** All of it, as the gRPC message. */
   message(): GetMetadataResponse {
     const { appId, version, enabledFeatures, components, subscriptions, app } = this.#options;
@@ -64,6 +90,19 @@ export class DaprMetadata {
       ...(app && { appConnectionProperties: { ...app, maxConcurrency: Math.max(app.maxConcurrency, 0) } }),
     });
   }
+}
+
+function positive(value: number): number | undefined {
+  return value > 0 ? value : undefined;
+}
+
+/** Dapr leaves empty lists, maps and texts out of its JSON. */
+function withoutEmpty(value: Record<string, unknown>): Record<string, unknown> {
+  const empty = (each: unknown) =>
+    each === undefined ||
+    each === "" ||
+    (typeof each === "object" && each !== null && Object.keys(each).length === 0);
+  return Object.fromEntries(Object.entries(value).filter(([, each]) => !empty(each)));
 }
 
 function subscriptionOf({ spec, kind }: SubscriptionView) {

@@ -86,6 +86,15 @@ export class DaprPublish {
     );
   }
 
+  /** The error for a body that is no list of entries. */
+  unmarshalError({ pubsubName, topic }: Destination, why: string): DaprError {
+    return new DaprError(
+      daprErrors.pubsubUnmarshalEvents,
+      `error when unmarshaling the request for topic ${topic} pubsub ${pubsubName}: ${why}`,
+      { resource: { type: "pubsub", name: pubsubName }, metadata: { appID: this.#appId, error: why } },
+    );
+  }
+
   async #send(bus: Bus, to: Destination, outgoing: readonly Outgoing[], call: Call) {
     try {
       return await bus.publish(to.topic, outgoing, (index) => `entries[${index}]`, noTrace, call);

@@ -44,6 +44,19 @@ export function jsonMembers(text: string): Map<string, string> | undefined {
   return members;
 }
 
+/** The elements of an array, each as compact JSON; undefined when it is no array. Throws what JSON.parse throws. */
+export function jsonElements(text: string): string[] | undefined {
+  const compact = compactJson(text);
+  if (!compact.startsWith("[")) return undefined;
+  const elements: string[] = [];
+  for (let at = 1; at < compact.length - 1; ) {
+    const end = endOfValue(compact, at);
+    elements.push(compact.slice(at, end));
+    at = end + 1;
+  }
+  return elements;
+}
+
 /** After the closing quote of the string that begins here. */
 function endOfString(text: string, start: number): number {
   let at = start + 1;

@@ -1,0 +1,22 @@
+/** Dapr's HTTP API: every route of the blocks that there are. */
+import type { HttpRoutes } from "../../../server/http-route.ts";
+import type { DaprApi } from "../service.ts";
+import { errorAnswer } from "./answers.ts";
+import { publishRoutes } from "./publish.ts";
+import { secretRoutes } from "./secrets.ts";
+import { controlRoutes, healthAndMetadataRoutes, type SidecarHealth } from "./sidecar.ts";
+import { stateRoutes } from "./state.ts";
+
+/** Makes the routes. */
+export function daprRoutes(api: DaprApi, health: SidecarHealth): HttpRoutes {
+  return {
+    routes: [
+      ...stateRoutes(api.state),
+      ...publishRoutes(api.publish),
+      ...secretRoutes(api.secrets),
+      ...healthAndMetadataRoutes(api.metadata, health),
+      ...controlRoutes(api.metadata, () => api.shutdown()),
+    ],
+    errorAnswer,
+  };
+}

@@ -1,0 +1,136 @@
+/** `/v1.0/state`: Dapr's state API over HTTP and JSON. */
+import * as z from "zod";
+import { compactJson, jsonElements, jsonMembers } from "../../../blocks/pubsub/json-text.ts";
+import type { HttpRoute, RouteAnswer, RouteRequest } from "../../../server/http-route.ts";
+import type { DaprState, StateItemInput } from "../state.ts";
+import { itemMetadata } from "../state.ts";
+import { json, jsonBody, malformed, noContent, queryMetadata } from "./answers.ts";
+
+const metadata = z.record(z.string(), z.string()).nullish();
+const options = z.object({ concurrency: z.string().nullish(), consistency: z.string().nullish() }).nullish();
+const item = z.object({ key: z.string(), etag: z.string().nullish(), metadata, options });
+const bulkGet = z.object({ keys: z.array(z.string()), metadata });
+const transaction = z.object({
+  operations: z.array(z.object({ operation: z.string(), request: item })),
+  metadata,
+});
+
+/** The routes of the state API. */
+export function stateRoutes(state: DaprState): HttpRoute[] {
+  const save = async (request: RouteRequest) => {
+    await state.save(request.params["store"]!, itemsOf(request), request);
+    return noContent;
+  };
+  const transact = async (request: RouteRequest) => {
+    const { operations } = parse(transaction, request);
+    const values = operationValues(request);
+    const own = operations.map(({ operation, request: each }, index) => {
+      return { type: operation, item: inputOf(each, values[index] ?? new Uint8Array()) };
+    });
+    await state.transact(request.params["store"]!, own, request);
+    return noContent;
+  };
+  const getBulk = async (request: RouteRequest) => {
+    const { keys } = parse(bulkGet, request);
+    const items = await state.getBulk(request.params["store"]!, keys, request);
+    return bulkAnswer(items);
+  };
+  const both = (path: string, handle: HttpRoute["handle"]): HttpRoute[] => [
+    { method: "POST", path, handle },
+    { method: "PUT", path, handle },
+  ];
+  return [
+    {
+      method: "GET",
+      path: "/v1.0/state/:store/:key",
+      async handle(request) {
+        const { store, key } = request.params as { store: string; key: string };
+        const found = await state.get(store, key, request);
+        if (!found) return noContent;
+        const headers: Record<string, string> = { "content-type": "application/json", etag: found.etag };
+        for (const [name, value] of Object.entries(itemMetadata(found))) headers[`metadata.${name}`] = value;
+        return { status: 200, headers, body: found.value ?? new Uint8Array() };
+      },
+    },
+    {
+      method: "DELETE",
+      path: "/v1.0/state/:store/:key",
+      async handle(request) {
+        const { store, key } = request.params as { store: string; key: string };
+        const etag = request.header("if-match") || undefined;
+        const firstWrite = request.query.get("concurrency") === "first-write";
+        await state.delete(store, { key, etag, firstWrite, metadata: queryMetadata(request) }, request);
+        return noContent;
+      },
+    },
+    ...both("/v1.0/state/:store", save),
+    ...both("/v1.0/state/:store/bulk", getBulk),
+    ...both("/v1.0/state/:store/transaction", transact),
+    ...both("/v1.0-alpha1/state/:store/query", (request) => state.query(request.params["store"]!)),
+  ];
+}
+
+function bulkAnswer(items: Awaited<ReturnType<DaprState["getBulk"]>>): RouteAnswer {
+  return json(
+    items.map(({ key, item: found, error }) => ({
+      key,
+      ...(found && { data: readable(found.value ?? new Uint8Array()), etag: found.etag }),
+      ...(found && Object.keys(itemMetadata(found)).length > 0 && { metadata: itemMetadata(found) }),
+      ...(error !== "" && { error }),
+    })),
+  );
+}
+
+/** A value within JSON: as JSON if it is, else as text, else in base64. */
+function readable(value: Uint8Array): unknown {
+  try {
+    const text = new TextDecoder("utf-8", { fatal: true }).decode(value);
+    try {
+      return JSON.parse(text);
+    } catch {
+      return text;
+    }
+  } catch {
+    return Buffer.from(value).toString("base64");
+  }
+}
+
+/** The items of a save; `null` has none. */
+function itemsOf(request: RouteRequest): StateItemInput[] {
+  const body = jsonBody(request);
+  if (body === null) return [];
+  const items = z.array(item).safeParse(body);
+  if (!items.success) throw malformed(z.prettifyError(items.error));
+  const documents = jsonElements(compactJson(Buffer.from(request.body).toString())) ?? [];
+  return items.data.map((each, index) => inputOf(each, valueIn(documents[index]!)));
+}
+
+/** The values of a transaction's operations, as the JSON that they were given in. */
+function operationValues(request: RouteRequest): Uint8Array[] {
+  const operations = jsonMembers(Buffer.from(request.body).toString())?.get("operations") ?? "[]";
+  return (jsonElements(operations) ?? []).map((operation) =>
+    valueIn(jsonMembers(operation)?.get("request") ?? "{}"),
+  );
+}
+
+/** The member `value` of an object, as its JSON text: numbers keep their digits. */
+function valueIn(document: string): Uint8Array {
+  const value = jsonMembers(document)?.get("value");
+  return value === undefined ? new Uint8Array() : Buffer.from(value);
+}
+
+function inputOf(given: z.output<typeof item>, value: Uint8Array): StateItemInput {
+  return {
+    key: given.key,
+    value,
+    etag: given.etag ?? undefined,
+    firstWrite: given.options?.concurrency === "first-write",
+    metadata: given.metadata ?? {},
+  };
+}
+
+function parse<Schema extends z.ZodType>(schema: Schema, request: RouteRequest): z.output<Schema> {
+  const parsed = schema.safeParse(jsonBody(request));
+  if (parsed.success) return parsed.data;
+  throw malformed(z.prettifyError(parsed.error));
+}

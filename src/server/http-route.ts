@@ -1,0 +1,41 @@
+/** A path on the HTTP port that is no RPC: who serves it says so as a value, and knows no server. */
+import type { TraceHeaders } from "../telemetry/tracing.ts";
+
+/** A request to a route. */
+export interface RouteRequest {
+  /** The parameters of the path, decoded as forms are: `+` is a blank. `*` has the rest of the path. */
+  readonly params: Readonly<Record<string, string>>;
+  readonly query: URLSearchParams;
+  /** Names in lower case; "" where there is none. */
+  header(name: string): string;
+  readonly body: Uint8Array;
+  /** Of the span that the server started, else of the headers. */
+  readonly trace: TraceHeaders;
+  /** Aborts when the client has left, or the sidecar stops. */
+  readonly signal: AbortSignal;
+}
+
+/** An answer. */
+export interface RouteAnswer {
+  readonly status: number;
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly body?: Uint8Array | string;
+}
+
+/** One method at one path. */
+export interface HttpRoute {
+  readonly method: "GET" | "POST" | "PUT" | "DELETE";
+  /** As find-my-way has it: `/state/:store/:key`, with `*` at the end for the rest. */
+  readonly path: string;
+  /** True: served without an API token, where others need one. */
+  readonly withoutToken?: boolean;
+  /** What it throws goes to `HttpRoutes.errorAnswer`. */
+  handle(request: RouteRequest): RouteAnswer | Promise<RouteAnswer>;
+}
+
+/** Routes that belong together. */
+export interface HttpRoutes {
+  readonly routes: readonly HttpRoute[];
+  /** The answer for what a route threw, or for a request that the server itself refuses with a fault. */
+  errorAnswer(error: unknown): RouteAnswer;
+}

@@ -1,0 +1,163 @@
+/** Serves routes on the HTTP port, with the limits, tokens, measures and traces that RPCs have. */
+import { Code, ConnectError } from "@connectrpc/connect";
+import findMyWay from "find-my-way";
+import { fault } from "../faults.ts";
+import type { Counter, Histogram } from "../telemetry/metrics.ts";
+import type { Telemetry } from "../telemetry/telemetry.ts";
+import { checkedTrace, type Span } from "../telemetry/tracing.ts";
+import { ApiTokens, tokenHeaders } from "./authentication.ts";
+import { errorForClient } from "./errors.ts";
+import type { HttpRequest, HttpResponse } from "./http-calls.ts";
+import type { HttpRoute, HttpRoutes, RouteAnswer } from "./http-route.ts";
+import type { Limits } from "./limits.ts";
+import type { ServerOptions } from "./mount.ts";
+
+/** The longest parameter of a path, in characters: a key of 1,024 bytes, each percent-encoded. */
+const maxParamLength = 4096;
+
+/** A route, and who speaks for its errors. */
+interface Served {
+  readonly route: HttpRoute;
+  readonly owner: HttpRoutes;
+  readonly duration: Histogram;
+  count(status: number): Counter;
+}
+
+/** See the head of this file. */
+export class HttpRouting {
+  readonly #router = findMyWay({ maxParamLength, caseSensitive: true });
+  readonly #limits: Limits;
+  readonly #tokens: ApiTokens;
+  readonly #telemetry: Telemetry;
+  readonly #stopping: AbortSignal;
+
+  constructor(groups: readonly HttpRoutes[], options: ServerOptions, limits: Limits, stopping: AbortSignal) {
+    this.#limits = limits;
+    this.#tokens = new ApiTokens(options.apiTokens);
+    this.#telemetry = options.telemetry;
+    this.#stopping = stopping;
+    for (const owner of groups) {
+      for (const route of owner.routes) {
+        // What is found is served by `serve`: the router's own call would hide the parameters' types.
+        this.#router.on(route.method, route.path, () => {}, this.#served(route, owner));
+      }
+    }
+  }
+
+  /** Serves the request, or returns false: no route has its path and method. */
+  serve(request: HttpRequest, response: HttpResponse): boolean {
+    const [path = "", query = ""] = (request.url ?? "").split(/\?(.*)/s, 2);
+    const method = request.method === "HEAD" ? "GET" : (request.method ?? "");
+    const found = this.#router.find(method as "GET", path.replaceAll("+", "%20"));
+    if (!found) return false;
+    const params = found.params as Readonly<Record<string, string>>;
+    this.#run(found.store as Served, params, query, request, response).catch((err: unknown) => {
+      this.#telemetry.log.error({ err, path }, "an answer could not be made");
+      response.destroy();
+    });
+    return true;
+  }
+
+  async #run(
+    served: Served,
+    params: Readonly<Record<string, string>>,
+    query: string,
+    request: HttpRequest,
+    response: HttpResponse,
+  ): Promise<void> {
+    const { route } = served;
+    const startedAt = performance.now();
+    const header = (name: string) => String(request.headers[name] ?? "");
+    const parent = checkedTrace(header("traceparent"), header("tracestate"), header("baggage"));
+    const span = this.#startSpan(route, parent);
+    const gone = new AbortController();
+    const leave = () => {
+      if (!response.writableFinished) gone.abort(new ConnectError("the client has left", Code.Canceled));
+    };
+    response.once("close", leave);
+    let answer: RouteAnswer;
+    let failure: unknown;
+    try {
+      this.#admit(route, header);
+      const signal = AbortSignal.any([gone.signal, this.#stopping]);
+      const body = await this.#read(request);
+      const trace = span?.headers ?? parent;
+      answer = await route.handle({ params, query: new URLSearchParams(query), header, body, trace, signal });
+    } catch (error) {
+      const name = `${route.method} ${route.path}`;
+      failure = errorForClient(error, name, this.#telemetry.log);
+      answer = served.owner.errorAnswer(failure);
+    }
+    request.resume();
+    send(response, answer, request.method === "HEAD");
+    served.duration.observe((performance.now() - startedAt) / 1000);
+    served.count(answer.status).add();
+    span?.set("http.response.status_code", answer.status);
+    span?.end(answer.status >= 500 ? failure : undefined);
+  }
+
+  #admit(route: HttpRoute, header: (name: string) => string): void {
+    if (!this.#tokens.required || route.withoutToken) return;
+    const refusal = this.#tokens.refusal(tokenHeaders.map(header).find((token) => token !== ""));
+    if (refusal) throw refusal;
+  }
+
+  /** The whole body. Throws TOO_LARGE as soon as it is. */
+  async #read(request: HttpRequest): Promise<Uint8Array> {
+    const { maxMessageBytes } = this.#limits;
+    const chunks: Buffer[] = [];
+    let bytes = 0;
+    for await (const chunk of request.iterator({ destroyOnReturn: false })) {
+      bytes += (chunk as Buffer).length;
+      if (bytes > maxMessageBytes)
+        throw fault("TOO_LARGE", `the body is longer than ${maxMessageBytes} bytes, the limit`);
+      chunks.push(chunk as Buffer);
+    }
+    return chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks);
+  }
+
+  #startSpan(route: HttpRoute, parent: Span["headers"]): Span | undefined {
+    const { tracing } = this.#telemetry;
+    if (!tracing.enabled) return undefined;
+    return tracing.startSpan(`${route.method} ${route.path}`, "server", parent, {
+      "http.request.method": route.method,
+      "http.route": route.path,
+    });
+  }
+
+  #served(route: HttpRoute, owner: HttpRoutes): Served {
+    const { metrics } = this.#telemetry;
+    const labels = { method: route.method, route: route.path };
+    const requests = metrics.counter("outrider_http_requests_total", "Requests to paths that are no RPCs.", [
+      "method",
+      "route",
+      "status",
+    ]);
+    const counters = new Map<number, Counter>();
+    return {
+      route,
+      owner,
+      duration: metrics
+        .histogram("outrider_http_request_duration_seconds", "How long they took.", ["method", "route"])
+        .with(labels),
+      count(status) {
+        const known = counters.get(status);
+        if (known) return known;
+        const counter = requests.with({ ...labels, status: String(status) });
+        counters.set(status, counter);
+        return counter;
+      },
+    };
+  }
+}
+
+function send(response: HttpResponse, { status, headers = {}, body }: RouteAnswer, headOnly: boolean): void {
+  if (response.destroyed || response.headersSent) return;
+  const bytes = typeof body === "string" ? Buffer.from(body) : body;
+  const all: Record<string, string | number> = { ...headers };
+  if (bytes !== undefined) all["content-length"] = bytes.byteLength;
+  if ("stream" in response) response.writeHead(status, all);
+  else response.writeHead(status, all);
+  if (bytes === undefined || headOnly) response.end();
+  else response.end(bytes);
+}
