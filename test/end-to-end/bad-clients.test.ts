@@ -156,7 +156,7 @@ describe("a client that vanishes", () => {
     expect(await witness.metric(inFlight, topic)).toBe(1);
     client.kill("SIGKILL");
     await client.ended;
-    await expect.poll(() => witness.metric(streams), { timeout: 500 }).toBe(1);
+    await expect.poll(() => witness.metric(streams), { timeout: 3000 }).toBe(1);
     expect(await witness.metric(inFlight, topic)).toBe(0);
     const { subscribeStreams, subscriptions } = await app.runtime.getMetadata({});
     expect(subscribeStreams).toBe(1);

@@ -91,6 +91,8 @@ export async function startPostgresql(options: PostgresqlOptions = {}): Promise<
     port,
     folder,
     user,
+    // SIGTERM would wait until the last client has gone.
+    stopSignal: "SIGINT",
     ready: () => answers(url),
   });
   await query(

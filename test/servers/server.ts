@@ -20,7 +20,7 @@ export interface Server extends AsyncDisposable {
   thaw(): void;
   /** Starts it again with the same ports and data; kills it first if it runs. Resolves when it serves. */
   restart(): Promise<void>;
-  /** SIGTERM, as in a planned stop. Resolves when it is gone; kills it after ten seconds. */
+  /** A planned stop. Resolves when it is gone; kills it after ten seconds. */
   stop(): Promise<void>;
   /** What it has written to its log in all its lives. */
   log(): string;
@@ -36,6 +36,8 @@ export interface ServerCommand {
   readonly env?: Readonly<Record<string, string>>;
   /** Who it is, if it refuses to be root. */
   readonly user?: { readonly uid: number; readonly gid: number } | undefined;
+  /** What asks it to stop; SIGTERM by default. */
+  readonly stopSignal?: NodeJS.Signals;
   /** Whether it serves: resolves to true, or to false, or rejects. Asked again and again. */
   readonly ready: () => Promise<boolean>;
 }
@@ -100,7 +102,7 @@ export class ServerProcess implements Server {
   }
 
   async stop(): Promise<void> {
-    await this.#end("SIGTERM");
+    await this.#end(this.#command.stopSignal ?? "SIGTERM");
   }
 
   freeze(): void {
@@ -128,13 +130,13 @@ export class ServerProcess implements Server {
     return this.#child?.pid === undefined ? [] : processTree(this.#child.pid);
   }
 
-  async #end(signal: "SIGTERM" | "SIGKILL"): Promise<void> {
+  async #end(signal: NodeJS.Signals): Promise<void> {
     const tree = this.#tree();
     this.#child = undefined;
     const [first] = tree;
     if (first === undefined) return;
     const gone = () => !tree.some(isRunning);
-    if (signal === "SIGTERM") {
+    if (signal !== "SIGKILL") {
       // A frozen process takes no notice of it.
       signalAll(tree, "SIGCONT");
       signalAll([first], signal);

@@ -1,0 +1,9 @@
+import { startNats } from "../servers/nats.ts";
+import { chaosTest } from "./chaos.ts";
+
+chaosTest({
+  needs: ["nats"],
+  type: "pubsub.jetstream",
+  start: startNats,
+  metadata: (port) => ({ natsURL: `nats://127.0.0.1:${port}` }),
+});
