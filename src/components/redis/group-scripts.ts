@@ -10,12 +10,47 @@ const forgetLua = `
   end
 `;
 
+/** Counts what the group has not settled, and what was ever added to the stream. Nil for what Redis does not tell. */
+const countLua = `
+  local function count()
+    local groups = redis.pcall('XINFO', 'GROUPS', stream)
+    if groups.err then return nil end
+    local info = {}
+    for _, one in ipairs(groups) do
+      local each = pairsOf(one)
+      if each.name == group then info = each end
+    end
+    local last = info['last-delivered-id']
+    if not last then return nil end
+    local whole = pairsOf(redis.call('XINFO', 'STREAM', stream))
+    local first, unread = whole['first-entry'], info.lag
+    if not first or last == whole['last-generated-id'] then
+      unread = 0
+    elseif score(first[1]) > score(last) then
+      unread = whole.length
+    elseif unread then
+      -- What was removed unread Redis counts as unread for ever.
+      unread = math.min(unread, whole.length)
+    else
+      unread = 0
+      local from = '(' .. last
+      for _ = 1, 1000 do
+        local page = redis.call('XRANGE', stream, from, '+', 'COUNT', 100)
+        unread = unread + #page
+        if #page < 100 then break end
+        from = '(' .. page[#page][1]
+      end
+    end
+    return info.pending + unread, whole['entries-added']
+  end
+`;
+
 /**
  * Joins a group, making it if it is not there. More arguments: the id after which it begins, how long a member lives that gives no
  * sign, and the same of the group itself if it ends with its members ("" otherwise). Answers whether the group was made, or
  * "disagree" when its members want the other order.
  */
-export const joinScript = new Script(`${prelude}${giveBackLua}${forgetLua}
+export const joinScript = new Script(`${prelude}${giveBackLua}${forgetLua}${countLua}
   local start, lease, groupLease = ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7])
   local made = 0
   local created = redis.pcall('XGROUP', 'CREATE', stream, group, start, 'MKSTREAM')
@@ -53,6 +88,10 @@ export const joinScript = new Script(`${prelude}${giveBackLua}${forgetLua}
     end
   end
   redis.call('HSET', meta, 'ordered', ARGV[4])
+  if redis.call('HEXISTS', meta, 'base') == 0 then
+    local unsettled, added = count()
+    if added then redis.call('HSET', meta, 'base', added - unsettled) end
+  end
   redis.call('ZADD', members, now + lease, me)
   if groupLease then redis.call('ZADD', broadcasts, now + groupLease, group) end
   finish()
@@ -164,41 +203,10 @@ export const beatScript = new Script(`${prelude}${giveBackLua}${forgetLua}
 `);
 
 /** Counts. Answers the events that the group has not settled, and those that were removed before it had. */
-export const lagScript = new Script(`${prelude}
-  local groups = redis.pcall('XINFO', 'GROUPS', stream)
-  if groups.err then return {0, 0} end
-  local info = {}
-  for _, one in ipairs(groups) do
-    local each = pairsOf(one)
-    if each.name == group then info = each end
-  end
-  local last = info['last-delivered-id']
-  if not last then return {0, 0} end
-  local trimmed = tonumber(redis.call('HGET', meta, 'trimmed') or 0)
-  local length = redis.call('XLEN', stream)
-  local unread = info.lag
-  local whole = pairsOf(redis.call('XINFO', 'STREAM', stream))
-  local first = whole['first-entry']
-  if last == whole['last-generated-id'] then
-    unread = 0
-  elseif not first then
-    unread = 0
-  elseif score(first[1]) > score(last) then
-    -- What lies between was removed unread. Redis counts it as unread until it is told.
-    if unread and unread > length then
-      trimmed = redis.call('HINCRBY', meta, 'trimmed', unread - length)
-      redis.call('XGROUP', 'SETID', stream, group, last, 'ENTRIESREAD', whole['entries-added'] - length)
-    end
-    unread = length
-  elseif not unread then
-    unread = 0
-    local from = '(' .. last
-    for _ = 1, 1000 do
-      local page = redis.call('XRANGE', stream, from, '+', 'COUNT', 100)
-      unread = unread + #page
-      if #page < 100 then break end
-      from = '(' .. page[#page][1]
-    end
-  end
-  return {info.pending + unread, trimmed}
+export const lagScript = new Script(`${prelude}${countLua}
+  local unsettled, added = count()
+  if not unsettled then return {0, 0} end
+  local known = redis.call('HMGET', meta, 'base', 'settled')
+  if not added or not known[1] then return {unsettled, 0} end
+  return {unsettled, math.max(added - tonumber(known[1]) - tonumber(known[2] or 0) - unsettled, 0)}
 `);

@@ -60,7 +60,6 @@ export const receiveScript = new Script(`${prelude}${appendLua}${moveLua}
   -- Retention, or somebody else, has taken an event away that was back.
   local function lose(id)
     redis.call('XACK', stream, group, id)
-    if #redis.call('XRANGE', stream, id, id) == 0 then redis.call('HINCRBY', meta, 'trimmed', 1) end
     if not ordered then return end
     local all = redis.call('HGETALL', heads)
     for i = 1, #all, 2 do if all[i + 1] == id then release(id, all[i]) end end
@@ -154,9 +153,11 @@ export const settleScript = new Script(`${prelude}
       end
     end
   end
+  local settled = 0
   for first = 1, #done, 1000 do
-    redis.call('XACK', stream, group, unpack(done, first, math.min(first + 999, #done)))
+    settled = settled + redis.call('XACK', stream, group, unpack(done, first, math.min(first + 999, #done)))
   end
+  if settled > 0 then redis.call('HINCRBY', meta, 'settled', settled) end
   finish()
   return 'ok'
 `);
