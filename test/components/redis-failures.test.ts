@@ -152,7 +152,9 @@ describeWith("redis", "pubsub.redis when something dies", () => {
       const held = await pubsub.take(members[0]!, 1);
       server.freeze();
       const publishing = pubsub.publish(topic, ["meanwhile"]);
-      await new Promise((resolve) => setTimeout(resolve, 6000));
+      // Longer than a member lives that gives no sign of life.
+      const frozenAt = performance.now();
+      await until(() => performance.now() - frozenAt > 6000, "six seconds pass", 10_000);
       server.thaw();
       await publishing;
       const taken = await members[1]!.receive(1, pubsub.call());
