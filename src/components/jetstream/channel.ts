@@ -32,6 +32,8 @@ export interface ChannelUser {
   onDelivery?(count: number): void;
   /** A message that the channel did not hold yet. */
   onArrival(held: Held): void;
+  /** What was held is no more. */
+  onReset?(): void;
   /** A request has ended, or the channel is broken or well again. */
   onChange(): void;
 }
@@ -109,9 +111,14 @@ export class Channel {
   async repair(): Promise<void> {
     if (!this.group.context.connection.connected) return;
     const why = this.#broken;
-    // A stream that is made again counts from the beginning.
-    this.#done.clear();
-    await this.group.ensure(this.group.ephemeral ? this.#firstUnsettled() : undefined);
+    const same = await this.group.ensure(this.group.ephemeral ? this.#firstUnsettled() : undefined);
+    if (!same) {
+      // What is held is of a stream that is no more; its sequences will be those of other messages.
+      this.#done.clear();
+      this.held.clear();
+      this.#lastSeen = 0;
+      this.#user.onReset?.();
+    }
     if (this.#broken === why) this.#broken = undefined;
   }
 

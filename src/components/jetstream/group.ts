@@ -1,5 +1,11 @@
 /** A group's consumer on its stream: found or made, and made again when somebody took it away. */
-import { AckPolicy, type ConsumerConfig, type ConsumerInfo, DeliverPolicy } from "@nats-io/jetstream";
+import {
+  AckPolicy,
+  type ConsumerConfig,
+  type ConsumerInfo,
+  DeliverPolicy,
+  type StreamInfo,
+} from "@nats-io/jetstream";
 import { millis, nanos, nuid } from "@nats-io/transport-node";
 import type { StartAt, SubscriptionSpec } from "../../blocks/pubsub/driver.ts";
 import type { OpenContext } from "../../component.ts";
@@ -29,13 +35,21 @@ export class Group {
   readonly ephemeral: boolean;
   #stream: string;
   #info: ConsumerInfo;
+  /** When the stream was made: one that is made again counts from the beginning. */
+  #madeAt: string;
 
-  private constructor(context: GroupContext, subject: string, stream: string, info: ConsumerInfo) {
+  private constructor(
+    context: GroupContext,
+    subject: string,
+    { config, created }: StreamInfo,
+    info: ConsumerInfo,
+  ) {
     this.context = context;
     this.subject = subject;
     this.consumer = info.name;
     this.ephemeral = info.config.durable_name === undefined;
-    this.#stream = stream;
+    this.#stream = config.name;
+    this.#madeAt = created;
     this.#info = info;
   }
 
@@ -43,14 +57,17 @@ export class Group {
   static async join(context: GroupContext, spec: SubscriptionSpec): Promise<Group> {
     const subject = subjectOf(spec.topic);
     const config = configOf(context, spec, subject);
-    let stream = await context.streams.of(subject);
+    const { streams } = context.connection.manager;
+    const join = async (): Promise<Group> => {
+      const stream = await streams.info(await context.streams.of(subject));
+      return new Group(context, subject, stream, await findOrMake(context, stream.config.name, config));
+    };
     try {
-      return new Group(context, subject, stream, await findOrMake(context, stream, config));
+      return await join();
     } catch (error) {
       if (apiCode(error) !== apiCodes.streamNotFound) throw error;
       context.streams.forget(subject);
-      stream = await context.streams.of(subject);
-      return new Group(context, subject, stream, await findOrMake(context, stream, config));
+      return join();
     }
   }
 
@@ -72,13 +89,14 @@ export class Group {
   /**
    * Makes sure that the consumer is there. One that is not is made again from what it is known to have settled
    * without a gap: nothing is lost, and what was settled since then comes again. `from`: nothing before this
-   * sequence is wanted.
+   * sequence is wanted. False: it is another stream, which counts from the beginning.
    */
-  async ensure(from?: number): Promise<void> {
-    const { streams, log } = this.context;
+  async ensure(from?: number): Promise<boolean> {
+    const { connection, streams, log } = this.context;
+    const { manager } = connection;
     try {
       await this.info();
-      return;
+      return this.#isSame(await manager.streams.info(this.#stream));
     } catch (error) {
       const code = apiCode(error);
       if (code !== apiCodes.consumerNotFound && code !== apiCodes.streamNotFound) throw error;
@@ -86,10 +104,8 @@ export class Group {
     streams.forget(this.subject);
     this.#stream = await streams.of(this.subject);
     const { config, ack_floor: floor } = this.#info;
-    const { state } = await this.context.connection.manager.streams.info(this.#stream);
+    const goesOn = this.#isSame(await manager.streams.info(this.#stream));
     const first = from ?? floor.stream_seq + 1;
-    // A stream that was made again counts from the beginning.
-    const goesOn = state.last_seq + 1 >= first;
     const { opt_start_seq: _seq, opt_start_time: _time, ...rest } = config;
     const again: Partial<ConsumerConfig> = goesOn
       ? { ...rest, deliver_policy: DeliverPolicy.StartSequence, opt_start_seq: Math.max(1, first) }
@@ -99,6 +115,13 @@ export class Group {
       { stream: this.#stream, consumer: this.consumer, from: goesOn ? first : 1 },
       "the group's consumer was gone and has been made again",
     );
+    return goesOn;
+  }
+
+  #isSame({ created }: StreamInfo): boolean {
+    const same = created === this.#madeAt;
+    this.#madeAt = created;
+    return same;
   }
 
   /** Forgets a group without a name. */

@@ -29,6 +29,9 @@ export class Member implements DriverSubscription {
         this.#buffer.push(held);
         this.#wake?.();
       },
+      onReset: () => {
+        this.#buffer = [];
+      },
       onChange: () => this.#wake?.(),
     });
     this.#park = setTimeout(() => void this.#parkIdle(), parkAfterMs).unref();

@@ -54,6 +54,12 @@ export class OrderedMember implements DriverSubscription {
         // What came may all wait for its keys: there may be others behind it.
         if (this.#channel.outstanding < ahead / 2) this.#wake?.();
       },
+      onReset: () => {
+        this.#lanes.clear();
+        this.#out.clear();
+        this.#lastDelivery = 0;
+        this.#nudge?.();
+      },
       onChange: () => this.#wake?.(),
     });
     this.#leading = this.#lead();
