@@ -1,0 +1,176 @@
+/** The component "pubsub.kafka": how its settings become connections, a producer and consumers. */
+import type { OpenContext } from "../../component.ts";
+import { component } from "../../component.ts";
+import type { KafkaClient } from "./client.ts";
+import { codecNumbers, codecs } from "./codecs.ts";
+import { Consumers } from "./consumers.ts";
+import { KafkajsClient } from "./kafkajs/client.ts";
+import { loadLibrary } from "./kafkajs/library.ts";
+import { OidcTokens } from "./oidc.ts";
+import { abortable, persist } from "./patience.ts";
+import { Producer } from "./producer.ts";
+import { KafkaPubSub } from "./pubsub.ts";
+import type { SaslSettings } from "./sasl.ts";
+import { Certificates } from "./security.ts";
+import { authTypeOf, type KafkaFields, kafkaSchema, usesTls } from "./settings.ts";
+import { toKafkaTopic } from "./topic-names.ts";
+import { Topics } from "./topics.ts";
+
+/** How long a publish waits for a cluster that is away. */
+const publishWithinMs = 10_000;
+
+const acksByName = { all: -1, local: 1, none: 0 } as const;
+
+/** See the head of this file. */
+export const kafkaPubSub = component({
+  type: "pubsub.kafka",
+  versions: ["v1"],
+  schema: kafkaSchema,
+  open: openKafka,
+});
+
+async function openKafka(fields: KafkaFields, context: OpenContext): Promise<KafkaPubSub> {
+  const { log } = context.telemetry;
+  const connect = await connector(fields, context);
+  const clients = new Set<KafkaClient>();
+  const make = (): KafkaClient => {
+    const client = connect();
+    clients.add(client);
+    const close = client.close.bind(client);
+    client.close = () => {
+      clients.delete(client);
+      close();
+    };
+    return client;
+  };
+  const closeAll = () => {
+    for (const client of clients) client.close();
+  };
+  context.signal.addEventListener("abort", closeAll, { once: true });
+  try {
+    const client = make();
+    const topics = new Topics(
+      client,
+      topicSettings(fields),
+      fields.clientConnectionTopicMetadataRefreshInterval,
+    );
+    // Whether there is a Kafka that lets us in.
+    await abortable(client.metadata([], false), context.signal);
+    for (const topic of declaredTopics(fields)) {
+      await persist(() => topics.ensure(toKafkaTopic(topic)), {
+        signal: context.signal,
+        limitMs: publishWithinMs,
+      });
+    }
+    const producerSettings = {
+      acks: acksByName[fields.producerRequiredAcks || "all"],
+      maxBatchBytes: fields.maxMessageBytes,
+      codec: codecNumbers[fields.compression || "none"],
+      limitMs: publishWithinMs,
+    };
+    const exclude =
+      fields.excludeHeaderMetaRegex === "" ? undefined : new RegExp(fields.excludeHeaderMetaRegex);
+    return new KafkaPubSub({
+      name: context.name,
+      client,
+      topics,
+      producer: new Producer(make(), topics, producerSettings, codecs),
+      consumers: new Consumers({
+        client,
+        topics,
+        settings: {
+          minBytes: fields.consumerFetchMin,
+          partitionBytes: fields.consumerFetchDefault,
+          maxDistance: fields.maxUnsettledDistance,
+          whenOutOfRange: fields.initialOffset === "newest" ? "latest" : "earliest",
+          sessionTimeoutMs: fields.sessionTimeout,
+          heartbeatMs: fields.heartbeatInterval,
+          commitMs: fields.commitInterval,
+          rebalanceTimeoutMs: fields.rebalanceTimeout,
+          refreshMs: fields.topicRefreshInterval,
+        },
+        connect: make,
+        headers: headerFilter(exclude, fields.escapeHeaders),
+        log: (message, more) => log.debug({ ...more }, message),
+        warn: (message, more) => log.warn({ ...more }, message),
+      }),
+      contentMode: fields.contentMode || "structured",
+      publishWithinMs,
+      close: closeAll,
+    });
+  } catch (error) {
+    closeAll();
+    throw error;
+  } finally {
+    context.signal.removeEventListener("abort", closeAll);
+  }
+}
+
+/** Makes connections to the cluster, as often as asked for; none is made before it is needed. */
+async function connector(fields: KafkaFields, context: OpenContext): Promise<() => KafkaClient> {
+  const library = await loadLibrary();
+  const { log } = context.telemetry;
+  const certificates = new Certificates({ ...fields, enabled: usesTls(fields) });
+  const sasl = saslOf(fields);
+  return () =>
+    new KafkajsClient(library, {
+      brokers: fields.brokers,
+      codecs,
+      clientId: fields.clientID,
+      connectTimeoutMs: fields.dialTimeout,
+      requestTimeoutMs: fields.readTimeout,
+      keepAliveMs: fields.clientConnectionKeepAliveInterval,
+      log: (message, more) => log.debug({ ...more }, message),
+      tls: () => certificates.read(),
+      currentTls: () => certificates.current,
+      sasl: () => sasl,
+    });
+}
+
+function saslOf(fields: KafkaFields): SaslSettings | undefined {
+  const auth = authTypeOf(fields);
+  if (auth === "password") {
+    const { saslUsername: username, saslPassword: password } = fields;
+    const name = fields.saslMechanism ?? "";
+    const scram = /SHA-(256|512)/.exec(name)?.[1] as "256" | "512" | undefined;
+    return { mechanism: scram ? `scram-sha-${scram}` : "plain", username, password };
+  }
+  if (auth !== "oidc") return undefined;
+  const tokens = new OidcTokens({
+    tokenEndpoint: fields.oidcTokenEndpoint,
+    clientId: fields.oidcClientID,
+    clientSecret: fields.oidcClientSecret,
+    scopes: fields.oidcScopes,
+    audience: fields.oidcAudience,
+    resource: fields.oidcResource,
+    extensions: fields.oidcExtensions ?? {},
+  });
+  return { mechanism: "oauthbearer", oauthBearerProvider: () => tokens.token() };
+}
+
+function topicSettings(fields: KafkaFields) {
+  const { createTopics, topicPartitions, topicReplicationFactor, topicConfigs } = fields;
+  const asked =
+    topicPartitions !== undefined || topicReplicationFactor !== undefined || topicConfigs !== undefined;
+  return {
+    create: createTopics ?? (asked ? true : undefined),
+    partitions: topicPartitions ?? -1,
+    replicationFactor: topicReplicationFactor ?? -1,
+    configs: topicConfigs ?? {},
+  };
+}
+
+/** Topics that the component names: they are there before anybody uses them. */
+function declaredTopics({ publishTopic, subscribeTopics }: KafkaFields): ReadonlySet<string> {
+  return new Set([...(publishTopic === "" ? [] : [publishTopic]), ...(subscribeTopics ?? [])]);
+}
+
+function headerFilter(exclude: RegExp | undefined, escaped: boolean) {
+  return (headers: Readonly<Record<string, string>>): Readonly<Record<string, string>> => {
+    if (!exclude && !escaped) return headers;
+    const kept = Object.entries(headers).filter(([name]) => !exclude?.test(name));
+    return Object.fromEntries(
+      escaped ? kept.map(([name, value]) => [name, encodeURIComponent(value)]) : kept,
+    );
+  };
+}

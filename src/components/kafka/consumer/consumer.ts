@@ -1,0 +1,368 @@
+/**
+ * A consumer group's place in this sidecar: its partitions, whoever shares them out, what is read from them, and how
+ * far the group is. All topics of a group that are read here share it.
+ */
+import type { CommittedOffset, FetchResult, KafkaClient, TopicPartition } from "../client.ts";
+import { hasCode, KafkaError } from "../errors.ts";
+import { backoffMs, pause } from "../patience.ts";
+import type { Topics } from "../topics.ts";
+import { Committer } from "./committer.ts";
+import type { Feed } from "./feed.ts";
+import { Fetcher, type FetchSettings } from "./fetcher.ts";
+import { Membership } from "./membership.ts";
+import { PartitionLog } from "./partition-log.ts";
+import { beginnings } from "./start.ts";
+
+/** How to consume. */
+export interface ConsumerSettings extends FetchSettings {
+  readonly sessionTimeoutMs: number;
+  readonly heartbeatMs: number;
+  readonly commitMs: number;
+  /** How long a partition that is to move waits for what the application holds of it. */
+  readonly rebalanceTimeoutMs: number;
+  /** How often topics and partitions that are new are looked for. */
+  readonly refreshMs: number;
+}
+
+/** What a consumer works with. */
+export interface ConsumerContext {
+  /** Connections of its own, for what makes others wait. */
+  readonly own: KafkaClient;
+  /** Those of the component. */
+  readonly shared: KafkaClient;
+  readonly topics: Topics;
+  /** Undefined: all partitions, and nobody to share them with. */
+  readonly group: string | undefined;
+  readonly settings: ConsumerSettings;
+  log(message: string, fields?: Readonly<Record<string, unknown>>): void;
+  /** Something that an operator should see. */
+  warn(message: string, fields?: Readonly<Record<string, unknown>>): void;
+  /** How long closing waits for the last commit, in milliseconds. */
+  readonly closeWithinMs: number;
+}
+
+/** See the head of this file. */
+export class Consumer {
+  readonly #context: ConsumerContext;
+  readonly #membership: Membership | undefined;
+  readonly #committer: Committer | undefined;
+  readonly #fetcher: Fetcher;
+  readonly #feeds = new Set<Feed>();
+  readonly #logs = new Map<string, PartitionLog>();
+  /** What was assigned last. */
+  #assigned: ReadonlySet<string> = new Set();
+  readonly #closing = new AbortController();
+  #commitTimer: NodeJS.Timeout | undefined;
+  #changed = Promise.withResolvers<void>();
+  #topicsRead: ReadonlySet<string> = new Set();
+  #counts = "";
+
+  constructor(context: ConsumerContext) {
+    this.#context = context;
+    const { own, shared, topics, group, settings } = context;
+    this.#fetcher = new Fetcher(own, topics, settings, {
+      logs: () => this.#logs.values(),
+      fetched: (log, result) => this.#fetched(log, result),
+      jumped: (log, offset, lost) => this.#jumped(log, offset, lost),
+      log: context.log,
+    });
+    if (group === undefined) return;
+    this.#membership = new Membership(
+      own,
+      { ...settings, group },
+      {
+        topics: () => [...this.#topicsRead],
+        owned: () => [...this.#logs.values()].map(({ topic, partition }) => ({ topic, partition })),
+        partitionCounts: (names) => this.#partitionCounts(names),
+        assigned: (partitions) => this.#assign(partitions),
+        lost: () => this.#lose(),
+        regained: () => this.#wake(),
+        log: context.log,
+      },
+    );
+    this.#committer = new Committer(shared, () => this.#membership!.member);
+    this.#commitTimer = setInterval(() => void this.#commit(), settings.commitMs);
+    this.#commitTimer.unref();
+  }
+
+  /** Whether what was read may be handed out: not while others may have taken over. */
+  mayHandOut(): boolean {
+    return this.#membership?.sound ?? true;
+  }
+
+  /** There is room in a partition again. */
+  drained(): void {
+    this.#fetcher.pump();
+  }
+
+  /** Nothing of a partition that is to move is with the application any more. */
+  idle(log: PartitionLog): void {
+    this.#notify();
+    void log;
+  }
+
+  /** The partitions that are read here. */
+  log(topic: string, partition: number): PartitionLog | undefined {
+    return this.#logs.get(keyOf({ topic, partition }));
+  }
+
+  /** Why the broker does not let this group in. */
+  get refusal(): KafkaError | undefined {
+    return this.#membership?.refusal;
+  }
+
+  /** Resolves at the next change of what is read. */
+  get changed(): Promise<void> {
+    return this.#changed.promise;
+  }
+
+  /** Adds a feed and reads its topics, by Kafka's names. */
+  add(feed: Feed, topics: readonly string[]): void {
+    this.#feeds.add(feed);
+    this.#read(new Set([...this.#topicsRead, ...topics]));
+    this.#membership?.start();
+  }
+
+  /** Topics of a feed that were found later. */
+  found(topics: readonly string[]): void {
+    if (topics.every((topic) => this.#topicsRead.has(topic))) return;
+    this.#read(new Set([...this.#topicsRead, ...topics]));
+  }
+
+  /** The number of partitions of the topics that are read has changed, or not. */
+  noteCounts(counts: ReadonlyMap<string, number>): void {
+    const text = [...counts].sort().join();
+    const before = this.#counts;
+    this.#counts = text;
+    if (before !== "" && before !== text) this.#changeTopics();
+  }
+
+  /** Takes a feed away, and commits how far it is. */
+  async remove(feed: Feed, topics: readonly string[]): Promise<void> {
+    this.#feeds.delete(feed);
+    const logs = [...this.#logs.values()].filter((log) => this.#feedOf(log.topic) === undefined);
+    for (const log of logs) feed.detach(log);
+    await this.#commitWithin(logs, this.#context.closeWithinMs);
+    for (const log of logs) this.#drop(log);
+    const others = new Set([...this.#topicsRead].filter((topic) => !topics.includes(topic)));
+    if (this.#feeds.size > 0) this.#read(others);
+    else this.#topicsRead = others;
+  }
+
+  /** Leaves the group. Every feed has been removed. */
+  async close(): Promise<void> {
+    this.#closing.abort();
+    clearInterval(this.#commitTimer);
+    this.#fetcher.close();
+    await this.#membership?.close(this.#context.shared);
+    this.#context.own.close();
+  }
+
+  #read(topics: ReadonlySet<string>): void {
+    this.#topicsRead = topics;
+    this.#changeTopics();
+  }
+
+  #changeTopics(): void {
+    if (this.#membership) this.#membership.rejoin();
+    else void this.#assignAll();
+  }
+
+  /** Without a group, everything is ours. */
+  async #assignAll(): Promise<void> {
+    const { signal } = this.#closing;
+    for (let attempt = 0; !signal.aborted; attempt += 1) {
+      try {
+        const counts = await this.#partitionCounts([...this.#topicsRead]);
+        const partitions = [...counts].flatMap(([topic, count]) =>
+          Array.from({ length: count }, (_, partition) => ({ topic, partition })),
+        );
+        this.#assign(partitions);
+        return;
+      } catch (error) {
+        this.#context.log("finding the partitions failed; trying again", { err: error });
+        await pause(backoffMs(attempt), signal);
+      }
+    }
+  }
+
+  async #partitionCounts(names: readonly string[]): Promise<ReadonlyMap<string, number>> {
+    const leaders = await this.#context.topics.lookUp(names);
+    return new Map([...leaders].map(([topic, all]) => [topic, all.length]));
+  }
+
+  #assign(partitions: readonly TopicPartition[]): void {
+    this.#assigned = new Set(partitions.map(keyOf));
+    for (const [key, log] of this.#logs) {
+      if (!this.#assigned.has(key)) {
+        if (!log.draining) void this.#drain(log);
+      } else if (log.draining) {
+        log.draining = false;
+        this.#feedOf(log.topic)?.attach(log);
+      }
+    }
+    const added = partitions.filter((one) => !this.#logs.has(keyOf(one)));
+    if (added.length > 0) void this.#begin(added);
+    this.#notify();
+    this.#fetcher.pump();
+  }
+
+  /** Begins to read partitions where the group is in them, or is to begin. */
+  async #begin(partitions: readonly TopicPartition[]): Promise<void> {
+    const { signal } = this.#closing;
+    for (let attempt = 0; !signal.aborted; attempt += 1) {
+      const wanted = partitions.filter(
+        (one) => this.#assigned.has(keyOf(one)) && !this.#logs.has(keyOf(one)),
+      );
+      if (wanted.length === 0) return;
+      try {
+        const positions = await this.#positions(wanted);
+        for (const committed of positions) {
+          const feed = this.#feedOf(committed.topic);
+          const key = keyOf(committed);
+          if (feed === undefined || !this.#assigned.has(key) || this.#logs.has(key)) continue;
+          this.#logs.set(key, new PartitionLog(committed, feed.ordered, committed));
+        }
+        this.#notify();
+        this.#fetcher.pump();
+        return;
+      } catch (error) {
+        if (signal.aborted) return;
+        this.#context.log("finding where to begin failed; trying again", { err: error });
+        await pause(backoffMs(attempt), signal);
+      }
+    }
+  }
+
+  /** Where the group is in partitions; where it was never, it is put to its beginning, which is committed. */
+  async #positions(partitions: readonly TopicPartition[]): Promise<readonly CommittedOffset[]> {
+    const { shared, topics, group } = this.#context;
+    const committed = group === undefined ? [] : await shared.fetchOffsets(group, partitions);
+    const known = new Set(committed.map(keyOf));
+    const fresh = partitions.filter((one) => !known.has(keyOf(one)));
+    if (fresh.length === 0) return committed;
+    const starts = fresh.map(({ topic, partition }) => {
+      const feed = this.#feedOf(topic);
+      const start = feed?.knew({ topic, partition }) ? feed.start : undefined;
+      return { topic, partition, start: start ?? ({ at: "earliest" } as const) };
+    });
+    const offsets = await beginnings(shared, topics, starts);
+    const begun = fresh.map(({ topic, partition }, i) => ({
+      topic,
+      partition,
+      offset: offsets[i]!,
+      metadata: "",
+    }));
+    if (this.#membership && this.#context.group !== undefined) {
+      const errors = await shared.commitOffsets(this.#membership.member, begun);
+      const problem = errors.find((error) => error !== "");
+      if (problem)
+        throw new KafkaError("unavailable", `the beginning could not be committed (${problem})`, problem);
+    }
+    return [...committed, ...begun];
+  }
+
+  /** Lets a partition go when what is out of it is settled, or has had its time. */
+  async #drain(log: PartitionLog): Promise<void> {
+    const { rebalanceTimeoutMs } = this.#context.settings;
+    log.draining = true;
+    this.#feedOf(log.topic)?.detach(log);
+    const endsAtMs = Date.now() + rebalanceTimeoutMs;
+    while (log.out > 0 && log.draining && !log.gone && Date.now() < endsAtMs) {
+      await Promise.race([this.changed, pause(Math.min(1000, endsAtMs - Date.now()), this.#closing.signal)]);
+    }
+    if (!log.draining || log.gone) return;
+    await this.#commitWithin([log], this.#context.settings.sessionTimeoutMs);
+    if (!log.draining || log.gone) return;
+    this.#drop(log);
+    this.#membership?.rejoin();
+  }
+
+  #drop(log: PartitionLog): void {
+    log.gone = true;
+    this.#logs.delete(keyOf(log));
+    this.#notify();
+  }
+
+  /** Others have the partitions: what was read is theirs to read again. */
+  #lose(): void {
+    const lost = [...this.#logs.values()];
+    this.#assigned = new Set();
+    for (const log of lost) {
+      this.#feedOf(log.topic)?.detach(log);
+      this.#drop(log);
+    }
+    if (lost.length === 0) return;
+    const held = lost.reduce((sum, log) => sum + log.out, 0);
+    this.#context.warn("the group went on without this member; its partitions are read by others", {
+      partitions: lost.length,
+      held,
+    });
+  }
+
+  #fetched(log: PartitionLog, { records }: FetchResult): void {
+    const entries = log.add(records);
+    const feed = this.#feedOf(log.topic);
+    if (feed && !log.draining) feed.offer(entries);
+  }
+
+  #jumped(log: PartitionLog, offset: number, lost: number): void {
+    const from = log.nextOffset;
+    log.jump(offset);
+    log.trimmed += lost;
+    const { topic, partition } = log;
+    const message =
+      lost > 0 ? "events were removed before they were settled" : "the position was past the end";
+    this.#context.warn(message, { topic, partition, from, to: offset, events: lost });
+  }
+
+  #feedOf(topic: string): Feed | undefined {
+    for (const feed of this.#feeds) if (feed.reads(topic)) return feed;
+    return undefined;
+  }
+
+  async #commit(): Promise<void> {
+    if (this.#membership === undefined || this.#membership.member.generation < 0) return;
+    try {
+      await this.#committer?.commit([...this.#logs.values()]);
+    } catch (error) {
+      if (hasCode(error, "REBALANCE_IN_PROGRESS")) return;
+      this.#context.log("committing failed; trying again", { err: error });
+    }
+  }
+
+  /** Commits, trying again for a time: what is not committed then will be delivered once more. */
+  async #commitWithin(logs: readonly PartitionLog[], limitMs: number): Promise<void> {
+    const endsAtMs = Date.now() + limitMs;
+    for (let attempt = 0; this.#committer; attempt += 1) {
+      const mine = logs.filter(({ gone }) => !gone);
+      if (mine.length === 0 || (this.#membership?.member.generation ?? -1) < 0) return;
+      try {
+        return await this.#committer.commit(mine);
+      } catch (error) {
+        const pauseMs = backoffMs(attempt);
+        if (Date.now() + pauseMs > endsAtMs) {
+          this.#context.warn(
+            "the last position could not be committed; some events will be delivered again",
+            { err: error },
+          );
+          return;
+        }
+        await pause(pauseMs, this.#closing.signal);
+      }
+    }
+  }
+
+  #wake(): void {
+    for (const feed of this.#feeds) feed.wake();
+  }
+
+  #notify(): void {
+    this.#changed.resolve();
+    this.#changed = Promise.withResolvers<void>();
+  }
+}
+
+function keyOf({ topic, partition }: TopicPartition): string {
+  return `${partition}/${topic}`;
+}

@@ -1,0 +1,174 @@
+/** Reads the partitions that have room: one request at a time to each node, for all of its partitions together. */
+import { earliest, type FetchResult, type KafkaClient, latest } from "../client.ts";
+import { KafkaError } from "../errors.ts";
+import { backoffMs } from "../patience.ts";
+import type { Topics } from "../topics.ts";
+import type { PartitionLog } from "./partition-log.ts";
+
+/** How to read. */
+export interface FetchSettings {
+  readonly minBytes: number;
+  /** Of one partition in one answer; as much again may wait to be handed out. */
+  readonly partitionBytes: number;
+  /** How far reading may be ahead of what is settled, in offsets. */
+  readonly maxDistance: number;
+  /** Where to go on when the broker has not what comes next. */
+  readonly whenOutOfRange: "earliest" | "latest";
+}
+
+/** What a fetcher needs of the consumer that it belongs to. */
+export interface FetchHost {
+  logs(): Iterable<PartitionLog>;
+  /** Records, which are to be added to the log. */
+  fetched(log: PartitionLog, result: FetchResult): void;
+  /** Reading goes on somewhere else; events were passed over when `lost` is more than zero. */
+  jumped(log: PartitionLog, offset: number, lost: number): void;
+  log(message: string, fields?: Readonly<Record<string, unknown>>): void;
+}
+
+/** How long the broker waits for an event when there is none. */
+const idleWaitMs = 250;
+/** The same while other partitions have no room, and may have it again at any time. */
+const busyWaitMs = 10;
+const maxAnswerBytes = 16 * 1024 * 1024;
+/** Of one partition: what waits for its key or its time included. */
+const maxHeldBytes = 32 * 1024 * 1024;
+
+/** See the head of this file. */
+export class Fetcher {
+  readonly #client: KafkaClient;
+  readonly #topics: Topics;
+  readonly #settings: FetchSettings;
+  readonly #host: FetchHost;
+  readonly #busy = new Set<number>();
+  #timer: NodeJS.Timeout | undefined;
+  #closed = false;
+
+  constructor(client: KafkaClient, topics: Topics, settings: FetchSettings, host: FetchHost) {
+    this.#client = client;
+    this.#topics = topics;
+    this.#settings = settings;
+    this.#host = host;
+  }
+
+  /** Reads what there is room for. Called whenever there may be more of it. */
+  pump(): void {
+    if (this.#closed) return;
+    const nodes = new Map<number, { readonly wanted: PartitionLog[]; waiting: boolean }>();
+    const nowMs = Date.now();
+    let nextMs = Number.POSITIVE_INFINITY;
+    for (const log of this.#host.logs()) {
+      if (log.fetching || log.draining || log.gone) continue;
+      if (log.notBeforeMs > nowMs) nextMs = Math.min(nextMs, log.notBeforeMs);
+      else {
+        const nodeId = this.#topics.known(log.topic)?.[log.partition] ?? -1;
+        if (nodeId < 0) void this.#findLeader(log);
+        else if (!this.#busy.has(nodeId)) {
+          const node = nodes.get(nodeId) ?? { wanted: [], waiting: false };
+          nodes.set(nodeId, node);
+          if (this.#hasRoom(log)) node.wanted.push(log);
+          else node.waiting = true;
+        }
+      }
+    }
+    for (const [nodeId, { wanted, waiting }] of nodes) {
+      if (wanted.length > 0) void this.#fetch(nodeId, wanted, waiting ? busyWaitMs : idleWaitMs);
+    }
+    if (nextMs === Number.POSITIVE_INFINITY) return;
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.pump(), Math.max(1, nextMs - Date.now()));
+    this.#timer.unref();
+  }
+
+  close(): void {
+    this.#closed = true;
+    clearTimeout(this.#timer);
+  }
+
+  #hasRoom(log: PartitionLog): boolean {
+    const { maxDistance, partitionBytes } = this.#settings;
+    return log.readyBytes < partitionBytes / 2 && log.heldBytes < maxHeldBytes && log.distance < maxDistance;
+  }
+
+  async #fetch(nodeId: number, logs: readonly PartitionLog[], maxWaitMs: number): Promise<void> {
+    this.#busy.add(nodeId);
+    for (const log of logs) log.fetching = true;
+    try {
+      const results = await this.#client.fetch(nodeId, {
+        maxWaitMs,
+        minBytes: this.#settings.minBytes,
+        maxBytes: maxAnswerBytes,
+        partitions: logs.map(({ topic, partition, nextOffset }) => ({
+          topic,
+          partition,
+          offset: nextOffset,
+          maxBytes: this.#settings.partitionBytes,
+        })),
+      });
+      const byKey = new Map(logs.map((log) => [`${log.partition}/${log.topic}`, log]));
+      for (const result of results) {
+        const log = byKey.get(`${result.partition}/${result.topic}`);
+        if (log && !log.gone) await this.#take(log, result);
+      }
+    } catch (error) {
+      for (const log of logs) this.#failed(log, error);
+    } finally {
+      this.#busy.delete(nodeId);
+      for (const log of logs) log.fetching = false;
+      this.pump();
+    }
+  }
+
+  async #take(log: PartitionLog, result: FetchResult): Promise<void> {
+    if (result.error === "") {
+      log.failures = 0;
+      log.logStartOffset = result.logStartOffset;
+      this.#host.fetched(log, result);
+    } else if (result.error === "OFFSET_OUT_OF_RANGE") await this.#reset(log);
+    else this.#failed(log, new KafkaError("unavailable", `Kafka: ${result.error}`, result.error));
+  }
+
+  #failed(log: PartitionLog, error: unknown): void {
+    log.failures += 1;
+    log.notBeforeMs = Date.now() + backoffMs(log.failures);
+    this.#topics.forget(log.topic);
+    const fields = { topic: log.topic, partition: log.partition, failures: log.failures, err: error };
+    if (!this.#closed) this.#host.log("reading a partition failed; trying again", fields);
+  }
+
+  async #findLeader(log: PartitionLog): Promise<void> {
+    log.fetching = true;
+    try {
+      const leaders = (await this.#topics.lookUp([log.topic])).get(log.topic);
+      if ((leaders?.[log.partition] ?? -1) < 0) {
+        throw new KafkaError("unavailable", "the partition has no leader", "LEADER_NOT_AVAILABLE");
+      }
+    } catch (error) {
+      this.#failed(log, error);
+    } finally {
+      log.fetching = false;
+      this.pump();
+    }
+  }
+
+  /** The broker has not what comes next: retention removed it, or the partition's end was lost. */
+  async #reset(log: PartitionLog): Promise<void> {
+    const { topic, partition, nextOffset } = log;
+    try {
+      const nodeId = this.#topics.known(topic)?.[partition] ?? -1;
+      const ask = async (timestampMs: number) => {
+        const [answer] = await this.#client.listOffsets(nodeId, [{ topic, partition, timestampMs }]);
+        if (answer === undefined || answer.error !== "") {
+          throw new KafkaError("unavailable", `Kafka: ${answer?.error}`, answer?.error);
+        }
+        return answer.offset;
+      };
+      const [begin, end] = [await ask(earliest), await ask(latest)];
+      if (nextOffset >= begin && nextOffset <= end) return;
+      const to = this.#settings.whenOutOfRange === "latest" ? end : begin;
+      if (!log.gone) this.#host.jumped(log, to, nextOffset < begin ? to - nextOffset : 0);
+    } catch (error) {
+      this.#failed(log, error);
+    }
+  }
+}

@@ -1,0 +1,158 @@
+/** One subscription of the block: a taker of a feed. */
+import type { Call } from "../../../blocks/call.ts";
+import type {
+  DriverSubscription,
+  Lag,
+  PartitionLag,
+  Received,
+  Settlement,
+} from "../../../blocks/pubsub/driver.ts";
+import { type KafkaClient, latest, type TopicPartition } from "../client.ts";
+import { fromRecord } from "../event-records.ts";
+import { abortable } from "../patience.ts";
+import { fromKafkaTopic } from "../topic-names.ts";
+import type { Topics } from "../topics.ts";
+import type { Consumer } from "./consumer.ts";
+import type { Feed, Taker } from "./feed.ts";
+import type { Entry } from "./partition-log.ts";
+import { decodeProgress } from "./progress.ts";
+import { listOffsets, positionOf } from "./start.ts";
+
+/** What a subscription works with. */
+export interface SubscriptionContext {
+  readonly consumer: Consumer;
+  readonly feed: Feed;
+  readonly raw: boolean;
+  readonly group: string | undefined;
+  readonly client: KafkaClient;
+  readonly topics: Topics;
+  /** Kafka's names of the topics that it reads. */
+  reading(): Promise<readonly string[]>;
+  /** What an application gets of a record's headers. */
+  headers(headers: Readonly<Record<string, string>>): Readonly<Record<string, string>>;
+  /** The last of a feed leaves, or one of several. */
+  close(): Promise<void>;
+}
+
+/** A receipt is good for the one time that its entry was handed out. */
+class Receipt {
+  readonly entry: Entry;
+
+  constructor(entry: Entry) {
+    this.entry = entry;
+  }
+}
+
+/** See the head of this file. */
+export class KafkaSubscription implements DriverSubscription, Taker {
+  readonly held = new Set<Entry>();
+  readonly #context: SubscriptionContext;
+  #closed: Promise<void> | undefined;
+
+  constructor(context: SubscriptionContext) {
+    this.#context = context;
+    context.feed.takers.add(this);
+  }
+
+  async receive(max: number, call: Call): Promise<readonly Received[]> {
+    const entries = await this.#context.feed.take(this, max, call.signal);
+    return entries.map((entry) => this.#toReceived(entry));
+  }
+
+  async settle(settlements: readonly Settlement[]): Promise<void> {
+    const { consumer, feed } = this.#context;
+    const returned: Entry[] = [];
+    for (const settlement of settlements) {
+      const entry = this.#entryOf(settlement.receipt);
+      if (entry === undefined) continue;
+      this.held.delete(entry);
+      if (settlement.kind === "done") feed.done(entry);
+      else if (settlement.kind === "again") feed.again(entry, settlement.delayMs);
+      else returned.push(entry);
+    }
+    if (returned.length > 0) feed.giveBack(returned);
+    consumer.drained();
+  }
+
+  async lag(call: Call): Promise<Lag> {
+    return await abortable(this.#lag(), call.signal);
+  }
+
+  close(): Promise<void> {
+    this.#closed ??= this.#close();
+    return this.#closed;
+  }
+
+  async #close(): Promise<void> {
+    this.#context.feed.leave(this);
+    await this.#context.close();
+  }
+
+  async #lag(): Promise<Lag> {
+    const { client, consumer, group, topics } = this.#context;
+    const names = await this.#context.reading();
+    const leaders = await topics.lookUp(names);
+    const partitions: TopicPartition[] = [...leaders].flatMap(([topic, all]) =>
+      Array.from(all, (_, partition) => ({ topic, partition })),
+    );
+    const others = partitions.filter(({ topic, partition }) => !consumer.log(topic, partition));
+    const committed = group === undefined ? [] : await client.fetchOffsets(group, others);
+    const byKey = new Map(committed.map((one) => [`${one.partition}/${one.topic}`, one]));
+    const ends = await listOffsets(
+      client,
+      topics,
+      partitions.map((one) => ({ ...one, timestampMs: latest })),
+    );
+    const lags: PartitionLag[] = [];
+    let trimmedUnsettled = 0;
+    for (const [index, { topic, partition }] of partitions.entries()) {
+      const end = ends[index]!;
+      const log = consumer.log(topic, partition);
+      const other = byKey.get(`${partition}/${topic}`);
+      let events = 0;
+      if (log) {
+        events = end - log.position - log.settledAhead;
+        trimmedUnsettled += log.trimmed;
+      } else if (other) {
+        const progress = decodeProgress(other.metadata, other.offset);
+        events = end - other.offset - progress.settled.size;
+        trimmedUnsettled += progress.trimmed;
+      }
+      lags.push({ topic: fromKafkaTopic(topic), partition, events: Math.max(0, events) });
+    }
+    const events = lags.reduce((sum, lag) => sum + lag.events, 0);
+    return { events, trimmedUnsettled, partitions: lags };
+  }
+
+  #entryOf(receipt: unknown): Entry | undefined {
+    if (!(receipt instanceof Receipt)) return undefined;
+    const { entry } = receipt;
+    if (entry.receipt !== receipt || !this.held.has(entry)) return undefined;
+    if (!entry.log.gone) return entry;
+    // Somebody else has it now.
+    this.held.delete(entry);
+    return undefined;
+  }
+
+  #toReceived(entry: Entry): Received {
+    const { log, offset } = entry;
+    const record = entry.record!;
+    const receipt = new Receipt(entry);
+    entry.receipt = receipt;
+    const { event, headers, expiresAtMs, notCloudEvent } = fromRecord(record, this.#context.raw);
+    return {
+      receipt,
+      event,
+      topic: fromKafkaTopic(log.topic),
+      key: record.key === null ? "" : record.key.toString(),
+      position: positionOf(log.partition, offset),
+      publishedAtMs: record.timestampMs,
+      expiresAtMs,
+      attempt: entry.attempts + 1,
+      headers: this.#context.headers(headers),
+      partition: log.partition,
+      offset: BigInt(offset),
+      ...(notCloudEvent === undefined ? {} : { notCloudEvent }),
+    };
+  }
+}

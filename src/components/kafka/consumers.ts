@@ -1,0 +1,243 @@
+/** The consumer groups of one component in this sidecar, and the subscriptions that read through them. */
+import type { Call } from "../../blocks/call.ts";
+import type { DriverSubscription, SubscriptionSpec } from "../../blocks/pubsub/driver.ts";
+import { isPattern } from "../../blocks/pubsub/topics.ts";
+import type { KafkaClient, TopicPartition } from "./client.ts";
+import { Consumer, type ConsumerContext, type ConsumerSettings } from "./consumer/consumer.ts";
+import { Feed } from "./consumer/feed.ts";
+import { parsePosition } from "./consumer/start.ts";
+import { KafkaSubscription } from "./consumer/subscription.ts";
+import { cancelled, KafkaError } from "./errors.ts";
+import { abortable, pause, persist } from "./patience.ts";
+import { fromKafkaTopic, toKafkaTopic } from "./topic-names.ts";
+import type { Topics } from "./topics.ts";
+
+/** What consumers work with. */
+export interface ConsumersContext {
+  readonly client: KafkaClient;
+  readonly topics: Topics;
+  readonly settings: ConsumerSettings;
+  /** Connections for a consumer of its own. */
+  connect(): KafkaClient;
+  headers(headers: Readonly<Record<string, string>>): Readonly<Record<string, string>>;
+  readonly log: ConsumerContext["log"];
+  readonly warn: ConsumerContext["warn"];
+}
+
+/** How long joining a group may take, whatever its caller would wait. */
+const openWithinMs = 120_000;
+/** How often the broker is asked whether the others of a group have begun. */
+const beginningPollMs = 50;
+const closeWithinMs = 3000;
+
+interface Reading {
+  readonly feed: Feed;
+  readonly spec: SubscriptionSpec;
+  /** Kafka's names. */
+  readonly topics: Set<string>;
+  readonly pattern: ((name: string) => boolean) | undefined;
+}
+
+interface Group {
+  readonly consumer: Consumer;
+  readonly readings: Map<string, Reading>;
+  members: number;
+}
+
+/** See the head of this file. */
+export class Consumers {
+  readonly #context: ConsumersContext;
+  readonly #groups = new Map<string, Group>();
+  readonly #subscriptions = new Set<KafkaSubscription>();
+  readonly #closing = new AbortController();
+  #broadcasts = 0;
+  #refreshing: Promise<void> | undefined;
+
+  constructor(context: ConsumersContext) {
+    this.#context = context;
+  }
+
+  /** Joins the group, and resolves when everything that is published from then on will be received. */
+  async open(spec: SubscriptionSpec, call: Call): Promise<DriverSubscription> {
+    if (call.signal.aborted) throw cancelled(call.signal);
+    const signal = AbortSignal.any([call.signal, this.#closing.signal]);
+    const patience = { signal, limitMs: openWithinMs };
+    if (spec.start.at === "position") {
+      parsePosition(spec.start.position);
+      if (isPattern(spec.topic))
+        throw new KafkaError("refused", "a pattern cannot begin at a position of one topic");
+    }
+    const partitions = await persist(() => this.#partitions(spec.topic), patience);
+    const groupId = groupOf(spec);
+    const committed =
+      groupId === undefined
+        ? []
+        : await persist(() => this.#context.client.fetchOffsets(groupId, partitions), patience);
+    const key = groupId ?? `\n${this.#broadcasts++}`;
+    const group = this.#groups.get(key) ?? this.#create(key, groupId);
+    const reading =
+      group.readings.get(spec.topic) ?? this.#read(group, spec, partitions, committed.length === 0);
+    if (reading.feed.ordered !== spec.ordered) {
+      throw new KafkaError("refused", "another subscription of the group reads the topic with another order");
+    }
+    group.members += 1;
+    const subscription: KafkaSubscription = new KafkaSubscription({
+      ...this.#context,
+      consumer: group.consumer,
+      feed: reading.feed,
+      raw: spec.raw,
+      group: groupId,
+      reading: async () => (reading.pattern ? [...reading.topics] : [...reading.topics]),
+      close: () => this.#leave(key, group, reading, subscription),
+    });
+    this.#subscriptions.add(subscription);
+    this.#refreshing ??= this.#refresh();
+    try {
+      await this.#begun(group.consumer, groupId, partitions, signal);
+    } catch (error) {
+      await subscription.close();
+      throw error;
+    }
+    return subscription;
+  }
+
+  /** Ends every subscription. */
+  async close(): Promise<void> {
+    this.#closing.abort();
+    await Promise.allSettled([...this.#subscriptions].map((subscription) => subscription.close()));
+    await this.#refreshing;
+  }
+
+  /** The partitions of a topic, which is made if need be, or of all topics of a pattern. */
+  async #partitions(topic: string): Promise<readonly TopicPartition[]> {
+    const { topics } = this.#context;
+    if (!isPattern(topic)) {
+      const name = toKafkaTopic(topic);
+      topics.forget(name);
+      return partitionsOf(new Map([[name, await topics.ensure(name)]]));
+    }
+    const matches = matcher(topic);
+    return partitionsOf(await topics.lookUp((await topics.all()).filter(matches)));
+  }
+
+  #create(key: string, groupId: string | undefined): Group {
+    const { client, topics, settings, log, warn } = this.#context;
+    const named = (fields?: Readonly<Record<string, unknown>>) => ({ group: groupId ?? "", ...fields });
+    const consumer = new Consumer({
+      own: this.#context.connect(),
+      shared: client,
+      topics,
+      group: groupId,
+      settings,
+      log: (message, fields) => log(message, named(fields)),
+      warn: (message, fields) => warn(message, named(fields)),
+      closeWithinMs,
+    });
+    const group: Group = { consumer, readings: new Map(), members: 0 };
+    this.#groups.set(key, group);
+    return group;
+  }
+
+  #read(
+    group: Group,
+    spec: SubscriptionSpec,
+    partitions: readonly TopicPartition[],
+    fresh: boolean,
+  ): Reading {
+    const { consumer } = group;
+    const pattern = isPattern(spec.topic) ? matcher(spec.topic) : undefined;
+    const name = pattern ? "" : toKafkaTopic(spec.topic);
+    const feed = new Feed(pattern ?? ((topic) => topic === name), spec.ordered, consumer);
+    for (const { topic, partition } of partitions) feed.known.add(`${partition}/${topic}`);
+    if (fresh) feed.start = spec.start;
+    const topics = new Set(partitions.map(({ topic }) => topic));
+    const reading = { feed, spec, topics, pattern };
+    group.readings.set(spec.topic, reading);
+    consumer.add(feed, [...topics]);
+    return reading;
+  }
+
+  /** Waits until each partition is read here, or has a position of the group, which somebody else reads from. */
+  async #begun(
+    consumer: Consumer,
+    groupId: string | undefined,
+    partitions: readonly TopicPartition[],
+    signal: AbortSignal,
+  ): Promise<void> {
+    let open = partitions;
+    for (;;) {
+      if (signal.aborted) throw cancelled(signal);
+      if (consumer.refusal) throw consumer.refusal;
+      open = open.filter(({ topic, partition }) => !consumer.log(topic, partition));
+      if (groupId !== undefined && open.length > 0) {
+        const begun = await abortable(
+          this.#context.client.fetchOffsets(groupId, open).catch(() => []),
+          signal,
+        );
+        const keys = new Set(begun.map(({ topic, partition }) => `${partition}/${topic}`));
+        open = open.filter(({ topic, partition }) => !keys.has(`${partition}/${topic}`));
+      }
+      if (open.length === 0) return;
+      await Promise.race([consumer.changed, pause(beginningPollMs, signal)]);
+    }
+  }
+
+  async #leave(key: string, group: Group, reading: Reading, subscription: KafkaSubscription): Promise<void> {
+    this.#subscriptions.delete(subscription);
+    group.members -= 1;
+    if (reading.feed.takers.size > 0) return;
+    group.readings.delete(reading.spec.topic);
+    if (group.members === 0) this.#groups.delete(key);
+    reading.feed.close();
+    await group.consumer.remove(reading.feed, [...reading.topics]);
+    if (group.members === 0) await group.consumer.close();
+  }
+
+  /** Looks for topics and partitions that are new, now and then. */
+  async #refresh(): Promise<void> {
+    const { topics, settings, log } = this.#context;
+    const { signal } = this.#closing;
+    while (!signal.aborted) {
+      await pause(settings.refreshMs, signal);
+      const groups = [...this.#groups.values()];
+      if (signal.aborted || groups.length === 0) continue;
+      try {
+        const readings = groups.flatMap(({ readings: all }) => [...all.values()]);
+        const all = readings.some(({ pattern }) => pattern) ? await topics.all() : [];
+        for (const { consumer, readings: own } of groups) {
+          for (const reading of own.values()) {
+            const found = reading.pattern ? all.filter(reading.pattern) : [];
+            for (const topic of found) reading.topics.add(topic);
+            consumer.found(found);
+          }
+          const names = [...own.values()].flatMap((reading) => [...reading.topics]);
+          const leaders = await topics.lookUp(names);
+          consumer.noteCounts(new Map([...leaders].map(([topic, own]) => [topic, own.length])));
+        }
+      } catch (error) {
+        log("looking for new topics and partitions failed; trying again", { err: error });
+      }
+    }
+  }
+}
+
+/** Patterns are groups of their own: another subscription of the group to one of their topics has its own position. */
+function groupOf({ group, topic }: SubscriptionSpec): string | undefined {
+  return group === undefined || !isPattern(topic) ? group : `${group}~${topic}`;
+}
+
+function partitionsOf(leaders: ReadonlyMap<string, readonly number[]>): readonly TopicPartition[] {
+  return [...leaders].flatMap(([topic, all]) => Array.from(all, (_, partition) => ({ topic, partition })));
+}
+
+/** Whether a topic, by Kafka's name, matches a pattern: `*` is one part, `>` at the end one or more. */
+function matcher(pattern: string): (name: string) => boolean {
+  const parts = pattern.split(".");
+  const open = parts.at(-1) === ">";
+  const fixed = open ? parts.slice(0, -1) : parts;
+  return (name) => {
+    const own = fromKafkaTopic(name).split(".");
+    if (open ? own.length <= fixed.length : own.length !== fixed.length) return false;
+    return fixed.every((part, i) => part === "*" || part === own[i]);
+  };
+}

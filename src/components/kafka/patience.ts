@@ -1,0 +1,58 @@
+/** Waiting for a cluster that is away. */
+import { setTimeout as delay } from "node:timers/promises";
+import { cancelled, KafkaError } from "./errors.ts";
+
+const firstPauseMs = 20;
+const lastPauseMs = 1000;
+
+/** How long to go on trying. */
+export interface Patience {
+  readonly signal: AbortSignal;
+  readonly limitMs: number;
+}
+
+/**
+ * Does something again and again until it is done, as long as what it throws is that the cluster is away.
+ * Throws what was thrown last, and `cancelled` when the signal aborts.
+ */
+export async function persist<T>(work: () => Promise<T>, { signal, limitMs }: Patience): Promise<T> {
+  const endsAtMs = Date.now() + limitMs;
+  for (let attempt = 0; ; attempt += 1) {
+    if (signal.aborted) throw cancelled(signal);
+    try {
+      return await abortable(work(), signal);
+    } catch (error) {
+      if (!(error instanceof KafkaError) || error.kind !== "unavailable") throw error;
+      const pauseMs = backoffMs(attempt);
+      if (Date.now() + pauseMs > endsAtMs) throw error;
+      await pause(pauseMs, signal);
+    }
+  }
+}
+
+/** Between half and all of a time that doubles, in milliseconds; `attempt` counts from 0. */
+export function backoffMs(attempt: number): number {
+  return Math.min(lastPauseMs, firstPauseMs * 2 ** Math.min(attempt, 10)) * (0.5 + Math.random() / 2);
+}
+
+/** Waits; returns early when the signal aborts. */
+export async function pause(timeMs: number, signal: AbortSignal): Promise<void> {
+  await delay(timeMs, undefined, { signal, ref: false }).catch(() => {});
+}
+
+/** The same promise, which throws `cancelled` when the signal aborts first. */
+export async function abortable<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  if (signal.aborted) {
+    work.catch(() => {});
+    throw cancelled(signal);
+  }
+  const { promise, reject } = Promise.withResolvers<never>();
+  const abort = () => reject(cancelled(signal));
+  signal.addEventListener("abort", abort, { once: true });
+  try {
+    return await Promise.race([work, promise]);
+  } finally {
+    signal.removeEventListener("abort", abort);
+    work.catch(() => {});
+  }
+}

@@ -1,0 +1,131 @@
+/** Publish/subscribe on the topics and consumer groups of Kafka. */
+import type { Call, ErrorClass } from "../../blocks/call.ts";
+import type {
+  DriverSubscription,
+  Outgoing,
+  Published,
+  PubSubDriver,
+  SubscriptionSpec,
+} from "../../blocks/pubsub/driver.ts";
+import { fault } from "../../faults.ts";
+import type { KafkaClient } from "./client.ts";
+import { positionOf } from "./consumer/start.ts";
+import type { Consumers } from "./consumers.ts";
+import { cancelled, classify, KafkaError } from "./errors.ts";
+import { type ContentMode, toRecord } from "./event-records.ts";
+import { partitionOf } from "./partitioner.ts";
+import { abortable, persist } from "./patience.ts";
+import { type Produced, type Producer, tooLargeCode } from "./producer.ts";
+import { toKafkaTopic } from "./topic-names.ts";
+import type { Topics } from "./topics.ts";
+
+/** What the driver is made of. */
+export interface KafkaPubSubParts {
+  /** The component's name. */
+  readonly name: string;
+  readonly client: KafkaClient;
+  readonly topics: Topics;
+  readonly producer: Producer;
+  readonly consumers: Consumers;
+  readonly contentMode: ContentMode;
+  /** How long a publish waits for a cluster that is away, whatever its caller would. */
+  readonly publishWithinMs: number;
+  /** Ends all connections. */
+  close(): void;
+}
+
+/** Events without a key go to one partition until this many have, so that they go together. */
+const sameForEvents = 64;
+
+/** A broker on a Kafka cluster. */
+export class KafkaPubSub implements PubSubDriver {
+  readonly supports = {
+    delay: false,
+    ordering: true,
+    wildcards: true,
+    positions: true,
+    startAtTime: true,
+    lag: true,
+    durableAttempts: false,
+  };
+  readonly classify: (error: unknown) => ErrorClass | undefined = classify;
+  readonly #parts: KafkaPubSubParts;
+  /** Topics that are being looked for: whoever came first goes on first. */
+  readonly #lookups = new Map<string, Promise<readonly number[]>>();
+  readonly #closing = new AbortController();
+  #unkeyed = 0;
+
+  constructor(parts: KafkaPubSubParts) {
+    this.#parts = parts;
+  }
+
+  async publish(
+    topic: string,
+    events: readonly Outgoing[],
+    call: Call,
+  ): Promise<readonly (Published | Error)[]> {
+    const name = toKafkaTopic(topic);
+    const { contentMode, producer } = this.#parts;
+    const known = this.#lookups.has(name) ? undefined : this.#parts.topics.known(name);
+    const count = (known ?? (await this.#lookUp(topic, name, call))).length;
+    const nowMs = Date.now();
+    const records = events.map((event) => toRecord(event, contentMode, nowMs));
+    const partitions = events.map((event) => this.#partition(event, count));
+    const results = await producer.produce(name, records, (index) => partitions[index]!, nowMs, call.signal);
+    return results.map((result) => this.#toPublished(result, topic));
+  }
+
+  open(spec: SubscriptionSpec, call: Call): Promise<DriverSubscription> {
+    return this.#parts.consumers.open(spec, call);
+  }
+
+  async ping(call: Call): Promise<void> {
+    await abortable(this.#parts.client.metadata([], false), call.signal);
+  }
+
+  async close(): Promise<void> {
+    this.#closing.abort();
+    await this.#parts.consumers.close();
+    this.#parts.producer.close();
+    this.#parts.close();
+  }
+
+  #partition(event: Outgoing, count: number): number {
+    if (event.key !== "") return partitionOf(event.key, count);
+    this.#unkeyed = (this.#unkeyed + 1) % (sameForEvents * count);
+    return Math.floor(this.#unkeyed / sameForEvents) % count;
+  }
+
+  /** Finds out about a topic once for all who wait for it. */
+  async #lookUp(topic: string, name: string, call: Call): Promise<readonly number[]> {
+    if (call.signal.aborted) throw cancelled(call.signal);
+    let lookup = this.#lookups.get(name);
+    if (lookup === undefined) {
+      const patience = { signal: this.#closing.signal, limitMs: this.#parts.publishWithinMs };
+      lookup = persist(() => this.#parts.topics.ensure(name), patience);
+      this.#lookups.set(name, lookup);
+      // Those who came meanwhile go on before those who find the topic known.
+      const forget = () => setImmediate(() => this.#lookups.delete(name));
+      lookup.then(forget, forget);
+    }
+    try {
+      return await abortable(lookup, call.signal);
+    } catch (error) {
+      throw this.#told(error, topic);
+    }
+  }
+
+  #toPublished(result: Produced, topic: string): Published | Error {
+    if (result instanceof KafkaError) return this.#told(result, topic);
+    return { position: result.offset < 0 ? "" : positionOf(result.partition, result.offset) };
+  }
+
+  /** What an application is told: that the broker refused it, and why. */
+  #told<E>(error: E, topic: string): E | Error {
+    if (!(error instanceof KafkaError) || error.kind !== "refused") return error;
+    const { name } = this.#parts;
+    const metadata = { component: name, topic, ...(error.code === "" ? {} : { kafkaError: error.code }) };
+    const reason = error.code === tooLargeCode ? "TOO_LARGE" : "COMPONENT_FAILED";
+    return fault(reason, `pub/sub component "${name}": ${error.message}`, { metadata, cause: error });
+  }
+}
