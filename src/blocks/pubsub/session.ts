@@ -81,7 +81,9 @@ export class Session {
         this.#take(request);
         if (this.#answers.length >= maxWaitingAnswers) await this.#answersAreRead();
       }
-      this.#leave();
+      // Who says no more settles no more: what it holds need not wait for its deadlines.
+      this.#end("abandoned");
+      this.wake();
     } catch (error) {
       // The stream broke, or a message was no protobuf: there is nobody left to tell.
       this.#context.telemetry.log.debug({ err: error }, "a subscribe stream broke");

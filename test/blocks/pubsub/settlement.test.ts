@@ -236,14 +236,30 @@ describe("a stream that ends", () => {
     expect(textOf(await two.delivery())).toBe("a");
   });
 
-  it("by half-closing may still settle what it holds, gets nothing new, and is ended then", async () => {
+  it("by half-closing gives what it has not settled to another stream of the group at once", async () => {
+    const stream = sidecar.stream();
+    await stream.open({ topic: "t" });
+    await sidecar.publish("t", "a", "b");
+    const [settled] = await stream.deliveries(2);
+    const other = sidecar.stream();
+    await other.open({ topic: "t" });
+    stream.ack(settled!);
+    stream.halfClose();
+    await stream.end();
+    const again = await other.delivery();
+    expect([textOf(again), again.attempt]).toEqual(["b", 2]);
+  });
+
+  it("in peace, by Close, may settle what it holds, and gets nothing new", async () => {
     const stream = sidecar.stream();
     await stream.open({ topic: "t" });
     await sidecar.publish("t", "a");
     const held = await stream.delivery();
     const other = sidecar.stream();
     await other.open({ topic: "t" });
+    stream.say({ case: "close", value: { subscription: 1 } });
     stream.ack(held);
+    await stream.answer("closed");
     stream.halfClose();
     await stream.end();
     await sidecar.publish("t", "b");

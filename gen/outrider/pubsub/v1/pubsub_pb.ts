@@ -1441,9 +1441,9 @@ export const PubSubService: GenService<{
    *
    * When the stream ends, for whatever reason, everything delivered on it and
    * not settled is delivered again: to another stream of the same group, or to
-   * the next one that opens. An application that wants to leave in peace
-   * half-closes: nothing new is delivered, what it holds can still be settled,
-   * and the sidecar ends the stream when nothing is held.
+   * the next one that opens. An application that wants to leave in peace sends
+   * Close for its subscriptions, settles what it holds, and half-closes when it
+   * has their Closed: who has half-closed can settle nothing more.
    *
    * @generated from rpc outrider.pubsub.v1.PubSubService.Subscribe
    */
