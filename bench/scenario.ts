@@ -15,7 +15,7 @@ export interface Figure {
   readonly unit: string;
   /** What it is to be: "at most" or "over", in the same unit. */
   readonly target?: { readonly atMost: number } | { readonly over: number };
-  /** The same of the bare grpc-js echo, beside which it was measured. */
+  /** The same of the bare grpc-js echo beside which it was measured; of streams, what a unary echo cost meanwhile. */
   readonly yardstick?: number;
 }
 

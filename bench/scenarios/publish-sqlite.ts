@@ -5,6 +5,7 @@ import { Connection } from "../client/connection.ts";
 import { diskWriteMicros } from "../measure/disk.ts";
 import { type Caller, closedLoop, type Slice } from "../measure/load.ts";
 import { median, percentile } from "../measure/numbers.ts";
+import { Pace } from "../measure/pace.ts";
 import { memoryMb } from "../measure/process-figures.ts";
 import { paths, payload, publishRequest, publishStreamRequest, settledThrough } from "../messages.ts";
 import type { Effort, Figure, Scenario } from "../scenario.ts";
@@ -20,9 +21,11 @@ export const publishSqlite: Scenario = {
     const dataDirectory = await makeDirectory();
     try {
       const sidecar = await startSidecar({ store: "sqlite", dataDirectory });
+      const pace = await Pace.start();
       try {
-        yield* measure(sidecar, dataDirectory, effort);
+        yield* measure(sidecar, dataDirectory, pace, effort);
       } finally {
+        await pace.stop();
         await sidecar.stop();
       }
     } finally {
@@ -31,23 +34,30 @@ export const publishSqlite: Scenario = {
   },
 };
 
-async function* measure(sidecar: Sidecar, dataDirectory: string, effort: Effort): AsyncGenerator<Figure> {
+async function* measure(
+  sidecar: Sidecar,
+  dataDirectory: string,
+  pace: Pace,
+  effort: Effort,
+): AsyncGenerator<Figure> {
   const connection = await Connection.open(sidecar.grpcPort);
   const request = publishRequest("pubsub", topic);
   const unary = () => connection.call(paths.publish, request);
   const slices = async (count: number, call: Caller): Promise<Slice[]> => {
     await closedLoop(sidecar.pid, effort.sliceMs, count, call);
     const all: Slice[] = [];
-    for (let i = 0; i < effort.rounds; i++)
+    for (let i = 0; i < effort.rounds; i++) {
+      await pace.measure();
       all.push(await closedLoop(sidecar.pid, effort.sliceMs, count, call));
+    }
     return all;
   };
-  yield* manyFigures("64 publishers, a call each event", await slices(publishers, unary));
+  yield* manyFigures("64 publishers, a call each event", await slices(publishers, unary), pace);
 
   const streams = Array.from({ length: publishers }, () => new OneByOne(connection));
   let next = 0;
   const streamed = await slices(publishers, () => streams[next++ % publishers]!.publish());
-  yield* manyFigures("64 publish streams, an event at a time", streamed);
+  yield* manyFigures("64 publish streams, an event at a time", streamed, pace);
   for (const stream of streams) stream.end();
 
   const disk = [diskWriteMicros(dataDirectory)];
@@ -61,12 +71,12 @@ async function* measure(sidecar: Sidecar, dataDirectory: string, effort: Effort)
   connection.close();
 }
 
-function* manyFigures(name: string, slices: readonly Slice[]): Generator<Figure> {
+function* manyFigures(name: string, slices: readonly Slice[], pace: Pace): Generator<Figure> {
   const rate = median(slices.map(({ count, seconds }) => count / seconds));
   const cpu = median(slices.map((slice) => slice.cpuMicros));
   const p99 = median(slices.map(({ latencies }) => percentile(latencies, 0.99)));
   yield { what: `${name}: events`, value: rate, unit: "/s", target: { over: 15_000 } };
-  yield { what: `${name}: CPU an event, both threads`, value: cpu, unit: "us" };
+  yield { what: `${name}: CPU an event, both threads`, value: cpu, yardstick: pace.take(), unit: "us" };
   yield { what: `${name}: p99`, value: p99, unit: "us" };
 }
 

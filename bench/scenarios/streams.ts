@@ -3,6 +3,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { Connection } from "../client/connection.ts";
 import { Flow } from "../client/flow.ts";
 import { median, percentile } from "../measure/numbers.ts";
+import { Pace } from "../measure/pace.ts";
 import { cpuMicros, memoryMb } from "../measure/process-figures.ts";
 import { payload } from "../messages.ts";
 import type { Effort, Figure, Scenario } from "../scenario.ts";
@@ -16,14 +17,16 @@ export const streamsMemory: Scenario = {
   about: "publish stream to subscribe stream, in memory: by the hundred, and one by one",
   async *run(effort) {
     const sidecar = await startSidecar({ store: "memory" });
+    const pace = await Pace.start();
     try {
       const batched = { topic: "batched", batch: 100, settleEach: false, window: 5000 };
-      yield* full(sidecar, "100 a message, settled together", batched, 8, effort);
+      yield* full(sidecar, "100 a message, settled together", batched, { atMost: 8, pace }, effort);
       const single = { topic: "single", batch: 1, settleEach: true, window: 100 };
-      yield* full(sidecar, "one a message, settled each", single, 30, effort);
+      yield* full(sidecar, "one a message, settled each", single, { atMost: 30, pace }, effort);
       yield* atRate(sidecar, effort);
       yield { what: "peak memory", value: memoryMb(sidecar.pid).peak, unit: "MB" };
     } finally {
+      await pace.stop();
       await sidecar.stop();
     }
   },
@@ -54,7 +57,7 @@ async function* full(
   sidecar: Sidecar,
   name: string,
   shape: Shape,
-  atMost: number,
+  { atMost, pace }: { readonly atMost: number; readonly pace: Pace },
   { sliceMs, rounds }: Effort,
 ): AsyncGenerator<Figure> {
   const costs: number[] = [];
@@ -62,6 +65,7 @@ async function* full(
   await withFlow(sidecar, shape, async (flow) => {
     await flow.run(sliceMs);
     for (let round = 0; round < rounds; round++) {
+      await pace.measure();
       const cpuBefore = cpuMicros(sidecar.pid);
       const startedAt = performance.now();
       const events = await flow.run(sliceMs);
@@ -72,6 +76,7 @@ async function* full(
   yield {
     what: `${name}: CPU an event, publish and delivery`,
     value: median(costs),
+    yardstick: pace.take(),
     unit: "us",
     target: { atMost },
   };
