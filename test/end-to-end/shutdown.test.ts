@@ -119,7 +119,8 @@ describe("a sidecar that is asked to stop", () => {
     send();
     let acknowledged = 0n;
     const ended = (async () => {
-      for await (const { settledThrough } of app.pubsub.publishStream(outbox)) {
+      for await (const { settledThrough, failures } of app.pubsub.publishStream(outbox)) {
+        expect(failures).toEqual([]);
         acknowledged = settledThrough;
         send();
         if (settledThrough === 100n) sidecar.kill("SIGTERM");

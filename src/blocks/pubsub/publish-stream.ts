@@ -16,6 +16,7 @@ import type {
 import { invalidRequest, reasonOf } from "../../faults.ts";
 import type { TraceHeaders } from "../../telemetry/tracing.ts";
 import type { Call } from "../call.ts";
+import { untilAborted } from "../until-aborted.ts";
 import type { Bus, PublishedEvent } from "./bus.ts";
 
 /** Events of one stream that are not acknowledged, and their data in bytes, until no more requests are read. */
@@ -41,16 +42,16 @@ export async function* publishStream(
   call: Call,
 ): AsyncGenerator<PublishStreamResponse, void, undefined> {
   const answers: Answer[] = [];
-  const state = { inHand: 0, inHandBytes: 0, done: false, over: false, wantPublished: false };
+  const state = { inHand: 0, inHandBytes: 0, done: false, over: false, cut: false, wantPublished: false };
   let failure: unknown;
   let wakeWriter: (() => void) | undefined;
   let wakeReader: (() => void) | undefined;
+  let order: Promise<unknown> = Promise.resolve();
 
   const read = async () => {
     let bus: Bus | undefined;
     let topic = "";
-    let order: Promise<unknown> = Promise.resolve();
-    for await (const request of requests) {
+    for await (const request of untilAborted(requests, call.signal)) {
       if (bus === undefined) state.wantPublished = request.wantPublished;
       if (bus === undefined || request.topic !== "") {
         if (request.topic === "")
@@ -71,22 +72,26 @@ export async function* publishStream(
         order,
         results.catch((error: unknown) => outgoing.map(() => ConnectError.from(error))),
       ]).then(([, settled]) => {
+        // What failed because the call is over may be published all the same: neither may be said of it.
+        state.cut ||= call.signal.aborted && settled.some((result) => result instanceof ConnectError);
+        if (state.cut) return wakeReader?.();
         answers.push({ results: settled, bytes });
         wakeWriter?.();
       });
-      while (!state.over && (state.inHand >= maxInHand || state.inHandBytes >= maxInHandBytes)) {
+      const full = () => state.inHand >= maxInHand || state.inHandBytes >= maxInHandBytes;
+      while (!state.over && !state.cut && full()) {
         await new Promise<void>((resolve) => {
           wakeReader = resolve;
         });
       }
     }
-    await order;
   };
 
   const reading = read()
     .catch((error: unknown) => {
       failure = error;
     })
+    .then(() => order)
     .finally(() => {
       state.done = true;
       wakeWriter?.();
