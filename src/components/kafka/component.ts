@@ -2,7 +2,7 @@
 import type { OpenContext } from "../../component.ts";
 import { component } from "../../component.ts";
 import type { KafkaClient } from "./client.ts";
-import { codecNumbers, codecs } from "./codecs.ts";
+import { codecNumbers, codecs } from "./compression/codecs.ts";
 import { Consumers } from "./consumers.ts";
 import { KafkajsClient } from "./kafkajs/client.ts";
 import { loadLibrary } from "./kafkajs/library.ts";

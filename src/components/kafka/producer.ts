@@ -6,7 +6,7 @@
  * idempotent producer, so that no attempt makes a second copy and none overtakes another.
  */
 import type { KafkaClient, ProduceResult, ProducerIdentity } from "./client.ts";
-import type { Codecs } from "./codecs.ts";
+import type { Codecs } from "./compression/codecs.ts";
 import { brokerError, cancelled, KafkaError } from "./errors.ts";
 import { backoffMs } from "./patience.ts";
 import {

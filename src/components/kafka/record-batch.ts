@@ -1,5 +1,5 @@
 /** Kafka's record batches, version 2: what a produce request sends and a fetch answers with. */
-import type { Codecs } from "./codecs.ts";
+import type { Codecs } from "./compression/codecs.ts";
 import { crc32c } from "./crc32c.ts";
 import { KafkaError } from "./errors.ts";
 import { VarintReader, varintBytes, writeVarint } from "./varint.ts";

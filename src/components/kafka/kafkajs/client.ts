@@ -17,7 +17,7 @@ import type {
   TopicMetadata,
   TopicPartition,
 } from "../client.ts";
-import type { Codecs } from "../codecs.ts";
+import type { Codecs } from "../compression/codecs.ts";
 import { brokerError, hasCode, KafkaError } from "../errors.ts";
 import type * as Answers from "./answers.ts";
 import { partitionKey, readFetchAnswer } from "./fetch-answer.ts";

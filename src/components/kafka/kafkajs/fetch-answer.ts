@@ -1,6 +1,6 @@
 /** The answer to a fetch. kafkajs reads it too, but makes an object of five others for each record. */
 import type { FetchResult } from "../client.ts";
-import type { Codecs } from "../codecs.ts";
+import type { Codecs } from "../compression/codecs.ts";
 import { brokerError } from "../errors.ts";
 import { type AbortedTransaction, decodeBatches } from "../record-batch.ts";
 
