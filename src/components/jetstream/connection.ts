@@ -5,6 +5,7 @@ import {
   type Authenticator,
   type ConnectionOptions,
   connect,
+  errors,
   jwtAuthenticator,
   type NatsConnection,
   type TlsOptions,
@@ -31,6 +32,7 @@ export class Connection {
   /** What subjects of JetStream's API begin with, such as "$JS.API". */
   readonly prefix: string;
   readonly #listeners = new Set<(connected: boolean) => void>();
+  readonly #forbidden = new Set<(subject: string) => void>();
   #connected = true;
 
   private constructor(nats: NatsConnection, manager: JetStreamManager, prefix: string) {
@@ -89,6 +91,12 @@ export class Connection {
     return () => this.#listeners.delete(listener);
   }
 
+  /** Calls back with each subject that the server does not let the user publish to. Returns what ends it. */
+  onForbidden(listener: (subject: string) => void): () => void {
+    this.#forbidden.add(listener);
+    return () => this.#forbidden.delete(listener);
+  }
+
   async ping({ signal }: Call): Promise<void> {
     signal.throwIfAborted();
     if (!this.#connected) throw new NatsError("unavailable", "the connection to the NATS server is lost");
@@ -103,6 +111,10 @@ export class Connection {
 
   async #follow(): Promise<void> {
     for await (const status of this.nats.status()) {
+      if (status.type === "error" && status.error instanceof errors.PermissionViolationError) {
+        const { operation, subject } = status.error;
+        if (operation === "publish") for (const listener of [...this.#forbidden]) listener(subject);
+      }
       if (status.type !== "disconnect" && status.type !== "reconnect") continue;
       const connected = status.type === "reconnect";
       if (connected === this.#connected) continue;

@@ -27,6 +27,12 @@ export const apiCodes = {
   notEnabledForAccount: 10039,
 } as const;
 
+/** Whether the server's permissions keep the user from something. */
+export function isForbidden(error: unknown): boolean {
+  if (!(error instanceof Error)) return false;
+  return error.name === "PermissionViolationError" || isForbidden(error.cause);
+}
+
 /** `err_code` of an answer of JetStream's API; undefined when an error is none. */
 export function apiCode(error: unknown): number | undefined {
   if (!(error instanceof Error) || error.name === "NatsError") return undefined;
@@ -39,6 +45,7 @@ export function classify(error: unknown): ErrorClass | undefined {
   if (error instanceof NatsError) return error.errorClass;
   if (!(error instanceof Error)) return undefined;
   if (error.name === "AbortError") return "cancelled";
+  if (isForbidden(error)) return "refused";
   if (apiCode(error) !== undefined) return statusOf(error) >= 500 ? "unavailable" : "refused";
   return classes[error.name];
 }
@@ -54,7 +61,6 @@ const classes: Record<string, ErrorClass> = {
   TimeoutError: "unavailable",
   AuthorizationError: "refused",
   UserAuthenticationExpiredError: "refused",
-  PermissionViolationError: "refused",
   JetStreamNotEnabled: "refused",
 };
 
@@ -91,8 +97,7 @@ export function connectError(error: unknown, addresses: readonly string[]): Nats
   if (code === apiCodes.notEnabled) return make("refused", "JetStream is not enabled on it");
   if (code === apiCodes.notEnabledForAccount)
     return make("refused", "JetStream is not enabled for the account");
-  if (error.name === "PermissionViolationError")
-    return make("refused", "the user may not use JetStream's API");
+  if (isForbidden(error)) return make("refused", "the user may not use JetStream's API");
   for (const each of [error, error.cause]) {
     const text = each instanceof Error && "code" in each ? String(each.code) : "";
     const known = connectProblems.find(([match]) => match.test(text));
@@ -100,7 +105,8 @@ export function connectError(error: unknown, addresses: readonly string[]): Nats
   }
   if (/unexpected response/.test(error.message))
     return make("refused", "what answers there is no NATS server");
-  if (/not available on this server/.test(error.message)) return make("refused", "it does not speak TLS");
+  if (/not available on this server|does not support 'tls'/.test(error.message))
+    return make("refused", "it does not speak TLS");
   if (error.name === "TimeoutError" || /timeout/i.test(error.message))
     return make("unavailable", "it did not answer in time, or what answers there is no NATS server");
   if (/refused/.test(error.message)) return make("unavailable", "nobody listens there");

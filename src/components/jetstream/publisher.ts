@@ -51,6 +51,7 @@ export class Publisher {
   readonly #idBase: string;
   readonly #entries = new Map<string, Entry>();
   readonly #endFollowing: () => void;
+  readonly #endForbidden: () => void;
   /** Those that are to be sent, or sent again, in order. Undefined: whatever comes is sent at once. */
   #waiting: Set<string> | undefined;
   #retry: NodeJS.Timeout | undefined;
@@ -71,6 +72,7 @@ export class Publisher {
       if (connected) this.#sendAll();
       else this.#waiting = new Set(this.#entries.keys());
     });
+    this.#endForbidden = connection.onForbidden((subject) => this.#forbid(subject));
     if (!connection.connected) this.#waiting = new Set();
   }
 
@@ -108,6 +110,7 @@ export class Publisher {
   close(): void {
     this.#closed = true;
     this.#endFollowing();
+    this.#endForbidden();
     clearInterval(this.#sweep);
     clearTimeout(this.#retry);
     for (const [id, entry] of this.#entries)
@@ -199,6 +202,11 @@ export class Publisher {
       const entry = this.#entries.get(id);
       if (entry?.topicSubject === topicSubject) this.#finish(id, entry, error);
     }
+  }
+
+  #forbid(subject: string): void {
+    const error = new NatsError("refused", `the user may not publish to the subject "${subject}"`);
+    for (const [id, entry] of this.#entries) if (entry.subject === subject) this.#finish(id, entry, error);
   }
 
   #sendAll(): void {
