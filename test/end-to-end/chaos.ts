@@ -81,7 +81,7 @@ export function chaosTest(broker: ChaosBroker): void {
         });
         expect(report.acknowledged).toBeGreaterThan(seconds * 20);
       },
-      seconds * 1000 + 180_000,
+      seconds * 5000 + 180_000,
     );
   });
 }

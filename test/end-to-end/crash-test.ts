@@ -23,8 +23,6 @@ export interface CrashTestOptions {
   readonly seed: number;
   /** What else may happen, such as the end of a broker: beside what happens to the sidecars and applications, at the same time. */
   readonly faults?: readonly Fault[];
-  /** How long the rest may take to be delivered when nothing is killed any more, in milliseconds. */
-  readonly settleWithinMs?: number;
   /** Keeps what every process wrote, and says where. */
   readonly keep?: boolean;
 }
@@ -71,6 +69,8 @@ const mostGuestMs = 3000;
 const leastStillMs = 500;
 const mostStillMs = 3000;
 const lookEveryMs = 100;
+/** How long what is left may stay as much as it was, when nothing is killed any more, in milliseconds. */
+const patienceMs = 45_000;
 
 /** Runs it. Every process is killed before it returns or throws. */
 export async function crashTest(options: CrashTestOptions): Promise<CrashReport> {
@@ -134,7 +134,7 @@ class Stage {
     const strikes = await this.#strikeAll();
     const struckAt = performance.now();
     await Promise.all(this.#publishers.map((publisher) => publisher.finish()));
-    const behind = await this.#settled(this.#options.settleWithinMs ?? 60_000);
+    const behind = await this.#settled();
     const settledAfterMs = Math.round(performance.now() - struckAt);
     await Promise.all(this.#subscribers.map((subscriber) => subscriber.finish()));
     const verdict = judge(await readRecords(this.#records), groups);
@@ -251,30 +251,40 @@ class Stage {
     ];
   }
 
-  /** Waits until nothing is left of any group. Returns what is left when the time is over. */
-  async #settled(withinMs: number): Promise<string[]> {
-    const endsAt = performance.now() + withinMs;
+  /** Waits until nothing is left of any group. Returns what is left when that has not become less for too long. */
+  async #settled(): Promise<string[]> {
+    let least = Number.POSITIVE_INFINITY;
+    let patientUntil = performance.now() + patienceMs;
     for (;;) {
-      const left = await this.#left();
-      if (left.length === 0 || performance.now() > endsAt) return left;
+      const { events, groups: behind } = await this.#left();
+      if (behind.length === 0) return [];
+      if (events < least) {
+        least = events;
+        patientUntil = performance.now() + patienceMs;
+      }
+      if (performance.now() > patientUntil) return behind;
       await pause(lookEveryMs);
     }
   }
 
-  async #left(): Promise<string[]> {
+  /** What is left of all groups together, and which groups are behind. */
+  async #left(): Promise<{ readonly events: number; readonly groups: string[] }> {
     const told = await Promise.all(
       range(sidecarCount).map(async (index) => {
         using app = new Application(readPort(this.#records, index));
-        return (await app.runtime.getMetadata({}, { timeoutMs: 5000 })).subscriptions;
+        return (await app.runtime.getMetadata({}, { timeoutMs: 20_000 })).subscriptions;
       }),
     );
-    return groups.flatMap(({ name }) => {
+    let events = 0;
+    const behind = groups.flatMap(({ name }) => {
       const group = told.flat().filter((subscription) => subscription.group === name);
       if (group.length === 0) return [`${name}: nobody reads`];
+      for (const { lag } of group) events += Number(lag ?? 0);
       return group
         .filter(({ lag, inFlight }) => lag !== 0n || inFlight !== 0)
         .map(({ lag, inFlight }) => `${name}: lag ${lag}, in flight ${inFlight}`);
     });
+    return { events, groups: behind };
   }
 }
 

@@ -26,6 +26,6 @@ describe("two sidecars on one embedded store, killed again and again with their 
       });
       expect(report.acknowledged).toBeGreaterThan(seconds * 50);
     },
-    seconds * 1000 + 120_000,
+    seconds * 5000 + 120_000,
   );
 });
