@@ -62,6 +62,7 @@ async function viewOf(
     maxInFlight,
     inFlight: subscription.held,
     lag: lag && BigInt(lag.events),
+    partitions: (lag?.partitions ?? []).map(({ events, ...where }) => ({ ...where, lag: BigInt(events) })),
     trimmedUnsettled: BigInt(lag?.trimmedUnsettled ?? 0),
     highestAttempt: 0,
   };
@@ -77,6 +78,7 @@ function viewOfUnopened({ name, component, topic }: DeclaredSubscription): Subsc
     maxInFlight: 0,
     inFlight: 0,
     lag: undefined,
+    partitions: [],
     trimmedUnsettled: 0n,
     highestAttempt: 0,
   };

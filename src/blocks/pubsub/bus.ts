@@ -44,6 +44,10 @@ export class Bus {
   readonly name: string;
   /** The group of subscriptions that name none. */
   readonly defaultGroup: string;
+  /** The topic of subscriptions that name none, or "". */
+  readonly subscribeTopic: string;
+  /** The topic of publishes that name none, or "". */
+  readonly publishTopic: string;
   readonly #options: BusOptions;
   readonly #access: TopicAccess;
   readonly #subscriptions = new Map<string, Subscription>();
@@ -56,7 +60,10 @@ export class Bus {
     const { connection, settings, telemetry, appId } = options;
     this.#options = options;
     this.name = connection.component;
-    this.defaultGroup = settings.consumerID || appId;
+    this.defaultGroup = settings.consumerGroup || settings.consumerID || appId;
+    this.publishTopic = settings.publishTopic ?? "";
+    const [topic = "", ...others] = settings.subscribeTopics ?? [];
+    this.subscribeTopic = others.length === 0 ? topic : "";
     this.#access = new TopicAccess(this.name, appId, settings);
     this.#published = telemetry.metrics.counter(
       "outrider_pubsub_published_events_total",
@@ -77,12 +84,13 @@ export class Bus {
    * that entry alone. `path` names an entry in faults. Throws a fault when the topic or component is at fault.
    */
   async publish(
-    topic: string,
+    named: string,
     entries: readonly (OutgoingMessage | undefined)[],
     path: (index: number) => string,
     trace: TraceHeaders,
     call: Call,
   ): Promise<readonly (PublishedEvent | ConnectError)[]> {
+    const topic = named || this.publishTopic;
     const counters = this.#topic(topic);
     const driver = this.#options.connection.current();
     const { appId, maxEventBytes, telemetry } = this.#options;

@@ -1,5 +1,7 @@
 /** What is counted of a subscription; the handles are made once. */
+
 import type { Counter, Histogram, Metrics } from "../../telemetry/metrics.ts";
+import type { Lag } from "./driver.ts";
 
 /** Every way in which a delivery, or an event before its delivery, can end. */
 const outcomes = [
@@ -31,7 +33,7 @@ export interface DeliveryMetrics {
 export interface DeliveryGauges {
   inFlight(): number;
   /** Undefined: unknown. */
-  lag(): Promise<{ readonly events: number; readonly trimmedUnsettled: number } | undefined>;
+  lag(): Promise<Lag | undefined>;
 }
 
 /** Makes the handles and registers the gauges. */
@@ -56,12 +58,27 @@ export function deliveryMetrics(
     "Events that retention removed before the group had settled them.",
     names,
   );
+  const partitions = metrics.gauge(
+    "outrider_pubsub_partition_lag_events",
+    "Events of a partition that the group has not settled.",
+    [...names, "partition"] as const,
+  );
+  const seen = new Set<string>();
+  const partitionLabels = (topic: string, partition: number) => ({
+    ...labels,
+    topic,
+    partition: `${partition}`,
+  });
   const remove = metrics.onScrape(async () => {
     inFlight.with(labels).set(gauges.inFlight());
     const behind = await gauges.lag();
     if (!behind) return;
     lag.with(labels).set(behind.events);
     trimmed.with(labels).set(behind.trimmedUnsettled);
+    for (const { topic, partition, events } of behind.partitions ?? []) {
+      partitions.with(partitionLabels(topic, partition)).set(events);
+      seen.add(`${partition} ${topic}`);
+    }
   });
   return {
     outcome: Object.fromEntries(
@@ -73,6 +90,10 @@ export function deliveryMetrics(
     close() {
       remove();
       for (const gauge of [inFlight, lag, trimmed]) gauge.remove(labels);
+      for (const one of seen) {
+        const space = one.indexOf(" ");
+        partitions.remove(partitionLabels(one.slice(space + 1), Number(one.slice(0, space))));
+      }
     },
   };
 }

@@ -53,6 +53,8 @@ export interface PubSubSupports {
   readonly startAtTime: boolean;
   /** `DriverSubscription.lag`. */
   readonly lag: boolean;
+  /** `Outgoing.partition`. Absent: no. */
+  readonly partitions?: boolean;
   /** Attempts that survive the death of every sidecar. Without it, attempts count from 1 in each. */
   readonly durableAttempts: boolean;
 }
@@ -71,6 +73,8 @@ export interface Outgoing {
   readonly deliverAtMs: number | undefined;
   /** Milliseconds from entering the topic until the event expires. */
   readonly timeToLiveMs: number | undefined;
+  /** The partition, instead of the key's. Only with `supports.partitions`. */
+  readonly partition?: number;
 }
 
 /** An event that the broker has. */

@@ -57,6 +57,11 @@ export function completeOutgoing(
       metadata: { capability: "delay" },
     });
   }
+  if (entry.partition !== undefined && !context.supports.partitions) {
+    throw fault("NOT_SUPPORTED", "this component has no partitions to choose from", {
+      metadata: { capability: "partitions" },
+    });
+  }
   if (event.data.length > context.maxEventBytes) {
     throw fault(
       "TOO_LARGE",
@@ -66,7 +71,16 @@ export function completeOutgoing(
       },
     );
   }
-  return { event, key: entry.key, headers: entry.headers, raw: entry.raw, deliverAtMs, timeToLiveMs };
+  const { key, headers, raw, partition } = entry;
+  return {
+    event,
+    key,
+    headers,
+    raw,
+    deliverAtMs,
+    timeToLiveMs,
+    ...(partition === undefined ? {} : { partition }),
+  };
 }
 
 /** An event whose data is itself a structured CloudEvent is that event. */

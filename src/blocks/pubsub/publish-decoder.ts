@@ -61,6 +61,7 @@ function readOutgoing(reader: Reader, end: number): Outgoing {
     timeToLive: undefined,
     raw: false,
     headers: {},
+    partition: undefined,
   };
   while (reader.position < end) {
     switch (reader.varint()) {
@@ -88,6 +89,11 @@ function readOutgoing(reader: Reader, end: number): Outgoing {
         break;
       case tag(7, lengthDelimited):
         readEntry(reader, reader.nested(end), outgoing.headers);
+        break;
+      case tag(8, varint):
+        outgoing.partition = reader.varint();
+        // Beyond an uint32 it is cut off, as protobuf-es does it.
+        if (outgoing.partition > 0xffff_ffff) reader.giveUp();
         break;
       default:
         reader.giveUp();

@@ -54,10 +54,10 @@ export async function* publishStream(
     for await (const request of untilAborted(requests, call.signal)) {
       if (bus === undefined) state.wantPublished = request.wantPublished;
       if (bus === undefined || request.topic !== "") {
-        if (request.topic === "")
-          throw invalidRequest({ field: "topic", description: "must be set in the first message" });
-        topic = request.topic;
         bus = busOf(request.component);
+        topic = request.topic || bus.publishTopic;
+        if (topic === "")
+          throw invalidRequest({ field: "topic", description: "must be set in the first message" });
       }
       const { outgoing } = request;
       if (outgoing.length > maxEntries)

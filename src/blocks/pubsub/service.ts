@@ -138,12 +138,13 @@ function parse(request: Open, { busOf, declared }: PubSubServiceOptions): Parsed
   }
   const open = resource ? withDeclared(request, resource) : request;
   const bus = busOf(open.component);
-  const { shared, stream } = parseOpen(open, bus.defaultGroup);
+  const named = open.topic === "" ? { ...open, topic: bus.subscribeTopic } : open;
+  const { shared, stream } = parseOpen(named, bus.defaultGroup);
   bus.checkOpen(shared);
   return {
     shared,
     stream,
-    agreed: agreedOpen(open, bus.name, shared, stream),
+    agreed: agreedOpen(named, bus.name, shared, stream),
     join: (consumer, signal) => bus.subscribe(shared, consumer, signal),
   };
 }

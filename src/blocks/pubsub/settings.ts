@@ -9,6 +9,12 @@ const scopes = () => text().transform((list) => parseScopes(list));
 export const pubSubSettings = z.object({
   /** The consumer group of subscriptions that name none. Default: the application's id. */
   consumerID: text().optional(),
+  /** The same, as Kafka's components call it; it goes before `consumerID`. */
+  consumerGroup: text().optional(),
+  /** The topic of publishes that name none. */
+  publishTopic: text().optional(),
+  /** The topic of subscriptions that name none; of several, each has to be named. */
+  subscribeTopics: topics().optional(),
   /**
    * What becomes of records that are no CloudEvents where an envelope is expected: they are delivered, with their bytes as
    * the data, or go to the subscription's dead-letter topic if it has one.

@@ -12,7 +12,7 @@ import type { Span } from "../../telemetry/tracing.ts";
 import type { Call } from "../call.ts";
 import { type DeadLetterReason, deadLetterOf, redriveGroupExtension } from "./dead-letters.ts";
 import { type DeliveryMetrics, deliveryMetrics } from "./delivery-metrics.ts";
-import type { DriverSubscription, Outgoing, Received } from "./driver.ts";
+import type { DriverSubscription, Lag, Outgoing, Received } from "./driver.ts";
 import { traceOfEvent, withTrace } from "./event-trace.ts";
 import type { EngineSettlement } from "./inbox.ts";
 import { backoffMs, type SharedOptions } from "./options.ts";
@@ -164,7 +164,7 @@ export class Subscription {
   }
 
   /** How far the group is behind; undefined when the broker does not tell. */
-  async lag(): Promise<{ events: number; trimmedUnsettled: number } | undefined> {
+  async lag(): Promise<Lag | undefined> {
     try {
       return await this.#driver?.lag?.({ signal: AbortSignal.timeout(1000) });
     } catch {

@@ -61,6 +61,12 @@ export interface SubscriptionView {
   readonly inFlight: number;
   readonly maxInFlight: number;
   readonly lag: bigint | undefined;
+  /** Where topics have partitions. */
+  readonly partitions?: readonly {
+    readonly topic: string;
+    readonly partition: number;
+    readonly lag: bigint;
+  }[];
   readonly trimmedUnsettled: bigint;
   readonly highestAttempt: number;
 }
@@ -95,7 +101,11 @@ export function runtimeService(sidecar: Sidecar): ServiceImpl<typeof RuntimeServ
             declaredIn: component.declaredIn,
           };
         }),
-        subscriptions: subscriptions.map(({ lag, ...view }) => (lag === undefined ? view : { ...view, lag })),
+        subscriptions: subscriptions.map(({ lag, partitions = [], ...view }) => ({
+          ...view,
+          partitions: [...partitions],
+          ...(lag === undefined ? {} : { lag }),
+        })),
         subscribeStreams: sidecar.subscribeStreams(),
         dataDirectory: sidecar.dataDirectory,
       };

@@ -146,6 +146,10 @@ export class Producer {
         this.#busy.add(lane);
       }
     }
+    if (records.length === 0) {
+      this.#tallies.delete(tally);
+      return Promise.resolve([]);
+    }
     this.#schedule();
     if (tally.over) return promise;
     this.#expiry ??= setInterval(() => this.#expire(), expiryCheckMs);

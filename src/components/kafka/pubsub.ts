@@ -34,6 +34,11 @@ export interface KafkaPubSubParts {
   close(): void;
 }
 
+function noPartition(partition: number, count: number): KafkaError {
+  const message = `there is no partition ${partition}: the topic has ${count}`;
+  return new KafkaError("refused", message, "UNKNOWN_TOPIC_OR_PARTITION");
+}
+
 /** Events without a key go to one partition until this many have, so that they go together. */
 const sameForEvents = 64;
 
@@ -46,6 +51,7 @@ export class KafkaPubSub implements PubSubDriver {
     positions: true,
     startAtTime: true,
     lag: true,
+    partitions: true,
     durableAttempts: false,
   };
   readonly classify: (error: unknown) => ErrorClass | undefined = classify;
@@ -71,8 +77,15 @@ export class KafkaPubSub implements PubSubDriver {
     const nowMs = Date.now();
     const records = events.map((event) => toRecord(event, contentMode, nowMs));
     const partitions = events.map((event) => this.#partition(event, count));
-    const results = await producer.produce(name, records, (index) => partitions[index]!, nowMs, call.signal);
-    return results.map((result) => this.#toPublished(result, topic));
+    const wrong = partitions.some((partition) => partition >= count);
+    const sent = wrong ? records.filter((_, index) => partitions[index]! < count) : records;
+    const to = wrong ? partitions.filter((partition) => partition < count) : partitions;
+    const results = await producer.produce(name, sent, (index) => to[index]!, nowMs, call.signal);
+    if (!wrong) return results.map((result) => this.#toPublished(result, topic));
+    const answers = results.values();
+    return partitions.map((partition) =>
+      this.#toPublished(partition < count ? answers.next().value! : noPartition(partition, count), topic),
+    );
   }
 
   open(spec: SubscriptionSpec, call: Call): Promise<DriverSubscription> {
@@ -91,6 +104,7 @@ export class KafkaPubSub implements PubSubDriver {
   }
 
   #partition(event: Outgoing, count: number): number {
+    if (event.partition !== undefined) return event.partition;
     if (event.key !== "") return partitionOf(event.key, count);
     this.#unkeyed = (this.#unkeyed + 1) % (sameForEvents * count);
     return Math.floor(this.#unkeyed / sameForEvents) % count;

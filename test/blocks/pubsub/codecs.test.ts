@@ -129,6 +129,7 @@ class Samples {
       timeToLive: this.time(),
       raw: this.pick(true, false),
       headers: this.entries(),
+      partition: this.pick(undefined, 0, 7, 2 ** 32 - 1),
     });
   }
 }

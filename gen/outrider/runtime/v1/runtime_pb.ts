@@ -14,7 +14,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file outrider/runtime/v1/runtime.proto.
  */
 export const file_outrider_runtime_v1_runtime: GenFile = /*@__PURE__*/
-  fileDesc("CiFvdXRyaWRlci9ydW50aW1lL3YxL3J1bnRpbWUucHJvdG8SE291dHJpZGVyLnJ1bnRpbWUudjEiFAoSR2V0TWV0YWRhdGFSZXF1ZXN0IsYCChNHZXRNZXRhZGF0YVJlc3BvbnNlEg4KBmFwcF9pZBgBIAEoCRIPCgd2ZXJzaW9uGAIgASgJEhMKC2luc3RhbmNlX2lkGAMgASgJEi4KCnN0YXJ0ZWRfYXQYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEigKBXBvcnRzGAUgAygLMhkub3V0cmlkZXIucnVudGltZS52MS5Qb3J0EjIKCmNvbXBvbmVudHMYBiADKAsyHi5vdXRyaWRlci5ydW50aW1lLnYxLkNvbXBvbmVudBI4Cg1zdWJzY3JpcHRpb25zGAcgAygLMiEub3V0cmlkZXIucnVudGltZS52MS5TdWJzY3JpcHRpb24SGQoRc3Vic2NyaWJlX3N0cmVhbXMYCCABKA0SFgoOZGF0YV9kaXJlY3RvcnkYCSABKAkiMwoEUG9ydBIMCgRuYW1lGAEgASgJEg8KB2FkZHJlc3MYAiABKAkSDAoEcG9ydBgDIAEoDSKxAQoJQ29tcG9uZW50EgwKBG5hbWUYASABKAkSDAoEdHlwZRgCIAEoCRIPCgd2ZXJzaW9uGAMgASgJEhQKDGNhcGFiaWxpdGllcxgEIAMoCRI0CgZzdGF0dXMYBSABKA4yJC5vdXRyaWRlci5ydW50aW1lLnYxLkNvbXBvbmVudFN0YXR1cxIWCg5zdGF0dXNfbWVzc2FnZRgGIAEoCRITCgtkZWNsYXJlZF9pbhgHIAEoCSLaAQoMU3Vic2NyaXB0aW9uEhEKCWNvbXBvbmVudBgBIAEoCRINCgV0b3BpYxgCIAEoCRINCgVncm91cBgDIAEoCRIQCghkZWNsYXJlZBgEIAEoCRIPCgdzdHJlYW1zGAUgASgNEhEKCWluX2ZsaWdodBgGIAEoDRIVCg1tYXhfaW5fZmxpZ2h0GAcgASgNEhAKA2xhZxgIIAEoBEgAiAEBEhkKEXRyaW1tZWRfdW5zZXR0bGVkGAkgASgEEhcKD2hpZ2hlc3RfYXR0ZW1wdBgKIAEoDUIGCgRfbGFnIicKEkNoZWNrSGVhbHRoUmVxdWVzdBIRCgljb21wb25lbnQYASABKAkiXgoTQ2hlY2tIZWFsdGhSZXNwb25zZRINCgVyZWFkeRgBIAEoCBI4Cgpjb21wb25lbnRzGAIgAygLMiQub3V0cmlkZXIucnVudGltZS52MS5Db21wb25lbnRIZWFsdGgikAEKD0NvbXBvbmVudEhlYWx0aBIMCgRuYW1lGAEgASgJEjQKBnN0YXR1cxgCIAEoDjIkLm91dHJpZGVyLnJ1bnRpbWUudjEuQ29tcG9uZW50U3RhdHVzEg8KB21lc3NhZ2UYAyABKAkSKAoFc2luY2UYBCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24iEQoPU2h1dGRvd25SZXF1ZXN0IhIKEFNodXRkb3duUmVzcG9uc2UqigEKD0NvbXBvbmVudFN0YXR1cxIgChxDT01QT05FTlRfU1RBVFVTX1VOU1BFQ0lGSUVEEAASHAoYQ09NUE9ORU5UX1NUQVRVU19PUEVOSU5HEAESGgoWQ09NUE9ORU5UX1NUQVRVU19SRUFEWRACEhsKF0NPTVBPTkVOVF9TVEFUVVNfRkFJTEVEEAMyrQIKDlJ1bnRpbWVTZXJ2aWNlEmAKC0dldE1ldGFkYXRhEicub3V0cmlkZXIucnVudGltZS52MS5HZXRNZXRhZGF0YVJlcXVlc3QaKC5vdXRyaWRlci5ydW50aW1lLnYxLkdldE1ldGFkYXRhUmVzcG9uc2USYAoLQ2hlY2tIZWFsdGgSJy5vdXRyaWRlci5ydW50aW1lLnYxLkNoZWNrSGVhbHRoUmVxdWVzdBooLm91dHJpZGVyLnJ1bnRpbWUudjEuQ2hlY2tIZWFsdGhSZXNwb25zZRJXCghTaHV0ZG93bhIkLm91dHJpZGVyLnJ1bnRpbWUudjEuU2h1dGRvd25SZXF1ZXN0GiUub3V0cmlkZXIucnVudGltZS52MS5TaHV0ZG93blJlc3BvbnNlYgZwcm90bzM", [file_google_protobuf_duration, file_google_protobuf_timestamp]);
+  fileDesc("CiFvdXRyaWRlci9ydW50aW1lL3YxL3J1bnRpbWUucHJvdG8SE291dHJpZGVyLnJ1bnRpbWUudjEiFAoSR2V0TWV0YWRhdGFSZXF1ZXN0IsYCChNHZXRNZXRhZGF0YVJlc3BvbnNlEg4KBmFwcF9pZBgBIAEoCRIPCgd2ZXJzaW9uGAIgASgJEhMKC2luc3RhbmNlX2lkGAMgASgJEi4KCnN0YXJ0ZWRfYXQYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEigKBXBvcnRzGAUgAygLMhkub3V0cmlkZXIucnVudGltZS52MS5Qb3J0EjIKCmNvbXBvbmVudHMYBiADKAsyHi5vdXRyaWRlci5ydW50aW1lLnYxLkNvbXBvbmVudBI4Cg1zdWJzY3JpcHRpb25zGAcgAygLMiEub3V0cmlkZXIucnVudGltZS52MS5TdWJzY3JpcHRpb24SGQoRc3Vic2NyaWJlX3N0cmVhbXMYCCABKA0SFgoOZGF0YV9kaXJlY3RvcnkYCSABKAkiMwoEUG9ydBIMCgRuYW1lGAEgASgJEg8KB2FkZHJlc3MYAiABKAkSDAoEcG9ydBgDIAEoDSKxAQoJQ29tcG9uZW50EgwKBG5hbWUYASABKAkSDAoEdHlwZRgCIAEoCRIPCgd2ZXJzaW9uGAMgASgJEhQKDGNhcGFiaWxpdGllcxgEIAMoCRI0CgZzdGF0dXMYBSABKA4yJC5vdXRyaWRlci5ydW50aW1lLnYxLkNvbXBvbmVudFN0YXR1cxIWCg5zdGF0dXNfbWVzc2FnZRgGIAEoCRITCgtkZWNsYXJlZF9pbhgHIAEoCSKRAgoMU3Vic2NyaXB0aW9uEhEKCWNvbXBvbmVudBgBIAEoCRINCgV0b3BpYxgCIAEoCRINCgVncm91cBgDIAEoCRIQCghkZWNsYXJlZBgEIAEoCRIPCgdzdHJlYW1zGAUgASgNEhEKCWluX2ZsaWdodBgGIAEoDRIVCg1tYXhfaW5fZmxpZ2h0GAcgASgNEhAKA2xhZxgIIAEoBEgAiAEBEhkKEXRyaW1tZWRfdW5zZXR0bGVkGAkgASgEEhcKD2hpZ2hlc3RfYXR0ZW1wdBgKIAEoDRI1CgpwYXJ0aXRpb25zGAsgAygLMiEub3V0cmlkZXIucnVudGltZS52MS5QYXJ0aXRpb25MYWdCBgoEX2xhZyI9CgxQYXJ0aXRpb25MYWcSDQoFdG9waWMYASABKAkSEQoJcGFydGl0aW9uGAIgASgNEgsKA2xhZxgDIAEoBCInChJDaGVja0hlYWx0aFJlcXVlc3QSEQoJY29tcG9uZW50GAEgASgJIl4KE0NoZWNrSGVhbHRoUmVzcG9uc2USDQoFcmVhZHkYASABKAgSOAoKY29tcG9uZW50cxgCIAMoCzIkLm91dHJpZGVyLnJ1bnRpbWUudjEuQ29tcG9uZW50SGVhbHRoIpABCg9Db21wb25lbnRIZWFsdGgSDAoEbmFtZRgBIAEoCRI0CgZzdGF0dXMYAiABKA4yJC5vdXRyaWRlci5ydW50aW1lLnYxLkNvbXBvbmVudFN0YXR1cxIPCgdtZXNzYWdlGAMgASgJEigKBXNpbmNlGAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uIhEKD1NodXRkb3duUmVxdWVzdCISChBTaHV0ZG93blJlc3BvbnNlKooBCg9Db21wb25lbnRTdGF0dXMSIAocQ09NUE9ORU5UX1NUQVRVU19VTlNQRUNJRklFRBAAEhwKGENPTVBPTkVOVF9TVEFUVVNfT1BFTklORxABEhoKFkNPTVBPTkVOVF9TVEFUVVNfUkVBRFkQAhIbChdDT01QT05FTlRfU1RBVFVTX0ZBSUxFRBADMq0CCg5SdW50aW1lU2VydmljZRJgCgtHZXRNZXRhZGF0YRInLm91dHJpZGVyLnJ1bnRpbWUudjEuR2V0TWV0YWRhdGFSZXF1ZXN0Gigub3V0cmlkZXIucnVudGltZS52MS5HZXRNZXRhZGF0YVJlc3BvbnNlEmAKC0NoZWNrSGVhbHRoEicub3V0cmlkZXIucnVudGltZS52MS5DaGVja0hlYWx0aFJlcXVlc3QaKC5vdXRyaWRlci5ydW50aW1lLnYxLkNoZWNrSGVhbHRoUmVzcG9uc2USVwoIU2h1dGRvd24SJC5vdXRyaWRlci5ydW50aW1lLnYxLlNodXRkb3duUmVxdWVzdBolLm91dHJpZGVyLnJ1bnRpbWUudjEuU2h1dGRvd25SZXNwb25zZWIGcHJvdG8z", [file_google_protobuf_duration, file_google_protobuf_timestamp]);
 
 /**
  * Asks for metadata.
@@ -285,6 +285,13 @@ export type Subscription = Message<"outrider.runtime.v1.Subscription"> & {
    * @generated from field: uint32 highest_attempt = 10;
    */
   highestAttempt: number;
+
+  /**
+   * The lag of each partition, where topics have them.
+   *
+   * @generated from field: repeated outrider.runtime.v1.PartitionLag partitions = 11;
+   */
+  partitions: PartitionLag[];
 };
 
 /**
@@ -293,6 +300,41 @@ export type Subscription = Message<"outrider.runtime.v1.Subscription"> & {
  */
 export const SubscriptionSchema: GenMessage<Subscription> = /*@__PURE__*/
   messageDesc(file_outrider_runtime_v1_runtime, 4);
+
+/**
+ * How far a group is behind in one partition of a topic.
+ *
+ * @generated from message outrider.runtime.v1.PartitionLag
+ */
+export type PartitionLag = Message<"outrider.runtime.v1.PartitionLag"> & {
+  /**
+   * The topic.
+   *
+   * @generated from field: string topic = 1;
+   */
+  topic: string;
+
+  /**
+   * The partition.
+   *
+   * @generated from field: uint32 partition = 2;
+   */
+  partition: number;
+
+  /**
+   * As in Subscription.
+   *
+   * @generated from field: uint64 lag = 3;
+   */
+  lag: bigint;
+};
+
+/**
+ * Describes the message outrider.runtime.v1.PartitionLag.
+ * Use `create(PartitionLagSchema)` to create a new message.
+ */
+export const PartitionLagSchema: GenMessage<PartitionLag> = /*@__PURE__*/
+  messageDesc(file_outrider_runtime_v1_runtime, 5);
 
 /**
  * Asks for the health of components.
@@ -313,7 +355,7 @@ export type CheckHealthRequest = Message<"outrider.runtime.v1.CheckHealthRequest
  * Use `create(CheckHealthRequestSchema)` to create a new message.
  */
 export const CheckHealthRequestSchema: GenMessage<CheckHealthRequest> = /*@__PURE__*/
-  messageDesc(file_outrider_runtime_v1_runtime, 5);
+  messageDesc(file_outrider_runtime_v1_runtime, 6);
 
 /**
  * The health of components.
@@ -341,7 +383,7 @@ export type CheckHealthResponse = Message<"outrider.runtime.v1.CheckHealthRespon
  * Use `create(CheckHealthResponseSchema)` to create a new message.
  */
 export const CheckHealthResponseSchema: GenMessage<CheckHealthResponse> = /*@__PURE__*/
-  messageDesc(file_outrider_runtime_v1_runtime, 6);
+  messageDesc(file_outrider_runtime_v1_runtime, 7);
 
 /**
  * The health of one component.
@@ -383,7 +425,7 @@ export type ComponentHealth = Message<"outrider.runtime.v1.ComponentHealth"> & {
  * Use `create(ComponentHealthSchema)` to create a new message.
  */
 export const ComponentHealthSchema: GenMessage<ComponentHealth> = /*@__PURE__*/
-  messageDesc(file_outrider_runtime_v1_runtime, 7);
+  messageDesc(file_outrider_runtime_v1_runtime, 8);
 
 /**
  * Asks the sidecar to stop.
@@ -398,7 +440,7 @@ export type ShutdownRequest = Message<"outrider.runtime.v1.ShutdownRequest"> & {
  * Use `create(ShutdownRequestSchema)` to create a new message.
  */
 export const ShutdownRequestSchema: GenMessage<ShutdownRequest> = /*@__PURE__*/
-  messageDesc(file_outrider_runtime_v1_runtime, 8);
+  messageDesc(file_outrider_runtime_v1_runtime, 9);
 
 /**
  * It will.
@@ -413,7 +455,7 @@ export type ShutdownResponse = Message<"outrider.runtime.v1.ShutdownResponse"> &
  * Use `create(ShutdownResponseSchema)` to create a new message.
  */
 export const ShutdownResponseSchema: GenMessage<ShutdownResponse> = /*@__PURE__*/
-  messageDesc(file_outrider_runtime_v1_runtime, 9);
+  messageDesc(file_outrider_runtime_v1_runtime, 10);
 
 /**
  * Whether a component can serve.
