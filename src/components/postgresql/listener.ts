@@ -19,6 +19,14 @@ const deafRetryMs = 60_000;
 const pingEveryMs = 10_000;
 const pingWithinMs = 5000;
 
+/** A lock that the session is to hold, so that others see when it ends. */
+export interface SessionLock {
+  /** The two numbers of an advisory lock; undefined: none yet. */
+  numbers(): readonly [number, number] | undefined;
+  /** The lock is held from now on. Waited for before anything relies on it. */
+  onLocked(): Promise<void>;
+}
+
 /** What a listener tells. */
 export interface ListenerEvents {
   /** A notification came. */
@@ -33,7 +41,8 @@ export class Listener {
   readonly #channel: string;
   readonly #events: ListenerEvents;
   readonly #log: Log;
-  readonly #lock: (() => readonly [number, number] | undefined) | undefined;
+  readonly #lock: SessionLock | undefined;
+  readonly #tried = Promise.withResolvers<void>();
   readonly #closing = new AbortController();
   #client: Client | undefined;
   #clients: Clients | undefined;
@@ -42,14 +51,8 @@ export class Listener {
   #told = false;
   #running: Promise<void> | undefined;
 
-  /** `lock`: the two numbers of a session lock to hold while connected. */
-  constructor(
-    database: Database,
-    channel: string,
-    events: ListenerEvents,
-    log: Log,
-    lock?: () => readonly [number, number] | undefined,
-  ) {
+  /** `lock`: held while connected. */
+  constructor(database: Database, channel: string, events: ListenerEvents, log: Log, lock?: SessionLock) {
     this.#database = database;
     this.#channel = channel;
     this.#events = events;
@@ -60,6 +63,14 @@ export class Listener {
   /** Begins to connect, and keeps connecting. Returns at once. */
   start(): void {
     this.#running ??= this.#run();
+  }
+
+  /** Resolves when it is known whether the first connection is good, or after a time. */
+  async tried(withinMs: number): Promise<void> {
+    const over = new AbortController();
+    const late = delay(withinMs, undefined, { signal: over.signal }).catch(() => undefined);
+    await Promise.race([this.#tried.promise, late]);
+    over.abort();
   }
 
   /** Whether notifications arrive. */
@@ -98,6 +109,7 @@ export class Listener {
         if (!signal.aborted) this.#log.debug({ err }, "listening for notifications failed; trying again");
       }
       this.#change(false);
+      this.#tried.resolve();
       await delay(retryMs * (0.5 + Math.random() / 2), undefined, { signal, ref: false }).catch(
         () => undefined,
       );
@@ -131,14 +143,9 @@ export class Listener {
         this.#told = true;
         return false;
       }
-      const lock = this.#lock?.();
-      if (lock) {
-        const { rows } = await client.query<{ got: boolean }>("SELECT pg_try_advisory_lock($1, $2) AS got", [
-          ...lock,
-        ]);
-        this.#locked = rows[0]?.got === true;
-      }
+      await this.#takeLock(client);
       this.#change(true);
+      this.#tried.resolve();
       await this.#untilItEnds(client, ended, signal);
       return true;
     } finally {
@@ -147,6 +154,16 @@ export class Listener {
       // Not waited for: its network may be gone.
       void client.end().catch(() => undefined);
     }
+  }
+
+  async #takeLock(client: Client): Promise<void> {
+    const numbers = this.#lock?.numbers();
+    if (!numbers) return;
+    type Row = { got: boolean };
+    const { rows } = await client.query<Row>("SELECT pg_try_advisory_lock($1, $2) AS got", [...numbers]);
+    if (rows[0]?.got !== true) return;
+    this.#locked = true;
+    await this.#lock!.onLocked();
   }
 
   /** Waits for the end of the connection, and finds out when it is dead without one. */

@@ -24,6 +24,9 @@ import type { Tables } from "./tables.ts";
 /** How long leaving may take when the component closes. */
 const leaveWithinMs = 3000;
 
+/** How long the first subscription waits for the session lock: it is seldom more than some milliseconds. */
+const lockWithinMs = 1000;
+
 /** A broker on a server. */
 export class PostgresPubSub implements PubSubDriver {
   readonly supports = {
@@ -71,7 +74,10 @@ export class PostgresPubSub implements PubSubDriver {
         },
       },
       log,
-      () => (sidecars.self === 0 ? undefined : [tables.lockClass, sidecars.self]),
+      {
+        numbers: () => (sidecars.self === 0 ? undefined : [tables.lockClass, sidecars.self]),
+        onLocked: () => sidecars.locked({ signal: database.closing }),
+      },
     );
     this.#keeper = new Keeper(
       database,
@@ -112,6 +118,8 @@ export class PostgresPubSub implements PubSubDriver {
     const unconditional = { signal: this.#database.closing };
     const sidecar = await this.#sidecars.register(unconditional);
     this.#listener.start();
+    // Others find out at once when a member with the lock dies.
+    await this.#listener.tried(lockWithinMs);
     const values = [topic, patternOf(topic) ?? null, group ?? null, ordered, ...startOf(spec.start), sidecar];
     type Row = { member: number; group_id: number; topic_id: number | null };
     const [row] = await this.#database.query<Row>(this.#join, values, unconditional);

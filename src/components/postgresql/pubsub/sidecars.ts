@@ -28,7 +28,12 @@ interface Sign {
 /** See the head of this file. */
 export class Sidecars {
   readonly #database: Database;
-  readonly #texts: { readonly register: string; readonly beat: string; readonly reap: string };
+  readonly #texts: {
+    readonly register: string;
+    readonly locked: string;
+    readonly beat: string;
+    readonly reap: string;
+  };
   readonly #instance: string;
   readonly #app: string;
   readonly #log: Log;
@@ -43,6 +48,7 @@ export class Sidecars {
     this.#log = log;
     this.#texts = {
       register: `INSERT INTO ${tables.sidecars} (instance, app) VALUES ($1, $2) RETURNING id`,
+      locked: `UPDATE ${tables.sidecars} SET locked = true, beat = beat + 1 WHERE id = $1`,
       beat: `SELECT id, beat, locked, held FROM ${tables.beat}($1, $2)`,
       reap: `SELECT reap AS group_id FROM ${tables.reap}($1, $2, $3) AS reap`,
     };
@@ -70,13 +76,12 @@ export class Sidecars {
     locked: boolean,
     call: Call,
   ): Promise<{ readonly freed: readonly number[]; readonly lost: boolean }> {
-    if (this.#self === 0) return { freed: [], lost: false };
     const rows = await this.#database.query<Row & Record<string, unknown>>(
       this.#texts.beat,
       [this.#self, locked],
       call,
     );
-    const lost = !rows.some(({ id }) => id === this.#self);
+    const lost = this.#self !== 0 && !rows.some(({ id }) => id === this.#self);
     if (lost) {
       this.#self = 0;
       this.#registering = undefined;
@@ -92,6 +97,11 @@ export class Sidecars {
     }
     for (const id of this.#signs.keys()) if (!rows.some((row) => row.id === id)) this.#signs.delete(id);
     return { freed, lost };
+  }
+
+  /** Says that this sidecar holds its lock. */
+  async locked(call: Call): Promise<void> {
+    await this.#database.query(this.#texts.locked, [this.#self], call);
   }
 
   /** Takes this sidecar from the list. */

@@ -1,7 +1,9 @@
 /** A member of a group. */
+import { setTimeout as delay } from "node:timers/promises";
 import type { Call } from "../../../blocks/call.ts";
 import type { DriverSubscription, Lag, Received, Settlement } from "../../../blocks/pubsub/driver.ts";
 import type { Database } from "../database.ts";
+import { PostgresError, raised } from "../errors.ts";
 import { type ClaimedRow, toReceived } from "./events.ts";
 import type { Receiver, Receivers } from "./receivers.ts";
 import type { Tables } from "./tables.ts";
@@ -10,6 +12,9 @@ import type { Tables } from "./tables.ts";
 const maxClaimBytes = 8 * 1024 * 1024;
 /** How long leaving may take: when the server is away, others find out that the sidecar is gone. */
 const leaveWithinMs = 3000;
+/** For how long, and how often, claiming is tried again while connections break. */
+const failingLimitMs = 10_000;
+const retryMs = 200;
 /** Timers take no more. */
 const maxTimerMs = 2 ** 31 - 1;
 
@@ -99,6 +104,7 @@ export class PostgresSubscription implements DriverSubscription, Receiver {
 
   async receive(max: number, { signal }: Call): Promise<readonly Received[]> {
     const ended = AbortSignal.any([signal, this.#closing.signal]);
+    let failingSinceMs: number | undefined;
     while (!ended.aborted) {
       if (this.#ready.length > 0) return this.#ready.splice(0, max);
       if (!this.#claiming) {
@@ -110,7 +116,15 @@ export class PostgresSubscription implements DriverSubscription, Receiver {
       const claiming = this.#claiming;
       // It may fail when nobody waits for it any more.
       claiming.catch(() => undefined);
-      if (!(await endedBefore(claiming, ended))) return [];
+      try {
+        if (!(await endedBefore(claiming, ended))) return [];
+        failingSinceMs = undefined;
+      } catch (error) {
+        failingSinceMs ??= performance.now();
+        if (!mayPass(error) || performance.now() - failingSinceMs > failingLimitMs) throw error;
+        await delay(retryMs, undefined, { signal: ended }).catch(() => undefined);
+        continue;
+      }
       if (this.#ready.length === 0 && !this.#woken) await this.#news(ended);
     }
     return [];
@@ -210,6 +224,13 @@ export class PostgresSubscription implements DriverSubscription, Receiver {
       if (this.#woken || ended.aborted) done();
     });
   }
+}
+
+/** Whether claiming again makes sense: the connection broke, and not the membership. */
+function mayPass(error: unknown): boolean {
+  return (
+    error instanceof PostgresError && error.errorClass === "unavailable" && error.code !== raised.memberGone
+  );
 }
 
 /** Waits for a promise; false when the signal aborted first. Throws what the promise throws. */
