@@ -4,6 +4,7 @@
  *   node bench/run.ts [scenario...] [--seconds N] [--rounds N] [--list]
  */
 import { parseArgs } from "node:util";
+import { redis } from "./brokers/redis.ts";
 import { type Figure, meets, type Scenario } from "./scenario.ts";
 import { acrossSqlite } from "./scenarios/across.ts";
 import { idleStreams } from "./scenarios/idle-streams.ts";
@@ -21,6 +22,7 @@ const scenarios: readonly Scenario[] = [
   acrossSqlite,
   start,
   idleStreams,
+  redis,
 ];
 
 const { positionals, values } = parseArgs({

@@ -18,7 +18,8 @@ export interface SidecarSettings {
   readonly nodeArgs?: readonly string[];
 }
 
-export type Store = "memory" | "sqlite" | "default";
+/** A name, or the whole YAML of the components. */
+export type Store = "memory" | "sqlite" | "default" | { readonly yaml: string };
 
 /** A sidecar that is ready. */
 export interface Sidecar extends Server {
@@ -84,7 +85,15 @@ export function makeDirectory(): Promise<string> {
   return mkdtemp(join(tmpdir(), "outrider-bench-"));
 }
 
-async function writeResources(directory: string, store: keyof typeof types): Promise<string> {
+async function writeResources(directory: string, store: Exclude<Store, "default">): Promise<string> {
+  const text = typeof store === "string" ? componentsOf(store) : store.yaml;
+  const folder = join(directory, "resources");
+  await mkdir(folder, { recursive: true });
+  await writeFile(join(folder, "components.yaml"), text);
+  return folder;
+}
+
+function componentsOf(store: keyof typeof types): string {
   const resources = Object.entries(types[store]).map(([name, type]) =>
     [
       "apiVersion: dapr.io/v1alpha1",
@@ -94,10 +103,7 @@ async function writeResources(directory: string, store: keyof typeof types): Pro
       "",
     ].join("\n"),
   );
-  const folder = join(directory, "resources");
-  await mkdir(folder, { recursive: true });
-  await writeFile(join(folder, "components.yaml"), resources.join("---\n"));
-  return folder;
+  return resources.join("---\n");
 }
 
 function isReady(port: number): Promise<boolean> {

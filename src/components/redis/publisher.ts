@@ -125,7 +125,8 @@ class Queue {
     }
     const encoded = events.map((event) => toFields(event));
     let bytes = 0;
-    for (const fields of encoded) for (const value of fields) bytes += String(value).length;
+    for (const fields of encoded)
+      for (const value of fields) bytes += typeof value === "number" ? 8 : value.length;
     const { promise, resolve, reject } = Promise.withResolvers<readonly Result[]>();
     this.#queued += events.length;
     this.#waiting.push({ events, encoded, bytes, sinceMs: performance.now(), call, resolve, reject });
