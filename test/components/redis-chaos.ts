@@ -135,8 +135,9 @@ export async function chaos(seed: number, forMs: number): Promise<Outcome> {
   };
 }
 
+/** The pace of the load and of its disturbances; nothing is expected to be so after it. */
 function turn(ms: number): Promise<void> {
-  return new Promise((resolve) => {
-    setTimeout(resolve, ms);
+  return new Promise((goOn) => {
+    setTimeout(goOn, ms);
   });
 }
