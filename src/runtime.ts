@@ -176,7 +176,7 @@ class Sidecar implements Runtime {
     const dapr: DaprApi = {
       state: new DaprState(stores),
       publish: new DaprPublish(this.#buses, appId),
-      secrets: new DaprSecrets(new Map(), []),
+      secrets: new DaprSecrets(configuration.secretStores, configuration.settings.secretScopes),
       metadata: new DaprMetadata({
         appId,
         version,

@@ -15,7 +15,7 @@ import { type ReadFile, readFiles } from "./files.ts";
 import { type LaterKind, laterKinds } from "./kinds/later.ts";
 import { type Remark, Remarks } from "./remarks.ts";
 import { type Resource, resourcesOf, type Source } from "./resource.ts";
-import { type Environment, Secrets } from "./secrets.ts";
+import { type Environment, type SecretStore, Secrets } from "./secrets.ts";
 import { Configured, type Settings } from "./settings.ts";
 import { locate, read } from "./shape.ts";
 import { type CheckRule, type DeclaredSubscription, readSubscription } from "./subscriptions.ts";
@@ -59,6 +59,8 @@ export interface Configuration<Schemas extends BlockSchemas = BlockSchemas> {
   readonly unused: readonly UnusedResource[];
   /** What the operator may want to know: what was ignored, not loaded, or is not used yet. */
   readonly notes: readonly Remark[];
+  /** The secret stores, by component name, for applications to read. */
+  readonly secretStores: ReadonlyMap<string, SecretStore>;
   /** Every value that came from a reference, for logs to redact. */
   readonly secrets: ReadonlySet<string>;
 }
@@ -170,6 +172,7 @@ export async function assemble<Schemas extends BlockSchemas>(
     settings,
     unused: Object.freeze(unused),
     notes: Object.freeze(remarks.notes(documents.files)),
+    secretStores: secrets.stores,
     secrets: secrets.resolved,
   });
 }

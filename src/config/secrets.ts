@@ -10,8 +10,22 @@ export type Environment = Readonly<Record<string, string | undefined>>;
 /** A value, or why there is none; the reason never has a value in it. */
 export type Found = { readonly value: string } | { readonly problem: string };
 
-/** A secret: its fields, of which most have one with the secret's own name. Undefined when there is none. */
-export type SecretStore = (name: string) => ReadonlyMap<string, string> | undefined;
+/** A secret store: secrets by name, each with its fields. Most have one, with the secret's own name. */
+export interface SecretStore {
+  /** Undefined when there is no such secret. */
+  get(name: string): ReadonlyMap<string, string> | undefined;
+  names(): Iterable<string>;
+}
+
+/** Which secrets of a store applications may read, as Dapr's `spec.secrets.scopes` has it. */
+export interface SecretScope {
+  readonly storeName: string;
+  /** Undefined: allow. */
+  readonly defaultAccess?: "allow" | "deny" | undefined;
+  /** Where there are any, no others. */
+  readonly allowedSecrets: readonly string[];
+  readonly deniedSecrets: readonly string[];
+}
 
 /** The secret store types of this build, and the schemas of their `spec.metadata`. */
 export const secretStoreTypes = {
@@ -44,6 +58,11 @@ export class Secrets {
     this.#environment = environment;
   }
 
+  /** Those that could be read, by component name. */
+  get stores(): ReadonlyMap<string, SecretStore> {
+    return this.#stores;
+  }
+
   add(name: string, store: SecretStore | undefined): void {
     if (store) this.#stores.set(name, store);
     else this.#broken.add(name);
@@ -63,7 +82,7 @@ export class Secrets {
       const known = names.length > 0 ? `there are: ${names.join(", ")}` : "none is declared";
       return { problem: `no secret store "${storeName}"${didYouMean(storeName, names) || `; ${known}`}` };
     }
-    const fields = store(name);
+    const fields = store.get(name);
     if (!fields) return { problem: `no secret "${name}" in the secret store "${storeName}"` };
     const value = fields.get(key || name);
     if (value === undefined) {
@@ -90,11 +109,16 @@ export class Secrets {
 
 /** secretstores.local.env: variables that begin with the prefix, without it. */
 export function environmentStore(prefix: string, environment: Environment): SecretStore {
-  return (name) => {
+  const get = (name: string) => {
     const variable = prefix + name;
     const value = isBlocked(variable) ? undefined : environment[variable];
     return value === undefined ? undefined : new Map([[name, value]]);
   };
+  const names = () =>
+    Object.keys(environment)
+      .filter((variable) => variable.startsWith(prefix) && !isBlocked(variable))
+      .map((variable) => variable.slice(prefix.length));
+  return { get, names };
 }
 
 /** secretstores.local.file: a JSON file, read once. Its path is relative to the working directory, as with daprd. */
@@ -117,20 +141,22 @@ export async function fileStore(
 /** Each leaf is a secret; its name is the way to it. */
 function oneValue(content: object, { nestedSeparator }: { nestedSeparator: string }): SecretStore {
   const leaves = flatten(content, nestedSeparator);
-  return (name) => {
+  const get = (name: string) => {
     const value = leaves.get(name);
     return value === undefined ? undefined : new Map([[name, value]]);
   };
+  return { get, names: () => leaves.keys() };
 }
 
 /** Each field of the file is a secret, whose leaves are its fields. */
 function severalValues(content: object, { nestedSeparator }: { nestedSeparator: string }): SecretStore {
   const secrets = new Map(Object.entries(content));
-  return (name) => {
+  const get = (name: string) => {
     const secret: unknown = secrets.get(name);
     if (secret === undefined || secret === null) return undefined;
     return isObject(secret) ? flatten(secret, nestedSeparator) : new Map([[name, String(secret)]]);
   };
+  return { get, names: () => secrets.keys() };
 }
 
 function flatten(content: object, separator: string): ReadonlyMap<string, string> {

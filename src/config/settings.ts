@@ -1,7 +1,7 @@
 /** What the files of `--config` say, as one: the fields that are used, and those that would be ignored silently. */
 import { type ConfigurationSpec, configurationShape } from "./kinds/configuration.ts";
 import type { Resource } from "./resource.ts";
-import type { Environment, Secrets } from "./secrets.ts";
+import type { Environment, SecretScope, Secrets } from "./secrets.ts";
 import { locate, type Path, read } from "./shape.ts";
 import type { Tree } from "./tree.ts";
 import type { Values } from "./values.ts";
@@ -11,6 +11,8 @@ export interface Settings {
   /** Undefined when no file says anything about tracing. */
   readonly tracing: TracingSettings | undefined;
   readonly metrics: { readonly enabled: boolean };
+  /** Which secrets the application may read; of stores that none names, all. */
+  readonly secretScopes: readonly SecretScope[];
   readonly logging: {
     readonly apiLogging: {
       readonly enabled: boolean;
@@ -87,6 +89,7 @@ export class Configured {
     const api = this.#spec.logging?.apiLogging;
     return Object.freeze({
       tracing: this.#tracing(values, secrets),
+      secretScopes: Object.freeze(this.#spec.secrets?.scopes ?? []),
       metrics: Object.freeze({ enabled: metrics.enabled ?? true }),
       logging: Object.freeze({
         apiLogging: Object.freeze({
@@ -139,7 +142,7 @@ export class Configured {
   }
 
   #refuse(): void {
-    const { accessControl, secrets, api, httpPipeline } = this.#spec;
+    const { accessControl, api, httpPipeline } = this.#spec;
     const refuse = (path: [Field, ...Path], what: string) => {
       const origin = this.#origins.get(path[0]);
       const { at } = locate(origin!.tree, ["spec", ...path]);
@@ -147,12 +150,6 @@ export class Configured {
       origin!.resource.mistake(at, ["spec", ...path], message);
     };
     if (accessControl && denies(accessControl)) refuse(["accessControl"], "denies calls");
-    for (const [index, scope] of (secrets?.scopes ?? []).entries()) {
-      const limits =
-        scope.defaultAccess === "deny" || scope.allowedSecrets.length + scope.deniedSecrets.length > 0;
-      if (limits)
-        refuse(["secrets", "scopes", index], `limits who reads the secrets of "${scope.storeName}"`);
-    }
     if (api && api.allowed.length > 0) refuse(["api", "allowed"], "closes every API that it does not list");
     if (api && api.denied.length > 0) refuse(["api", "denied"], "closes APIs");
     for (const [index, { type }] of (httpPipeline?.handlers ?? []).entries()) {
@@ -184,6 +181,7 @@ const usedFields: Partial<Record<Field, readonly string[]>> = {
   metrics: ["enabled"],
   logging: ["apiLogging"],
   components: ["deny"],
+  secrets: ["scopes"],
 };
 
 /** Middleware whose only purpose is to let nobody through who must not. */

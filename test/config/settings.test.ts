@@ -52,6 +52,7 @@ logging: {apiLogging: {enabled: true, obfuscateURLs: true}}`,
         },
       },
       metrics: { enabled: false },
+      secretScopes: [],
       logging: { apiLogging: { enabled: true, obfuscateUrls: true, omitHealthChecks: false } },
     });
     expect(notes).toEqual([]);
@@ -62,6 +63,7 @@ logging: {apiLogging: {enabled: true, obfuscateURLs: true}}`,
     expect((await loadConfig([])).settings).toEqual({
       tracing: undefined,
       metrics: { enabled: true },
+      secretScopes: [],
       logging: { apiLogging: { enabled: false, obfuscateUrls: false, omitHealthChecks: false } },
     });
     const { settings } = await loadConfig(["tracing: {otel: {endpointAddress: c}}"]);
@@ -126,9 +128,6 @@ logging: {apiLogging: {enabled: true, obfuscateURLs: true}}`,
     expect(
       await of(`accessControl: {defaultAction: allow, policies: [{appId: a, operations: [${operation}]}]}`),
     ).toHaveLength(1);
-    expect(await of("secrets: {scopes: [{storeName: a}, {storeName: vault, defaultAccess: Deny}]}")).toEqual([
-      `spec.secrets.scopes[1]: limits who reads the secrets of "vault", ${refused}`,
-    ]);
     expect(await of("api: {allowed: [{name: state, version: v1, protocol: grpc}]}")).toHaveLength(1);
     expect(await of("api: {denied: [{name: state, version: v1}]}")).toHaveLength(1);
     expect(await of("httpPipeline: {handlers: [{name: a, type: middleware.http.bearer}]}")).toHaveLength(1);
@@ -150,7 +149,6 @@ metrics: {enabled: true, rules: [{name: m, labels: [{name: l, regex: {"a+": b}}]
     expect(notes.map(({ field, message }) => `${field}: ${message}`)).toEqual(
       [
         "accessControl",
-        "secrets",
         "api",
         "httpPipeline",
         "features",

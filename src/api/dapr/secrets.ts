@@ -1,27 +1,13 @@
 /** Dapr's secrets API over the secret stores of the configuration. */
+import type { SecretScope, SecretStore } from "../../config/secrets.ts";
 import { DaprError, daprErrors } from "./errors.ts";
-
-/** A secret store: its secrets by name, each with its fields. */
-export interface ReadableSecretStore {
-  /** Undefined: there is no such secret. */
-  get(name: string): ReadonlyMap<string, string> | undefined;
-  names(): Iterable<string>;
-}
-
-/** Which secrets of a store the application may see (`spec.secrets.scopes` of a Configuration). */
-export interface SecretScope {
-  readonly storeName: string;
-  readonly defaultAccess: "allow" | "deny";
-  readonly allowedSecrets: readonly string[];
-  readonly deniedSecrets: readonly string[];
-}
 
 /** See the head of this file. */
 export class DaprSecrets {
-  readonly #stores: ReadonlyMap<string, ReadableSecretStore>;
+  readonly #stores: ReadonlyMap<string, SecretStore>;
   readonly #scopes: ReadonlyMap<string, SecretScope>;
 
-  constructor(stores: ReadonlyMap<string, ReadableSecretStore>, scopes: readonly SecretScope[]) {
+  constructor(stores: ReadonlyMap<string, SecretStore>, scopes: readonly SecretScope[]) {
     this.#stores = stores;
     this.#scopes = new Map(scopes.map((scope) => [scope.storeName, scope]));
   }
@@ -47,7 +33,7 @@ export class DaprSecrets {
     return new Map(names.map((name) => [name, store.get(name) ?? new Map()]));
   }
 
-  #store(name: string): ReadableSecretStore {
+  #store(name: string): SecretStore {
     if (this.#stores.size === 0)
       throw new DaprError(daprErrors.secretsNotConfigured, "secret store is not configured");
     const store = this.#stores.get(name);
@@ -61,6 +47,6 @@ export class DaprSecrets {
     if (!scope) return true;
     if (scope.deniedSecrets.includes(name)) return false;
     if (scope.allowedSecrets.length > 0) return scope.allowedSecrets.includes(name);
-    return scope.defaultAccess === "allow";
+    return scope.defaultAccess !== "deny";
   }
 }
