@@ -1,0 +1,159 @@
+import { spawnSync } from "node:child_process";
+import { afterEach, beforeEach, expect, it } from "vitest";
+import type { PubSubDriver } from "../../src/blocks/pubsub/driver.ts";
+import { numbered, outgoing, PubSubFixture, textOf } from "../conformance/pubsub/fixture.ts";
+import { describeWith } from "../servers/require.ts";
+import { openProxy } from "../servers/toxiproxy.ts";
+import { Schema } from "./postgresql-schema.ts";
+
+describeWith("postgresql", "the log of pubsub.postgresql", () => {
+  let schema: Schema;
+  let pubsub: PubSubFixture;
+  const drivers: PubSubDriver[] = [];
+  const use = async (fields: Record<string, string> = {}) => {
+    const driver = await schema.pubsub(fields);
+    drivers.push(driver);
+    return driver;
+  };
+  const count = async (table: string) =>
+    (await schema.sql(`SELECT count(*)::int AS n FROM outrider_${table}`))[0]!["n"];
+
+  beforeEach(async () => {
+    schema = await Schema.make();
+    pubsub = new PubSubFixture();
+  });
+  afterEach(async () => {
+    await pubsub.closeSubscriptions();
+    await Promise.all(drivers.splice(0).map((driver) => driver.close()));
+  });
+
+  it("shows its events to psql", async () => {
+    pubsub.use(await use(), undefined);
+    await pubsub.publish("orders", [outgoing('{"total":42}', { key: "k", headers: { h: "v" } })]);
+    const query = `SELECT t.name, e.seq, e.key, e.attributes ->> 'type', e.headers ->> 'h', convert_from(e.data, 'UTF8')
+      FROM ${schema.name}.outrider_events e JOIN ${schema.name}.outrider_topics t ON t.id = e.topic_id`;
+    const { stdout } = spawnSync("psql", [schema.url, "-qAtX", "-c", query], { encoding: "utf8" });
+    expect(stdout.trim()).toBe('orders|1|k|dev.outrider.test|v|{"total":42}');
+  });
+
+  it("forgets events once every group has settled them, and keeps those of a topic without groups", async () => {
+    pubsub.use(await use(), undefined);
+    const [one, other] = [await pubsub.open("topic"), await pubsub.open("topic")];
+    await pubsub.publish("topic", numbered(50));
+    await pubsub.publish("no groups", numbered(5));
+    await pubsub.consume(one, 50);
+    await pubsub.consume(other, 49);
+    const left = await pubsub.take(other, 1);
+    await expect.poll(() => count("events"), { timeout: 10_000 }).toBe(6);
+    await pubsub.done(other, left);
+    await expect.poll(() => count("events"), { timeout: 10_000 }).toBe(5);
+    expect(await count("deliveries")).toBe(0);
+  });
+
+  it("removes what is too old, counts it for each group that had not settled it, and frees what waited for it", async () => {
+    pubsub.use(await use({ retentionAge: "1s" }), undefined);
+    const subscription = await pubsub.open("topic", { ordered: true });
+    await pubsub.publish("topic", numbered(3, "", "k"));
+    const [held] = await pubsub.take(subscription, 1);
+    const lag = () => subscription.lag!(pubsub.call());
+    await expect.poll(lag, { timeout: 10_000 }).toEqual({ events: 0, trimmedUnsettled: 3 });
+    await pubsub.done(subscription, [held!]);
+    await pubsub.publish("topic", numbered(1, "new", "k"));
+    expect(await pubsub.takeTexts(subscription, 1)).toEqual(["new0"]);
+  });
+
+  it("removes the oldest events of a topic that takes too much, and of that topic only", async () => {
+    pubsub.use(await use({ retentionBytes: "10Ki" }), undefined);
+    const [large, small] = [await pubsub.open("large"), await pubsub.open("small")];
+    await pubsub.publish("small", ["stays"]);
+    for (let i = 0; i < 30; i += 1) await pubsub.publish("large", [`${i}`.padEnd(1024, ".")]);
+    const lag = async () => (await large.lag!(pubsub.call())).trimmedUnsettled;
+    await expect.poll(lag, { timeout: 10_000 }).toBeGreaterThanOrEqual(20);
+    const { events } = await large.lag!(pubsub.call());
+    const texts = (await pubsub.takeTexts(large, events)).map((text) => Number.parseInt(text, 10));
+    expect(texts).toEqual(Array.from({ length: events }, (_, i) => 30 - events + i));
+    expect(await pubsub.takeTexts(small, 1)).toEqual(["stays"]);
+  });
+
+  it("gives a group that reads while several sidecars publish every event, each key in its order", async () => {
+    const publishers = [await use(), await use(), await use()];
+    pubsub.use(publishers[0]!, undefined);
+    const subscription = await pubsub.open("topic", { ordered: false });
+    const perPublisher = 300;
+    const publishing = publishers.map(async (driver, index) => {
+      // Many at once, and none waits for the one before.
+      const calls = numbered(perPublisher, `${index}:`).map((event) =>
+        pubsub.publish("topic", [event], driver),
+      );
+      await Promise.all(calls);
+    });
+    const texts: string[] = [];
+    while (texts.length < perPublisher * publishers.length) {
+      const received = await subscription.receive(64, pubsub.call());
+      expect(received.length).toBeGreaterThan(0);
+      texts.push(...received.map(textOf));
+      await pubsub.done(subscription, received);
+    }
+    await Promise.all(publishing);
+    for (const [index] of publishers.entries()) {
+      const own = texts.filter((text) => text.startsWith(`${index}:`));
+      expect(own).toEqual(
+        numbered(perPublisher, `${index}:`).map(({ event }) => Buffer.from(event.data).toString()),
+      );
+    }
+    expect(await pubsub.rest(subscription)).toEqual([]);
+  });
+
+  it("refuses an event that PostgreSQL cannot keep, and publishes those beside it", async () => {
+    pubsub.use(await use(), undefined);
+    const subscription = await pubsub.open("topic");
+    const results = await Promise.allSettled([
+      pubsub.publish("topic", ["before"]),
+      pubsub.publish("topic", ["first"]),
+      pubsub.publish("topic", [outgoing("bad", { key: "a\u0000b" })]),
+      pubsub.publish("topic", ["last"]),
+    ]);
+    expect(results.map(({ status }) => status)).toEqual(["fulfilled", "fulfilled", "rejected", "fulfilled"]);
+    const { reason } = results[2] as PromiseRejectedResult;
+    expect(pubsub.driver.classify(reason)).toBe("refused");
+    expect(await pubsub.takeTexts(subscription, 3)).toEqual(["before", "first", "last"]);
+  });
+
+  it("moves an event into its topic though the sidecar that published it is gone", async () => {
+    const gone = await schema.pubsub();
+    pubsub.use(await use(), undefined);
+    const subscription = await pubsub.open("topic");
+    await pubsub.publish("topic", [outgoing("later", { deliverAtMs: Date.now() + 800 })], gone);
+    await gone.close();
+    expect(await pubsub.takeTexts(subscription, 1)).toEqual(["later"]);
+  });
+});
+
+describeWith(
+  ["postgresql", "toxiproxy"],
+  "a network between a sidecar and PostgreSQL that swallows answers",
+  () => {
+    it("loses nothing of what was claimed: it is given to the member again, uncounted", async () => {
+      const schema = await Schema.make();
+      await using proxy = await openProxy(Number(new URL(schema.url).port));
+      const there = await schema.pubsub();
+      const url = new URL(schema.url);
+      url.port = String(proxy.port);
+      const fields = { connectionString: url.href, listenConnectionString: schema.url, timeout: "1s" };
+      const pubsub = new PubSubFixture();
+      pubsub.use(await schema.pubsub(fields), there);
+      const subscription = await pubsub.open("topic", { group: "group" });
+      const waiting = pubsub.take(subscription, 2);
+      const held = () => schema.sql("SELECT seq FROM outrider_deliveries WHERE owner IS NOT NULL");
+      await proxy.poison({ type: "timeout", timeout: 0 }, "downstream");
+      await pubsub.publish("topic", ["a", "b"], there);
+      await expect.poll(async () => (await held()).length, { timeout: 5000, interval: 10 }).toBe(2);
+      await proxy.mend();
+      expect((await waiting).map((one) => [textOf(one), one.attempt])).toEqual([
+        ["a", 1],
+        ["b", 1],
+      ]);
+      await pubsub.close();
+    });
+  },
+);
