@@ -1,5 +1,5 @@
 /** The process itself: how it starts, what it says, how it ends. */
-import { readdir, readFile, writeFile } from "node:fs/promises";
+import { readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
@@ -137,13 +137,17 @@ describe("a sidecar", () => {
     expect(sidecar.stderr).toMatch(/^ {2}pubsub +pubsub\.sqlite +by default$/m);
   });
 
-  it("lives, and is not ready, while a component that must be there cannot be opened", async () => {
+  it("lives, and is not ready, while a component that must be there cannot be opened, and says when it is", async () => {
     await writeFile(join(cwd, "file"), "");
     await using sidecar = new Outrider(["run", ...freePorts, "--data-dir", join(cwd, "file")], { cwd });
     await sidecar.said(/^Live\.$/m);
     const port = /http +127\.0\.0\.1:(\d+)/.exec(sidecar.stderr)![1];
     expect((await fetch(`http://127.0.0.1:${port}/healthz/ready`)).status).toBe(503);
     expect((await fetch(`http://127.0.0.1:${port}/healthz`)).status).toBe(204);
+    expect(sidecar.stderr).not.toMatch(/^Ready\.$/m);
+    await rm(join(cwd, "file"));
+    await sidecar.said(/^Ready\.$/m);
+    expect((await fetch(`http://127.0.0.1:${port}/healthz/ready`)).status).toBe(204);
     sidecar.kill("SIGTERM");
     expect(await sidecar.ended).toEqual({ code: 0, signal: null });
   });

@@ -83,6 +83,7 @@ export async function runSidecar(
           terminal.colorErr,
         ),
       );
+    if (!open) void tellWhenReady(terminal, options, telemetry, runtime);
     // Kept for the next start now: at the end there may be no time, or a kill.
     setTimeout(flushCompileCache, keepCodeAfterMs).unref();
     return await liveAndStop(terminal, runtime, command, appId, options.daprGracefulShutdownSeconds);
@@ -90,6 +91,22 @@ export async function runSidecar(
     await runtime.stop("failure");
     throw error;
   }
+}
+
+/** What the screen could not say yet. */
+async function tellWhenReady(
+  terminal: Terminal,
+  options: RunOptions,
+  telemetry: RunningTelemetry,
+  runtime: Runtime,
+): Promise<void> {
+  const ready = await runtime.ready(terminal.interrupted).then(
+    () => true,
+    () => false,
+  );
+  if (!ready) return;
+  if (options.logAsJson) telemetry.log.info(portsOf(runtime), "ready");
+  else note(terminal, "Ready.");
 }
 
 /** Waits for a reason to stop, and stops. */
