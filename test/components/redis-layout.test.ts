@@ -218,6 +218,15 @@ describeWith("redis", "the layout of pubsub.redis", () => {
     expect(received[1]!.notCloudEvent).toBeUndefined();
   });
 
+  it("keeps the order of keys that are no UTF-8", async () => {
+    const topic = pubsub.topic();
+    const subscription = await pubsub.open(topic, { ordered: true });
+    const add = "return redis.call('XADD', KEYS[1], '*', 'data', ARGV[1], 'key', '\\255\\254')";
+    for (const text of ["first", "second"]) await ask(server, "EVAL", add, "1", topic, text);
+    expect(await pubsub.consume(subscription, 1)).toEqual(["first"]);
+    expect(await pubsub.consume(subscription, 1)).toEqual(["second"]);
+  });
+
   it("says of an entry that is no CloudEvent why, and gives what there is", async () => {
     const topic = pubsub.topic();
     const subscription = await pubsub.open(topic);

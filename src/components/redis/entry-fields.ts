@@ -29,6 +29,12 @@ export type EntryContent = Pick<
   "event" | "key" | "headers" | "publishedAtMs" | "expiresAtMs" | "notCloudEvent"
 >;
 
+/** The ordering key as it is there, which need not be UTF-8: somebody else may have written it. */
+export function keyBytesOf(fields: readonly Reply[]): Buffer | undefined {
+  for (let i = 0; i < fields.length; i += 2) if (String(fields[i]) === "key") return fields[i + 1] as Buffer;
+  return undefined;
+}
+
 /** Reads an entry, whoever wrote it. `raw`: no envelope is looked for. */
 export function fromFields(id: string, fields: readonly Reply[], raw: boolean): EntryContent {
   let data: Buffer | undefined;

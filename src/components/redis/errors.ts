@@ -50,7 +50,8 @@ export function toFailure(error: unknown): RedisFailure {
   if (!isReplyError(error)) {
     return new RedisFailure("unavailable", `the connection to Redis was lost (${messageOf(error)})`, {
       cause: error,
-      ambiguous: true,
+      // The library says so of what it has not even sent.
+      ambiguous: !/Stream isn't writeable/.test(messageOf(error)),
     });
   }
   // Errors of a script end with where in it they happened, which says nothing to users.

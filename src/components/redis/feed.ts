@@ -2,7 +2,7 @@
 import type { Call } from "../../blocks/call.ts";
 import type { Received, Settlement } from "../../blocks/pubsub/driver.ts";
 import type { Log } from "../../telemetry/log.ts";
-import { fromFields } from "./entry-fields.ts";
+import { fromFields, keyBytesOf } from "./entry-fields.ts";
 import { isNoGroup, RedisFailure } from "./errors.ts";
 import { beatScript, giveBackScript, joinScript, lagScript } from "./group-scripts.ts";
 import type { Argument, Link, Reply } from "./link.ts";
@@ -45,10 +45,11 @@ export interface FeedOptions {
 export class Receipt {
   readonly feed: Feed;
   readonly id: string;
-  readonly key: string;
+  /** The ordering key as Redis has it, or "". */
+  readonly key: Buffer | "";
   readonly attempt: number;
 
-  constructor(feed: Feed, id: string, key: string, attempt: number) {
+  constructor(feed: Feed, id: string, key: Buffer | "", attempt: number) {
     this.feed = feed;
     this.id = id;
     this.key = key;
@@ -250,7 +251,8 @@ export class Feed {
   #received([idReply, fields]: readonly Reply[], attempt: number): Received {
     const id = String(idReply);
     const content = fromFields(id, fields as Reply[], this.#options.raw);
-    const receipt = new Receipt(this, id, content.key, attempt);
+    const key = this.#options.ordered ? keyBytesOf(fields as Reply[]) : undefined;
+    const receipt = new Receipt(this, id, key ?? "", attempt);
     this.#held.add(receipt);
     this.#lastTaken = id;
     return { receipt, topic: this.topic, position: id, attempt, ...content };

@@ -52,11 +52,7 @@ export class RedisState implements StateDriver {
   private constructor(link: Link, component: string) {
     this.#link = link;
     this.#component = component;
-    this.#watches = new Watches(
-      link,
-      (keys, call) => this.get(keys, call),
-      (range, call) => this.list(range, call),
-    );
+    this.#watches = new Watches(link, (keys, call) => this.get(keys, call));
     // Invalidations come from each node of a cluster by itself, and are lost when a slot moves.
     const watch = !link.cluster;
     this.supports = {

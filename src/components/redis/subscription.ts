@@ -128,9 +128,9 @@ export class RedisSubscription implements DriverSubscription {
     for (const waiter of this.#waiters.values()) waiter.close();
     this.#wakeUp();
     this.#options.onClosed();
-    // What is under way is over when Redis has answered; it must not take anything after we have left.
-    await this.#taking?.catch(() => {});
+    // What Redis is being asked for it gives before it hears that we leave, and then it is given back.
     this.#closing.abort();
+    await this.#taking?.catch(() => {});
     this.#taken = [];
     const call = { signal: AbortSignal.timeout(leaveWithinMs) };
     const left = await Promise.allSettled([...this.#feeds.values()].map((feed) => feed.leave(call)));

@@ -4,21 +4,13 @@
  */
 import type { Redis } from "ioredis";
 import type { Call } from "../../blocks/call.ts";
-import type {
-  Change,
-  Item,
-  ListPage,
-  ListRange,
-  WatchBatch,
-  WatchSelector,
-} from "../../blocks/state/driver.ts";
+import type { Change, Item, WatchBatch, WatchSelector } from "../../blocks/state/driver.ts";
 import { RedisFailure, toFailure } from "./errors.ts";
-import { isOwnKey } from "./key-scan.ts";
+import { isOwnKey, keysAfter } from "./key-scan.ts";
 import type { Link } from "./link.ts";
 
 /** Items read in one step of a snapshot, and changes in one batch, at most. */
 const batchItems = 100;
-const snapshotPageItems = 500;
 /** What was told last is remembered of so many keys: Redis may tell one change twice. */
 const maxRemembered = 10_000;
 /** Where Redis tells what has changed to a connection that others have named as theirs. */
@@ -30,18 +22,15 @@ const signOfLifeMs = 5000;
 export class Watches {
   readonly #link: Link;
   readonly #get: (keys: readonly string[], call: Call) => Promise<readonly (Item | undefined)[]>;
-  readonly #list: (range: ListRange, call: Call) => Promise<ListPage>;
   readonly #open = new Set<Tracking>();
   #closed = false;
 
   constructor(
     link: Link,
     get: (keys: readonly string[], call: Call) => Promise<readonly (Item | undefined)[]>,
-    list: (range: ListRange, call: Call) => Promise<ListPage>,
   ) {
     this.#link = link;
     this.#get = get;
-    this.#list = list;
   }
 
   /** See StateDriver. A watch whose connection is lost ends with an error: what changed meanwhile nobody knows. */
@@ -80,16 +69,15 @@ export class Watches {
       yield { changes, position: undefined, snapshotComplete: true };
       return;
     }
-    // All keys first: each page by itself would look at every key of the database again.
-    const { prefix } = selector;
-    let after: string | undefined;
-    for (;;) {
-      const page = await this.#list({ prefix, after, limit: snapshotPageItems, keysOnly: false }, call);
-      after = page.items.at(-1)?.key;
-      for (const item of page.items) tracking.tells(item.key, item.etag);
-      const changes = page.items.map((item) => ({ key: item.key, item }));
-      yield { changes, position: undefined, snapshotComplete: !page.more };
-      if (!page.more) return;
+    // All keys first: a list by pages would look at every key of the database for each of them.
+    const keys = await keysAfter(this.#link, selector.prefix, undefined, call);
+    for (let first = 0; ; first += batchItems) {
+      const items = await this.#get(keys.slice(first, first + batchItems), call);
+      const changes = items.flatMap((item) => (item ? [{ key: item.key, item }] : []));
+      for (const { key, item } of changes) tracking.tells(key, item.etag);
+      const snapshotComplete = first + batchItems >= keys.length;
+      if (changes.length > 0 || snapshotComplete) yield { changes, position: undefined, snapshotComplete };
+      if (snapshotComplete) return;
     }
   }
 
