@@ -67,13 +67,19 @@ export function decodeCloudEvent(source: Uint8Array | string, path = "event"): E
 
 function dataMember({ data, dataContentType }: Event): string {
   try {
-    if (isJsonType(dataContentType)) return `"data":${compactJson(dataDecoder.decode(data))}`;
+    if (isJsonType(dataContentType) && mayBeJson(data))
+      return `"data":${compactJson(dataDecoder.decode(data))}`;
     if (isTextType(dataContentType)) return `"data":${JSON.stringify(dataDecoder.decode(data))}`;
   } catch {
     // It is not what its media type says: its bytes are as good.
   }
   const bytes = Buffer.from(data.buffer, data.byteOffset, data.byteLength);
   return `"data_base64":"${bytes.toString("base64")}"`;
+}
+
+/** Whether the first byte is one that JSON can begin with: finding out by an error is dear. */
+function mayBeJson(data: Uint8Array): boolean {
+  return /[\s"[{tfn\d-]/.test(String.fromCharCode(data[0]!));
 }
 
 /** The members, each as JSON. */

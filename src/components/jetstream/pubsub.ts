@@ -36,6 +36,8 @@ export class JetStreamPubSub implements PubSubDriver {
   readonly #groups: GroupContext;
   readonly #uncounted = new Uncounted();
   readonly #instanceId: string;
+  /** Publishes that wait until the stream of their subject is found. */
+  readonly #locating = new Map<string, number>();
   readonly #subscriptions = new Set<DriverSubscription>();
 
   private constructor(connection: Connection, fields: PubSubFields, { instanceId, telemetry }: OpenContext) {
@@ -68,7 +70,8 @@ export class JetStreamPubSub implements PubSubDriver {
   ): Promise<readonly (Published | Error)[]> {
     if (events.length === 0) return [];
     const subject = subjectOf(topic);
-    const stream = await this.#within(this.#streams.of(subject), call);
+    const known = this.#locating.has(subject) ? undefined : this.#streams.peek(subject);
+    const stream = known ?? (await this.#locate(subject, call));
     const sendings = events.map((event): Sending => {
       const message = toMessage(event);
       if (event.deliverAtMs === undefined || event.deliverAtMs <= Date.now())
@@ -108,6 +111,21 @@ export class JetStreamPubSub implements PubSubDriver {
     await Promise.allSettled([...this.#subscriptions].map((subscription) => subscription.close()));
     this.#publisher.close();
     await this.#connection.close();
+  }
+
+  /** Finds a stream. Whoever publishes meanwhile comes after those who have waited. */
+  async #locate(subject: string, call: Call): Promise<string> {
+    this.#locating.set(subject, (this.#locating.get(subject) ?? 0) + 1);
+    try {
+      return await this.#within(this.#streams.of(subject), call);
+    } finally {
+      // After those who wait for this.
+      setImmediate(() => {
+        const left = this.#locating.get(subject)! - 1;
+        if (left > 0) this.#locating.set(subject, left);
+        else this.#locating.delete(subject);
+      });
+    }
   }
 
   #lease({ stream, consumer, context }: Group): Promise<Lease> {

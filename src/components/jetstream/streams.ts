@@ -18,6 +18,8 @@ export class Streams {
   readonly #fields: PubSubFields;
   /** By subject. */
   readonly #known = new Map<string, Promise<string>>();
+  /** Of those that were found. */
+  readonly #names = new Map<string, string>();
 
   constructor(connection: Connection, fields: PubSubFields) {
     this.#connection = connection;
@@ -29,15 +31,27 @@ export class Streams {
     const known = this.#known.get(subject);
     if (known !== undefined) return known;
     const found = this.#find(subject);
-    if (this.#known.size >= maxKnown) this.#known.clear();
+    if (this.#known.size >= maxKnown) {
+      this.#known.clear();
+      this.#names.clear();
+    }
     this.#known.set(subject, found);
-    found.catch(() => this.forget(subject));
+    found.then(
+      (name) => this.#names.set(subject, name),
+      () => this.forget(subject),
+    );
     return found;
+  }
+
+  /** The same, if it is known already. */
+  peek(subject: string): string | undefined {
+    return this.#names.get(subject);
   }
 
   /** What was known of a subject is wrong: its stream is gone. */
   forget(subject: string): void {
     this.#known.delete(subject);
+    this.#names.delete(subject);
   }
 
   async #find(subject: string): Promise<string> {
