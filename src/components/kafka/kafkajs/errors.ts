@@ -7,7 +7,7 @@ export function translate(error: unknown, address: string): KafkaError {
   const { name, message, code } = fieldsOf(error);
   const text = `${message} ${code}`;
   if (name === "KafkaJSSASLAuthenticationError" || /sasl|authentication failed/i.test(text)) {
-    const why = /mechanism/i.test(message) ? message : "the broker refused the credentials";
+    const why = /not supported by the server/i.test(message) ? message : "the broker refused the credentials";
     return new KafkaError(
       "refused",
       `${address}: authentication failed: ${why}`,

@@ -1,0 +1,160 @@
+import { afterAll, beforeAll, expect, it, onTestFinished } from "vitest";
+import type { DriverSubscription, PubSubDriver, Received } from "../../src/blocks/pubsub/driver.ts";
+import { kafkaPubSub } from "../../src/components/kafka/component.ts";
+import { numbered, outgoing, textOf } from "../conformance/pubsub/fixture.ts";
+import { type KafkaServer, startKafka } from "../servers/kafka.ts";
+import { describeWith } from "../servers/require.ts";
+import { openKafkaDriver } from "./kafka/driver.ts";
+import { openContext } from "./open-context.ts";
+
+describeWith("kafka", "a Kafka that goes away and comes back", () => {
+  let kafka: KafkaServer;
+  let topics = 0;
+
+  beforeAll(async () => {
+    kafka = await startKafka({ "log.retention.check.interval.ms": "100", "log.segment.bytes": "1048576" });
+  }, 60_000);
+  afterAll(() => kafka[Symbol.asyncDispose]());
+
+  const call = (withinMs = 20_000) => ({ signal: AbortSignal.timeout(withinMs) });
+  const fresh = (name: string) => `${name}-${topics++}`;
+
+  async function driver(fields: Record<string, string> = {}): Promise<PubSubDriver> {
+    const opened = await openKafkaDriver(kafka.port, fields);
+    onTestFinished(() => opened.close());
+    return opened;
+  }
+
+  const join = (
+    from: PubSubDriver,
+    topic: string,
+    group: string,
+    start: "earliest" | "latest" = "earliest",
+  ) => from.open({ topic, group, start: { at: start }, ordered: false, raw: false }, call());
+
+  async function take(subscription: DriverSubscription, count: number, within = call()): Promise<Received[]> {
+    const taken: Received[] = [];
+    while (taken.length < count && !within.signal.aborted) {
+      taken.push(...(await subscription.receive(count - taken.length, within)));
+    }
+    return taken;
+  }
+
+  const done = (subscription: DriverSubscription, received: readonly Received[]) =>
+    subscription.settle(
+      received.map(({ receipt }) => ({ receipt, kind: "done" })),
+      call(),
+    );
+
+  it("is waited for by publishes, and read again by itself; nothing that was acknowledged is lost", async () => {
+    const topic = fresh("restart");
+    const broker = await driver();
+    const subscription = await join(broker, topic, fresh("group"));
+    await broker.publish(topic, numbered(5, "before "), call());
+    const held = await take(subscription, 5);
+    await kafka.kill();
+    const waiting = broker.publish(topic, [outgoing("meanwhile")], call());
+    await done(subscription, held);
+    await kafka.restart();
+    expect(await waiting).toMatchObject([{ position: "0:5" }]);
+    await broker.publish(topic, [outgoing("after")], call());
+    expect((await take(subscription, 2)).map(textOf)).toEqual(["meanwhile", "after"]);
+  }, 60_000);
+
+  it("lets a publish fail as unavailable when its caller or ten seconds have waited for nothing", async () => {
+    const topic = fresh("away");
+    const broker = await driver();
+    await broker.publish(topic, [outgoing("there")], call());
+    await kafka.kill();
+    try {
+      const impatient = broker
+        .publish(topic, [outgoing("impatient")], call(300))
+        .catch((error: unknown) => error);
+      expect(broker.classify(await impatient)).toBe("cancelled");
+      const startedAt = performance.now();
+      const patient = await broker
+        .publish(topic, [outgoing("patient")], call(60_000))
+        .catch((error: unknown) => error);
+      expect(broker.classify(patient)).toBe("unavailable");
+      expect(performance.now() - startedAt).toBeLessThan(12_000);
+    } finally {
+      await kafka.restart();
+    }
+    await expect(broker.publish(topic, [outgoing("again")], call())).resolves.toMatchObject([{}]);
+  }, 60_000);
+
+  it("that is frozen for a while loses and repeats nothing for its publishers", async () => {
+    const topic = fresh("frozen");
+    const broker = await driver();
+    await broker.publish(topic, [outgoing("0")], call());
+    kafka.freeze();
+    const waiting = [1, 2, 3].map((n) => broker.publish(topic, [outgoing(`${n}`)], call()));
+    await expect(broker.publish(topic, [], call(1000))).resolves.toEqual([]);
+    await expect(broker.ping(call(1000))).rejects.toThrow();
+    kafka.thaw();
+    await Promise.all(waiting);
+    const subscription = await join(broker, topic, fresh("group"));
+    expect((await take(subscription, 4)).map(textOf)).toEqual(["0", "1", "2", "3"]);
+    expect(await subscription.receive(1, call(300))).toEqual([]);
+  }, 60_000);
+
+  it("that is away when a component opens is told, without what was configured to be secret", async () => {
+    await kafka.kill();
+    try {
+      const settings = kafkaPubSub.schema.parse({
+        brokers: `127.0.0.1:${kafka.port}`,
+        authType: "password",
+        saslUsername: "alice",
+        saslPassword: "hunter2",
+        disableTls: "true",
+      });
+      const opening = kafkaPubSub.configure(settings)(openContext());
+      const error = await opening.catch((thrown: unknown) => thrown as Error);
+      expect(String(error)).toContain(`127.0.0.1:${kafka.port}`);
+      expect(String(error)).not.toContain("hunter2");
+    } finally {
+      await kafka.restart();
+    }
+  }, 60_000);
+
+  it("finds the partitions that a topic gets while it is read, and reads them from their first event", async () => {
+    const { Kafka, logLevel } = await import("kafkajs");
+    const topic = fresh("growing");
+    const broker = await driver({ clientConnectionTopicMetadataRefreshInterval: "200ms" });
+    const subscription = await join(broker, topic, fresh("group"), "latest");
+    const client = new Kafka({ brokers: [`127.0.0.1:${kafka.port}`], logLevel: logLevel.NOTHING });
+    const [admin, producer] = [client.admin(), client.producer()];
+    await Promise.all([admin.connect(), producer.connect()]);
+    onTestFinished(async () => void (await Promise.all([admin.disconnect(), producer.disconnect()])));
+    await admin.createPartitions({ topicPartitions: [{ topic, count: 3 }] });
+    await expect
+      .poll(() =>
+        producer.send({ topic, messages: [{ partition: 2, value: "new" }] }).then(
+          () => true,
+          () => false,
+        ),
+      )
+      .toBe(true);
+    const [received] = await take(subscription, 1);
+    expect(received).toMatchObject({ partition: 2, offset: 0n, notCloudEvent: "there is no envelope" });
+    expect(textOf(received!)).toBe("new");
+  }, 60_000);
+
+  it("counts what retention removed before it was settled, and goes on with what is left", async () => {
+    const { Kafka, logLevel } = await import("kafkajs");
+    const [topic, group] = [fresh("trimmed"), fresh("group")];
+    const broker = await driver();
+    const first = await join(broker, topic, group);
+    await broker.publish(topic, numbered(10), call());
+    await done(first, await take(first, 2));
+    await first.close();
+    const admin = new Kafka({ brokers: [`127.0.0.1:${kafka.port}`], logLevel: logLevel.NOTHING }).admin();
+    await admin.connect();
+    onTestFinished(() => admin.disconnect());
+    await admin.fetchTopicOffsets(topic);
+    await admin.deleteTopicRecords({ topic, partitions: [{ partition: 0, offset: "6" }] });
+    const again = await join(broker, topic, group);
+    expect((await take(again, 4)).map(textOf)).toEqual(["6", "7", "8", "9"]);
+    expect(await again.lag!(call())).toMatchObject({ events: 4, trimmedUnsettled: 4 });
+  }, 60_000);
+});
