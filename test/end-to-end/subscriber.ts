@@ -37,6 +37,14 @@ await withSidecars(task, end, async (sidecar) => {
     setTimeout(() => handle(stream, deliveries), takesMs);
   });
   end.addEventListener("abort", () => stream.halfClose(), { once: true });
+  // A subscription that the sidecar refuses does not end the stream.
+  const refused = stream.heard("closed").then(({ value }) => {
+    if (value.code !== 0)
+      throw new Error(`subscription ${value.subscription}: ${value.reason} ${value.message}`);
+  });
+  await Promise.race([refused, stream.ended]).catch((error: unknown) => {
+    if (!(error instanceof Error && error.message.startsWith("the stream ended"))) throw error;
+  });
   const error = await stream.ended;
   if (error) throw error;
 });

@@ -173,11 +173,15 @@ export class Bus {
           },
         );
       }
-      await this.#open(subscription, driver, signal);
+      try {
+        await subscription.join(consumer, signal);
+      } catch (error) {
+        // Who waits no longer has not failed.
+        if (!signal.aborted) await subscription.close();
+        throw this.translate(error, driver, { signal });
+      }
       // Its last consumer may have left while this one waited.
-      if (subscription.closing) continue;
-      subscription.join(consumer);
-      return subscription;
+      if (!subscription.closing) return subscription;
     }
   }
 
@@ -252,20 +256,13 @@ export class Bus {
         if (memory === undefined) return opened;
         return new InboxSubscription(opened, memory, () => subscription.metrics.outcome.duplicate.add());
       },
+      isUnavailable: (error) =>
+        !(error instanceof ConnectError) && connection.current().classify(error) === "unavailable",
       publishDeadLetter: (letter, call) => this.#publishDeadLetter(shared.deadLetterTopic, letter, call),
       onClosed: () => void this.#subscriptions.delete(key),
     });
     this.#subscriptions.set(key, subscription);
     return subscription;
-  }
-
-  async #open(subscription: Subscription, driver: PubSubDriver, signal: AbortSignal): Promise<void> {
-    try {
-      await subscription.open();
-    } catch (error) {
-      await subscription.close();
-      throw this.translate(error, driver, { signal });
-    }
   }
 
   #checkSupport(driver: PubSubDriver, { topic, ordered, start }: SharedOptions): void {

@@ -34,6 +34,8 @@ export interface SubscriptionContext {
   readonly deadLetterNonCloudEvents: boolean;
   /** Joins the group at the broker; waits for the component. */
   openDriver(call: Call): Promise<DriverSubscription>;
+  /** Whether what `openDriver` threw says that the broker is away, so that it may be there later. */
+  isUnavailable(error: unknown): boolean;
   /** Publishes to the dead-letter topic; resolves when the broker has it. */
   publishDeadLetter(letter: Outgoing, call: Call): Promise<void>;
   /** Called once, when the last consumer has left and everything is settled or given back. */
@@ -69,6 +71,8 @@ export class Subscription {
   #wake: (() => void) | undefined;
   #nextConsumer = 0;
   #held = 0;
+  /** Consumers that wait until the group is joined. */
+  #waiting = 0;
   #settlements: EngineSettlement[] = [];
   #unconfirmed = 0;
   #flushing: Promise<void> | undefined;
@@ -87,15 +91,20 @@ export class Subscription {
     );
   }
 
-  /** Joins the group; the first caller does it for all. Throws what the driver throws. */
-  open(): Promise<void> {
+  /**
+   * Joins the group, and adds a consumer; its events come as soon as it has free places. The first caller joins for
+   * all, and as long as the broker is away they wait. Throws what the driver throws, or the signal's reason.
+   */
+  async join(consumer: Consumer, signal: AbortSignal): Promise<void> {
     this.#opened ??= this.#open();
-    return this.#opened;
-  }
-
-  /** Adds a consumer; its events come as soon as it has free places. */
-  join(consumer: Consumer): void {
-    this.#consumers.push(consumer);
+    this.#waiting += 1;
+    try {
+      await settledOrAborted(this.#opened, signal);
+      if (!this.closing) this.#consumers.push(consumer);
+    } finally {
+      this.#waiting -= 1;
+      this.#closeIfIdle();
+    }
     this.wake();
   }
 
@@ -190,7 +199,7 @@ export class Subscription {
   }
 
   async #open(): Promise<void> {
-    this.#driver = await this.#context.openDriver(this.#call);
+    this.#driver = await this.#joinGroup((error) => this.#context.isUnavailable(error));
     this.#pumping = this.#pump();
   }
 
@@ -235,10 +244,29 @@ export class Subscription {
     } catch (closeError) {
       telemetry.log.debug({ component, topic, group, err: closeError }, "leaving a broken group failed");
     }
-    try {
-      this.#driver = await this.#context.openDriver(this.#call);
-    } catch (openError) {
-      telemetry.log.warn({ component, topic, group, err: openError }, "joining the group again failed");
+    // The old membership is closed: to receive from it would be an endless loop without a pause.
+    await this.#joinGroup(() => true).then(
+      (driver) => {
+        this.#driver = driver;
+      },
+      () => {}, // It is closing.
+    );
+  }
+
+  /** Joins the group at the broker, until that is done, it fails for good, or the subscription closes. */
+  async #joinGroup(mayPass: (error: unknown) => boolean): Promise<DriverSubscription> {
+    const { component, telemetry } = this.#context;
+    const { topic, group } = this.options;
+    for (let failures = 1; ; failures++) {
+      try {
+        return await this.#context.openDriver(this.#call);
+      } catch (error) {
+        if (this.#closing.signal.aborted || !mayPass(error)) throw error;
+        const fields = { component, topic, group, failures, err: error };
+        telemetry.log.warn(fields, "joining the group failed; trying again");
+      }
+      await this.#pause(failures);
+      this.#closing.signal.throwIfAborted();
     }
   }
 
@@ -408,7 +436,8 @@ export class Subscription {
   }
 
   #closeIfIdle(): void {
-    if (this.#consumers.length === 0 && this.#held === 0 && this.#unconfirmed === 0) void this.close();
+    const wanted = this.#consumers.length + this.#waiting + this.#held + this.#unconfirmed;
+    if (wanted === 0) void this.close();
   }
 
   async #close(): Promise<void> {
@@ -434,6 +463,17 @@ export class Subscription {
     this.metrics.close();
     this.#context.onClosed();
   }
+}
+
+/** The same, or the signal's reason when it aborts first. */
+function settledOrAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const abort = () => reject(signal.reason);
+    if (signal.aborted) return abort();
+    signal.addEventListener("abort", abort, { once: true });
+    const over = () => signal.removeEventListener("abort", abort);
+    promise.finally(over).then(resolve, reject);
+  });
 }
 
 function retryMs(failures: number): number {
