@@ -14,21 +14,6 @@ function positiveBytes() {
   return byteSize().refine((value) => value > 0, { message: "expected more than zero" });
 }
 
-/** Durations of a list, such as "5s,1m,10m". */
-function durations() {
-  return text().transform((value, context) => {
-    const parsed = value
-      .split(",")
-      .map((part) => part.trim())
-      .filter((part) => part !== "")
-      .map((part) => ({ part, result: positiveDurationMs().safeParse(part) }));
-    const wrong = parsed.find(({ result }) => !result.success);
-    if (wrong === undefined) return parsed.map(({ part, result }) => ({ name: part, ms: result.data! }));
-    context.addIssue({ code: "custom", message: 'expected durations such as "5s,1m,10m"' });
-    return z.NEVER;
-  });
-}
-
 /** Names and values of a list, such as "retention.ms=3600000,cleanup.policy=compact". */
 function pairs() {
   return text().transform((value, context) => {
@@ -142,7 +127,6 @@ const consumerFields = {
   consumerGroupRebalanceStrategy: choice("range", "sticky", "roundrobin"),
   commitInterval: positiveDurationMs(second).prefault("1s"),
   maxUnsettledDistance: integer(100, 20_000).prefault("10000"),
-  retryTopics: durations().optional(),
   channelBufferSize: integer(0, 1_000_000).optional(),
   consumerFetchMin: positiveBytes().prefault("1"),
   consumerFetchDefault: positiveBytes().prefault("1048576"),
