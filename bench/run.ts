@@ -4,6 +4,7 @@
  *   node bench/run.ts [scenario...] [--seconds N] [--rounds N] [--list]
  */
 import { parseArgs } from "node:util";
+import { kafka } from "./brokers/kafka.ts";
 import { redis } from "./brokers/redis.ts";
 import { type Figure, meets, type Scenario } from "./scenario.ts";
 import { acrossSqlite } from "./scenarios/across.ts";
@@ -23,6 +24,7 @@ const scenarios: readonly Scenario[] = [
   start,
   idleStreams,
   redis,
+  kafka,
 ];
 
 const { positionals, values } = parseArgs({
