@@ -4,13 +4,10 @@ import { Dapr } from "../gen/dapr/proto/runtime/v1/dapr_pb.ts";
 import { PubSubService } from "../gen/outrider/pubsub/v1/pubsub_pb.ts";
 import { RuntimeService } from "../gen/outrider/runtime/v1/runtime_pb.ts";
 import { StateService } from "../gen/outrider/state/v1/state_pb.ts";
-import { daprRoutes } from "./api/dapr/http/routes.ts";
-import { type ComponentSummary, DaprMetadata } from "./api/dapr/metadata.ts";
-import { DaprPublish } from "./api/dapr/publish.ts";
-import { DaprSecrets } from "./api/dapr/secrets.ts";
-import { type DaprApi, daprService } from "./api/dapr/service.ts";
-import { DaprState } from "./api/dapr/state.ts";
-import { Subscriptions } from "./api/dapr/subscriptions.ts";
+import { DaprSide } from "./api/dapr/api.ts";
+import type { AppOptions } from "./api/dapr/app/channel.ts";
+import type { ComponentSummary } from "./api/dapr/metadata.ts";
+import { daprService } from "./api/dapr/service.ts";
 import type { Schemas, SidecarConfiguration } from "./assembly.ts";
 import { Bus } from "./blocks/pubsub/bus.ts";
 import type { InboxMemoryOf } from "./blocks/pubsub/inbox.ts";
@@ -65,6 +62,13 @@ export interface RuntimeOptions {
   readonly apiTokens: readonly string[];
   /** How long stopping waits for what is in flight, in milliseconds. */
   readonly graceMs: number;
+  /** An application that listens, for Dapr's API; undefined: none does. */
+  readonly app?: AppOptions | undefined;
+  /**
+   * How long stopping goes on serving calls when nothing is delivered any more, in milliseconds, unless the
+   * application is found to be unhealthy before. Undefined: not at all.
+   */
+  readonly blockShutdownMs?: number | undefined;
   /** Closed when the sidecar has stopped. */
   readonly telemetry: RunningTelemetry;
 }
@@ -117,7 +121,7 @@ class Sidecar implements Runtime {
   readonly #buses: ReadonlyMap<string, Bus>;
   readonly #outboxes: Outbox[] = [];
   readonly #pubsub: PubSubServer;
-  readonly #daprSubscriptions: Subscriptions;
+  readonly #dapr: DaprSide;
   readonly #mounts: readonly Mount[];
   readonly #routes: readonly HttpRoutes[];
   readonly #stopRequested = new AbortController();
@@ -171,30 +175,27 @@ class Sidecar implements Runtime {
       telemetry,
     });
     const storeOf = resolver("state store", stores, "state");
-    const subscriptions = new Subscriptions();
-    this.#daprSubscriptions = subscriptions;
-    const dapr: DaprApi = {
-      state: new DaprState(stores),
-      publish: new DaprPublish(this.#buses, appId),
-      secrets: new DaprSecrets(configuration.secretStores, configuration.settings.secretScopes),
-      metadata: new DaprMetadata({
-        appId,
-        version,
-        enabledFeatures: [],
-        components: () => this.#components.views.map(summaryOf),
-        subscriptions,
-        app: undefined,
-      }),
-      subscriptions,
-      shutdown: () => this.#stopRequested.abort(),
-    };
     const ready = () => this.#readiness.ready;
-    this.#routes = [daprRoutes(dapr, { appId, ready, outboundReady: ready })];
+    this.#dapr = new DaprSide({
+      ...common,
+      version,
+      stores,
+      buses: this.#buses,
+      secretStores: configuration.secretStores,
+      secretScopes: configuration.settings.secretScopes,
+      components: () => this.#components.views.map(summaryOf),
+      declared: configuration.subscriptions,
+      app: options.app,
+      maxMessageBytes,
+      outboundReady: ready,
+      shutdown: () => this.#stopRequested.abort(),
+    });
+    this.#routes = [this.#dapr.routes];
     const blocks = [
       mount(StateService, stateService({ storeOf, maxMessageBytes })),
       mount(PubSubService, this.#pubsub.implementation, { codecs: pubSubCodecs }),
       mount(RuntimeService, runtimeService(this.#view())),
-      mount(Dapr, daprService(dapr)),
+      mount(Dapr, daprService(this.#dapr.api)),
     ];
     const served = [...blocks, healthMount(this.#readiness, blocks)];
     this.#mounts = [...served, ...reflectionMounts(served)];
@@ -224,6 +225,7 @@ class Sidecar implements Runtime {
       throw error;
     }
     this.#updateReadiness();
+    this.#dapr.start();
     await this.#announce();
   }
 
@@ -262,15 +264,17 @@ class Sidecar implements Runtime {
   /** See DESIGN.md, "Life". */
   async #stop(reason: string, until: Promise<unknown>): Promise<void> {
     const { graceMs, telemetry } = this.#options;
+    await this.#block(reason);
     const deadlineMs = Date.now() + graceMs;
     telemetry.log.info({ reason, graceMs }, "stopping");
     this.#readiness.set(false);
     await this.#withdraw();
     for (const bus of this.#buses.values()) bus.stopTaking();
     this.#pubsub.drain(deadlineMs);
-    this.#daprSubscriptions.drain();
+    this.#dapr.drain();
     await Promise.all([this.#drained(deadlineMs), before(deadlineMs, until)]);
     for (const stream of this.#pubsub.streams) stream.giveBack();
+    this.#dapr.close();
     const calls = setTimeout(() => this.#callsMustEnd.abort(), callGraceMs);
     await Promise.all([
       ...this.#ports.map((port) => port.close(callGraceMs + abortedCallGraceMs)),
@@ -284,9 +288,24 @@ class Sidecar implements Runtime {
     await telemetry.close(flushWithinMs);
   }
 
+  /** With `blockShutdownMs`: Dapr's consumers get nothing more, and calls are served for a while. */
+  async #block(reason: string): Promise<void> {
+    const { blockShutdownMs, graceMs, telemetry } = this.#options;
+    if (blockShutdownMs === undefined) return;
+    telemetry.log.info({ reason, blockShutdownMs }, "nothing is delivered any more; calls are still served");
+    this.#dapr.drain();
+    // What is in flight does not count as time of the block.
+    const settledBy = Date.now() + Math.max(blockShutdownMs, graceMs);
+    while (this.#dapr.busy > 0 && Date.now() < settledBy) {
+      await new Promise((resolve) => setTimeout(resolve, drainLookMs));
+    }
+    const unhealthy = this.#dapr.application?.unhealthy() ?? new Promise<void>(() => {});
+    await before(Date.now() + blockShutdownMs, unhealthy);
+  }
+
   /** Waits until no stream is open. Streams do not tell when they end, so it is looked from time to time. */
   async #drained(deadlineMs: number): Promise<void> {
-    const open = () => this.#pubsub.streams.size + this.#daprSubscriptions.open;
+    const open = () => this.#pubsub.streams.size + this.#dapr.busy;
     while (open() > 0 && Date.now() < deadlineMs) {
       await new Promise((resolve) => setTimeout(resolve, drainLookMs));
     }

@@ -138,7 +138,7 @@ describe("imports", () => {
 
   it("let each library in where it belongs, and nowhere else", () => {
     const homes: readonly (readonly [library: RegExp, home: RegExp])[] = [
-      [/^@grpc\/grpc-js$/, /^src\/(server\/|telemetry\/otlp-grpc\.ts$)/],
+      [/^@grpc\/grpc-js$/, /^src\/(server\/|telemetry\/otlp-grpc\.ts$|api\/dapr\/app\/)/],
       [/^@connectrpc\/connect-node$/, /^src\/(server\/|cli\/client\.ts$)/],
       [/^@marcbachmann\/cel-js$/, /^src\/blocks\/pubsub\//],
       [/^@opentelemetry\/(?!api$)/, /^src\/telemetry\//],
@@ -151,7 +151,7 @@ describe("imports", () => {
       [/^pg$/, /^src\/components\/postgresql\//],
       [/^@nats-io\//, /^src\/components\/jetstream\//],
       [/^node:sqlite$/, /^src\/components\/sqlite\//],
-      [/^node:(http|http2)$/, /^src\/server\//],
+      [/^node:(http|https|http2)$/, /^src\/(server|api\/dapr\/app)\//],
       [/^node:child_process$/, /^src\/cli\//],
       // Part of every layer's language.
       [/^(@bufbuild\/protobuf|@connectrpc\/connect|@opentelemetry\/api|zod)(\/|$)/, /^src\//],

@@ -8,6 +8,7 @@ import { findDataDirectory } from "../data-directory.ts";
 import { type PortChoice, PortUnavailable } from "../ports.ts";
 import { newInstanceId, type Runtime, reachable, startRuntime } from "../runtime.ts";
 import { type RunningTelemetry, startTelemetry } from "../telemetry/telemetry.ts";
+import { appOf } from "./app-options.ts";
 import { Application } from "./application.ts";
 import type { RunOptions } from "./run.ts";
 import { readyScreen } from "./screen.ts";
@@ -53,6 +54,8 @@ export async function runSidecar(
     },
     apiTokens: tokensOf(terminal),
     graceMs: options.daprGracefulShutdownSeconds,
+    app: appOf(options, terminal.env),
+    blockShutdownMs: options.daprBlockShutdownDuration,
     telemetry,
   }).catch((error: unknown) => {
     throw error instanceof PortUnavailable ? new CommandFailure(error.message) : error;
@@ -86,7 +89,7 @@ export async function runSidecar(
     if (!open) void tellWhenReady(terminal, options, telemetry, runtime);
     // Kept for the next start now: at the end there may be no time, or a kill.
     setTimeout(flushCompileCache, keepCodeAfterMs).unref();
-    return await liveAndStop(terminal, runtime, command, appId, options.daprGracefulShutdownSeconds);
+    return await liveAndStop(terminal, runtime, command, appId, options);
   } catch (error) {
     await runtime.stop("failure");
     throw error;
@@ -115,7 +118,7 @@ async function liveAndStop(
   runtime: Runtime,
   command: readonly string[],
   appId: string,
-  graceMs: number,
+  options: RunOptions,
 ): Promise<number> {
   const signal = AbortSignal.any([terminal.interrupted, runtime.stopRequested]);
   if (command.length === 0) {
@@ -126,7 +129,7 @@ async function liveAndStop(
   const application = await Application.start(terminal, {
     command,
     label: `[${appId}]`,
-    env: environmentOf(runtime, appId),
+    env: environmentOf(runtime, appId, options),
   });
   terminal.onSecondSignal(() => application.kill());
   await Promise.race([aborted(signal), application.ended]);
@@ -137,7 +140,7 @@ async function liveAndStop(
   }
   // It is told at once, and has its calls served until it has ended or the grace is over.
   application.end(terminal.interrupted.reason === "SIGINT" ? "SIGINT" : "SIGTERM");
-  const killer = setTimeout(() => application.kill(), graceMs);
+  const killer = setTimeout(() => application.kill(), options.daprGracefulShutdownSeconds);
   await runtime.stop(reasonOf(terminal), application.ended);
   const exitCode = await Promise.race([application.ended, after(killedWithinMs)]);
   clearTimeout(killer);
@@ -235,12 +238,13 @@ function portsOf(runtime: Runtime): Record<string, number | undefined> {
 }
 
 /** How an application finds its sidecar; SDKs of Dapr read the same. */
-function environmentOf(runtime: Runtime, appId: string): Record<string, string> {
+function environmentOf(runtime: Runtime, appId: string, { appPort }: RunOptions): Record<string, string> {
   const [grpc, http, metrics] = ["grpc", "http", "metrics"].map((name) =>
     runtime.ports.find((each) => each.name === name),
   );
   return {
     APP_ID: appId,
+    ...(appPort ? { APP_PORT: String(appPort) } : {}),
     OUTRIDER_GRPC_PORT: String(grpc!.port),
     OUTRIDER_HTTP_PORT: String(http!.port),
     OUTRIDER_GRPC_ENDPOINT: `${reachable(grpc!.address)}:${grpc!.port}`,

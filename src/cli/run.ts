@@ -1,10 +1,11 @@
 /** `outrider run`: its flags. What it does is in `run-sidecar.ts`. */
 import { Command, Option } from "commander";
+import { type AppFlags, appOptions } from "./app-options.ts";
 import { durationMs, gather, onOff, portNumber, sizeBytes } from "./options.ts";
 import { CommandFailure, exitCodes, type Terminal, usageFailure } from "./terminal.ts";
 
 /** The flags, as commander gives them. */
-export interface RunOptions {
+export interface RunOptions extends AppFlags {
   readonly appId?: string;
   readonly daprGrpcPort?: number;
   readonly daprHttpPort?: number;
@@ -45,7 +46,8 @@ export function runCommand(terminal: Terminal): Command {
       const exitCode = await runSidecar(terminal, application, options);
       if (exitCode !== exitCodes.success) throw new CommandFailure("", exitCode);
     });
-  for (const option of [...options(), ...unsupported.map(unsupportedOption)]) command.addOption(option);
+  for (const option of [...options(), ...appOptions(), ...unsupported.map(unsupportedOption)])
+    command.addOption(option);
   return command;
 }
 
@@ -101,21 +103,11 @@ interface UnsupportedFlag {
   readonly why: string;
 }
 
-const invocation = "the application never listens; it opens a stream to the sidecar instead";
+const bindings = "there are no bindings";
 const controlPlane = "there is no control plane";
 
 const unsupported: readonly UnsupportedFlag[] = [
-  { flags: "-p, --app-port <port>", why: invocation },
-  { flags: "--app-protocol <protocol>", why: invocation },
-  { flags: "--app-ssl [on]", why: invocation },
-  { flags: "--app-channel-address <address>", why: invocation },
-  { flags: "--app-max-concurrency <count>", why: `${invocation}; max_in_flight of a subscription limits it` },
-  { flags: "--enable-app-health-check [on]", why: invocation },
-  { flags: "--app-health-check-path <path>", why: invocation },
-  { flags: "--app-health-probe-interval <seconds>", why: invocation },
-  { flags: "--app-health-probe-timeout <ms>", why: invocation },
-  { flags: "--app-health-threshold <count>", why: invocation },
-  { flags: "--app-binding-options-timeout <duration>", why: invocation },
+  { flags: "--app-binding-options-timeout <duration>", why: bindings },
   { flags: "--mode <mode>", why: controlPlane },
   { flags: "--control-plane-address <address>", why: controlPlane },
   { flags: "--control-plane-trust-domain <domain>", why: controlPlane },
@@ -137,11 +129,6 @@ const unsupported: readonly UnsupportedFlag[] = [
   { flags: "-u, --unix-domain-socket <path>", why: "ports are TCP only" },
   { flags: "--enable-profiling [on]", why: "use node --cpu-prof" },
   { flags: "--profile-port <port>", why: "use node --inspect" },
-  {
-    flags: "--dapr-block-shutdown-duration <duration>",
-    why: "calls are served until the application has ended",
-  },
-  { flags: "--disable-init-endpoints <list>", why: invocation },
   { flags: "--hot-reload-reconcile-interval <seconds>", why: "resources are read at the start" },
   { flags: "--allowed-origins <list>", why: "browsers of other origins are not let in" },
   { flags: "--wait [on]", why: "use the ready endpoint of the HTTP port" },

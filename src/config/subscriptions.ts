@@ -17,6 +17,10 @@ export interface DeclaredSubscription {
   readonly routes: readonly DeclaredRoute[];
   /** Where events go that no rule takes; "" when there is no such route. */
   readonly defaultRoute: string;
+  /** The rules as they are written: a rule without a match holds for every event. */
+  readonly rules: readonly { readonly match: string; readonly path: string }[];
+  /** The route, or the default of the rules, as it is written; "" for none. */
+  readonly defaultPath: string;
   /** "" when there is none. */
   readonly deadLetterTopic: string;
   /** For the component, such as `rawPayload`. */
@@ -88,24 +92,21 @@ export function readSubscription(
   if (spec.topic === "") mistake(["topic"], "must not be empty");
 
   const routes: DeclaredRoute[] = [];
-  let defaultRoute = spec.default;
-  if (spec.rules.length > mostRoutes) mistake(["routes", "rules"], `must be ${mostRoutes} or fewer`);
-  for (const [index, { match, path }] of spec.rules.entries()) {
+  const rules = spec.rules.map((rule) => Object.freeze(rule));
+  // A rule without a match takes every event, so what follows it takes none.
+  const all = rules.findIndex(({ match }) => match.trim() === "");
+  const defaultRoute = rules[all]?.path ?? spec.default;
+  if (rules.length > mostRoutes) mistake(["routes", "rules"], `must be ${mostRoutes} or fewer`);
+  for (const [index, { match, path }] of rules.entries()) {
     const where = ["routes", "rules", index];
     checkRoute(path, [...where, "path"], mistake);
-    const last = index === spec.rules.length - 1;
-    if (match.trim() === "" && last && defaultRoute === "") defaultRoute = path;
-    else if (match.trim() === "")
-      mistake([...where, "match"], "is required, except in the last rule without a default");
-    else {
-      const problem = checkRule(match);
-      if (problem !== undefined) mistake([...where, "match"], problem);
-      routes.push(Object.freeze({ name: path, rule: match }));
-    }
+    const problem = match.trim() === "" ? undefined : checkRule(match);
+    if (problem !== undefined) mistake([...where, "match"], problem);
+    if (all < 0 || index < all) routes.push(Object.freeze({ name: path, rule: match }));
   }
-  if (defaultRoute !== "") checkRoute(defaultRoute, spec.defaultPath, mistake);
-  if (routes.length === 0 && defaultRoute === "")
-    mistake(spec.defaultPath, "is required, or no event has a route");
+  if (spec.default !== "") checkRoute(spec.default, spec.defaultAt, mistake);
+  if (rules.length === 0 && defaultRoute === "")
+    mistake(spec.defaultAt, "is required, or no event has a route");
   if (!sound || notLoaded) return undefined;
   return Object.freeze({
     name: resource.name,
@@ -113,6 +114,8 @@ export function readSubscription(
     topic: spec.topic,
     routes: Object.freeze(routes),
     defaultRoute,
+    rules: Object.freeze(rules),
+    defaultPath: spec.default,
     deadLetterTopic: spec.deadLetterTopic,
     metadata: Object.freeze(spec.metadata),
     bulk: spec.bulkSubscribe && Object.freeze(spec.bulkSubscribe),
@@ -126,12 +129,12 @@ function readEither(resource: Resource) {
     const value = read(subscriptionV1, resource.root, [], resource.mistake);
     if (!value) return undefined;
     const { route, ...spec } = value.spec;
-    return { scopes: value.scopes, spec: { ...spec, rules: [], default: route, defaultPath: ["route"] } };
+    return { scopes: value.scopes, spec: { ...spec, rules: [], default: route, defaultAt: ["route"] } };
   }
   const value = read(subscriptionV2, resource.root, [], resource.mistake);
   if (!value) return undefined;
   const { routes, ...spec } = value.spec;
-  return { scopes: value.scopes, spec: { ...spec, ...routes, defaultPath: ["routes", "default"] } };
+  return { scopes: value.scopes, spec: { ...spec, ...routes, defaultAt: ["routes", "default"] } };
 }
 
 function checkRoute(name: string, path: Path, mistake: (path: Path, message: string) => void): void {

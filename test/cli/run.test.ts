@@ -139,9 +139,11 @@ describe("the flags of outrider run", () => {
   });
 
   it("that daprd has and that mean nothing here are refused with the reason", async () => {
-    const { code, stderr } = await outrider(["run", "--app-port", "8080", "--mode=kubernetes"], { cwd });
+    const { code, stderr } = await outrider(["run", "--dapr-public-port", "8080", "--mode=kubernetes"], {
+      cwd,
+    });
     expect(code).toBe(2);
-    expect(stderr).toContain("--app-port is not supported yet: the application never listens");
+    expect(stderr).toContain("--dapr-public-port is not supported yet: the HTTP port serves health");
     expect(stderr).toContain("--mode is not supported yet");
   });
 

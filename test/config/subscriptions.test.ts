@@ -41,12 +41,26 @@ bulkSubscribe: {enabled: true, maxMessagesCount: 10}`);
     ]);
   });
 
-  it("takes a last rule without a match as the default", async () => {
+  it("gives every event that reaches it to a rule without a match, as Dapr does", async () => {
     const rules = "pubsubname: bus\ntopic: t\nroutes:\n  rules:\n  - match: a\n    path: /a\n  - path: /rest";
     const { subscriptions } = await loadText(`${bus}---\n${subscription(rules)}`);
-    expect(subscriptions).toMatchObject([{ routes: [{ name: "/a", rule: "a" }], defaultRoute: "/rest" }]);
-    expect(await mistakesOf(loadText(`${bus}---\n${subscription(`${rules}\n  default: /d`)}`))).toEqual([
-      'a.yaml:19:7  Subscription "sub" spec.routes.rules[1].match: is required, except in the last rule without a default',
+    expect(subscriptions).toMatchObject([
+      { routes: [{ name: "/a", rule: "a" }], defaultRoute: "/rest", defaultPath: "" },
+    ]);
+    const more = await loadText(
+      `${bus}---\n${subscription(`${rules}\n  - match: b\n    path: /b\n  default: /d`)}`,
+    );
+    expect(more.subscriptions).toMatchObject([
+      {
+        routes: [{ name: "/a", rule: "a" }],
+        defaultRoute: "/rest",
+        rules: [
+          { match: "a", path: "/a" },
+          { match: "", path: "/rest" },
+          { match: "b", path: "/b" },
+        ],
+        defaultPath: "/d",
+      },
     ]);
   });
 

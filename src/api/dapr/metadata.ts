@@ -6,6 +6,7 @@ import {
   GetMetadataResponseSchema,
   PubsubSubscriptionType,
 } from "../../../gen/dapr/proto/runtime/v1/metadata_pb.ts";
+import type { AppOptions } from "./app/channel.ts";
 import type { Subscriptions, SubscriptionView } from "./subscriptions.ts";
 
 /** A component, as metadata has it. */
@@ -16,15 +17,6 @@ export interface ComponentSummary {
   readonly capabilities: readonly string[];
 }
 
-/** An application that listens. */
-export interface AppConnection {
-  readonly port: number;
-  readonly protocol: string;
-  readonly channelAddress: string;
-  /** -1 or less: without end. */
-  readonly maxConcurrency: number;
-}
-
 /** What metadata is made of. */
 export interface DaprMetadataOptions {
   readonly appId: string;
@@ -32,7 +24,7 @@ export interface DaprMetadataOptions {
   readonly enabledFeatures: readonly string[];
   readonly components: () => readonly ComponentSummary[];
   readonly subscriptions: Subscriptions;
-  readonly app: AppConnection | undefined;
+  readonly app: AppOptions | undefined;
 }
 
 /** See the head of this file. */
@@ -71,7 +63,7 @@ export class DaprMetadata {
           type: view.kind,
         });
       }),
-      appConnectionProperties: app && withoutEmpty({ ...app, maxConcurrency: positive(app.maxConcurrency) }),
+      appConnectionProperties: app && connectionOf(app),
       actorRuntime: { runtimeStatus: "DISABLED", hostReady: false, placement: "" },
     });
   }
@@ -87,13 +79,31 @@ export class DaprMetadata {
       registeredComponents: components().map((each) => ({ ...each, capabilities: [...each.capabilities] })),
       subscriptions: subscriptions.views.map(subscriptionOf),
       actorRuntime: { runtimeStatus: ActorRuntime_ActorRuntimeStatus.DISABLED },
-      ...(app && { appConnectionProperties: { ...app, maxConcurrency: Math.max(app.maxConcurrency, 0) } }),
+      ...(app && { appConnectionProperties: connectionOf(app) }),
     });
   }
 }
 
-function positive(value: number): number | undefined {
-  return value > 0 ? value : undefined;
+/** Where an application listens, and how it is looked after; durations as Go writes them. */
+function connectionOf({ port, protocol, channelAddress, maxConcurrency, health }: AppOptions) {
+  return {
+    port,
+    protocol,
+    channelAddress,
+    ...(maxConcurrency > 0 && { maxConcurrency }),
+    ...(health && {
+      health: {
+        healthCheckPath: health.path,
+        healthProbeInterval: goDuration(health.intervalMs),
+        healthProbeTimeout: goDuration(health.timeoutMs),
+        healthThreshold: health.threshold,
+      },
+    }),
+  };
+}
+
+function goDuration(ms: number): string {
+  return ms % 1000 === 0 ? `${ms / 1000}s` : `${ms}ms`;
 }
 
 /** Dapr leaves empty lists, maps and texts out of its JSON. */

@@ -1,4 +1,4 @@
-/** The subscriptions of this API, for metadata and for stopping. */
+/** The subscriptions of this API: what metadata has, and what an application that listens is called for. */
 import type { SubscribeStream } from "./subscribe-stream.ts";
 import type { TopicSubscriptionSpec } from "./topic-subscription.ts";
 
@@ -14,6 +14,8 @@ export interface SubscriptionView {
 /** See the head of this file. */
 export class Subscriptions {
   readonly #streams = new Set<SubscribeStream>();
+  #declared: readonly TopicSubscriptionSpec[] = [];
+  #listed: readonly TopicSubscriptionSpec[] = [];
   #draining = false;
 
   addStream(stream: SubscribeStream): void {
@@ -36,8 +38,41 @@ export class Subscriptions {
     return this.#streams.size;
   }
 
-  /** What is live, in the order in which it was opened. */
-  get views(): readonly SubscriptionView[] {
-    return [...this.#streams].flatMap(({ spec }) => (spec ? [{ spec, kind: "STREAMING" as const }] : []));
+  /** Replaces what resources declare, in their order. */
+  setDeclared(specs: readonly TopicSubscriptionSpec[]): void {
+    this.#declared = specs;
   }
+
+  /** Replaces what the application has listed, in its order. */
+  setListed(specs: readonly TopicSubscriptionSpec[]): void {
+    this.#listed = specs;
+  }
+
+  /**
+   * What an application that listens is called for, each topic of a component once: of resources the first,
+   * of the application's own the last, and these before those.
+   */
+  get wanted(): readonly SubscriptionView[] {
+    return [...this.#wanted().values()];
+  }
+
+  /** What there is, streams last. Of several streams with the same topic only one is told of, as in Dapr. */
+  get views(): readonly SubscriptionView[] {
+    const all = this.#wanted();
+    for (const { spec } of this.#streams) if (spec) all.set(keyOf(spec), { spec, kind: "STREAMING" });
+    return [...all.values()];
+  }
+
+  #wanted(): Map<string, SubscriptionView> {
+    const all = new Map<string, SubscriptionView>();
+    for (const spec of this.#declared)
+      if (!all.has(keyOf(spec))) all.set(keyOf(spec), { spec, kind: "DECLARATIVE" });
+    for (const spec of this.#listed) all.set(keyOf(spec), { spec, kind: "PROGRAMMATIC" });
+    return all;
+  }
+}
+
+/** The same for the same topic of the same component. */
+export function keyOf({ pubsubName, topic }: TopicSubscriptionSpec): string {
+  return JSON.stringify([pubsubName, topic]);
 }

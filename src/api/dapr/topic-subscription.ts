@@ -11,6 +11,14 @@ export interface RouteRule {
   readonly path: string;
 }
 
+/** Events that are gathered, and delivered together. */
+export interface BulkOptions {
+  /** 1 or more. */
+  readonly maxMessages: number;
+  /** How long the first of them waits for others, in milliseconds. */
+  readonly maxAwaitMs: number;
+}
+
 /** What Dapr's ways to subscribe say, all of them. */
 export interface TopicSubscriptionSpec {
   readonly pubsubName: string;
@@ -21,22 +29,42 @@ export interface TopicSubscriptionSpec {
   readonly defaultPath: string;
   /** "" for none. */
   readonly deadLetterTopic: string;
+  /** Undefined: events are delivered one by one. */
+  readonly bulk?: BulkOptions | undefined;
 }
 
 /** How an application answered a delivery. */
 export type TopicEventOutcome = "success" | "retry" | "drop";
 
+/** How often the sidecar itself repeats a delivery that failed, before anything else becomes of it. */
+export interface RetryPolicy {
+  /** Infinity: without end. */
+  readonly maxRetries: number;
+  /** Milliseconds until the retry of that number, 1 for the first. */
+  delayMs(retry: number): number;
+}
+
 /** Deliveries that an application has at once, where the broker is not serial. */
 const maxInHand = 100;
 /** The in-memory broker of Dapr gives one event at a time, to every subscription. */
 const serialType = "pubsub.in-memory";
+/** Brokers that, in Dapr, forget an event that its application has not handled. */
+const forgetful: readonly string[] = [serialType, "pubsub.redis"];
 const firstRetryMs = 100;
 const lastRetryMs = 30_000;
+const noRetries: RetryPolicy = { maxRetries: 0, delayMs: () => 0 };
 
 /** Whether the subscription wants records as they are. */
 export function isRaw({ metadata }: TopicSubscriptionSpec): boolean {
   const text = Object.entries(metadata).find(([name]) => /^(is)?rawpayload$/i.test(name))?.[1] ?? "";
   return /^(1|t|true)$/i.test(text);
+}
+
+/** A delivery that the application has. */
+interface InHand {
+  readonly path: string;
+  retries: number;
+  timer: NodeJS.Timeout | undefined;
 }
 
 /**
@@ -47,16 +75,24 @@ export class TopicSubscription implements Consumer {
   readonly spec: TopicSubscriptionSpec;
   readonly #bus: Bus;
   readonly #maxInHand: number;
+  readonly #retry: RetryPolicy;
   readonly #deliver: (received: Received, path: string) => void;
-  readonly #inHand = new Set<Received>();
+  readonly #inHand = new Map<Received, InHand>();
   #subscription: Subscription | undefined;
   #taking = false;
+  #whenIdle: (() => void)[] = [];
 
-  constructor(bus: Bus, spec: TopicSubscriptionSpec, deliver: (received: Received, path: string) => void) {
+  constructor(
+    bus: Bus,
+    spec: TopicSubscriptionSpec,
+    deliver: (received: Received, path: string) => void,
+    retry: RetryPolicy = noRetries,
+  ) {
     this.#bus = bus;
     this.spec = spec;
     this.#deliver = deliver;
-    this.#maxInHand = bus.type === serialType ? 1 : maxInHand;
+    this.#retry = retry;
+    this.#maxInHand = bus.type === serialType ? 1 : Math.max(maxInHand, spec.bulk?.maxMessages ?? 0);
   }
 
   /** Joins; resolves when what is published from now on will come, once it has begun. Throws a fault. */
@@ -77,25 +113,46 @@ export class TopicSubscription implements Consumer {
     return this.#inHand.size;
   }
 
+  /** The most that it can hold. */
+  get maxInHand(): number {
+    return this.#maxInHand;
+  }
+
   free(): number {
     return this.#taking ? this.#maxInHand - this.#inHand.size : 0;
   }
 
   deliver(received: readonly Received[], routes: readonly string[]): void {
     for (const [index, event] of received.entries()) {
-      this.#inHand.add(event);
-      this.#deliver(event, routes[index]!);
+      const path = routes[index]!;
+      this.#inHand.set(event, { path, retries: 0, timer: undefined });
+      this.#deliver(event, path);
     }
   }
 
   /** Says what became of an event. Once it is settled, it is passed over. */
-  settle(received: Received, outcome: TopicEventOutcome): void {
-    if (!this.#inHand.delete(received)) return;
-    const outcomes = { success: "ack", retry: "retry", drop: "reject" } as const;
-    // Dropping an event is what Dapr calls it; without a dead-letter topic nothing was lost by mistake.
-    const ended = outcome === "drop" && this.spec.deadLetterTopic === "" ? "ack" : outcomes[outcome];
-    this.#subscription!.settled(received, ended, undefined, "");
+  settle(received: Received, outcome: TopicEventOutcome, detail = ""): void {
+    const held = this.#inHand.get(received);
+    if (!held || held.timer) return;
+    if (outcome === "retry" && held.retries < this.#retry.maxRetries) {
+      held.retries += 1;
+      held.timer = setTimeout(() => {
+        held.timer = undefined;
+        this.#deliver(received, held.path);
+      }, this.#retry.delayMs(held.retries));
+      return;
+    }
+    this.#inHand.delete(received);
+    this.#subscription!.settled(received, this.#endOf(outcome), undefined, detail);
     this.#subscription!.wake();
+    this.#tellIfIdle();
+  }
+
+  /** Gives back an event that the application has not seen: it is delivered again, to somebody else. */
+  giveBack(received: Received): void {
+    if (!this.#inHand.delete(received)) return;
+    this.#subscription!.settled(received, "abandoned", undefined, "");
+    this.#tellIfIdle();
   }
 
   /** Takes no more events; those in hand can still be settled. */
@@ -103,14 +160,40 @@ export class TopicSubscription implements Consumer {
     this.#taking = false;
   }
 
+  /** Resolves when the application holds nothing. */
+  idle(): Promise<void> {
+    if (this.#inHand.size === 0) return Promise.resolve();
+    return new Promise((resolve) => void this.#whenIdle.push(resolve));
+  }
+
   /** Leaves the group. What is in hand is delivered again, to somebody else. */
   close(): void {
     this.#taking = false;
     const subscription = this.#subscription;
     if (!subscription) return;
-    for (const received of this.#inHand) subscription.settled(received, "abandoned", undefined, "");
+    this.#subscription = undefined;
+    for (const [received, { timer }] of this.#inHand) {
+      clearTimeout(timer);
+      subscription.settled(received, "abandoned", undefined, "");
+    }
     this.#inHand.clear();
+    this.#tellIfIdle();
     subscription.leave(this);
+  }
+
+  /** What becomes of an event for good: what Dapr's component of that type would do with it. */
+  #endOf(outcome: TopicEventOutcome): "ack" | "retry" | "reject" {
+    if (outcome === "success") return "ack";
+    const hasDeadLetters = this.spec.deadLetterTopic !== "";
+    // Dropping an event is what Dapr calls it; without a dead-letter topic nothing was lost by mistake.
+    if (outcome === "drop") return hasDeadLetters ? "reject" : "ack";
+    return hasDeadLetters || forgetful.includes(this.#bus.type) ? "reject" : "retry";
+  }
+
+  #tellIfIdle(): void {
+    if (this.#inHand.size > 0) return;
+    for (const resolve of this.#whenIdle) resolve();
+    this.#whenIdle = [];
   }
 
   async #shared(signal: AbortSignal): Promise<SharedOptions> {
@@ -118,7 +201,10 @@ export class TopicSubscription implements Consumer {
     const supports = await this.#bus.supports(signal);
     // In memory, Dapr gives every subscription every event.
     const everyone = this.#bus.type === serialType;
-    const routes = rules.map(({ match, path }) => ({ name: path, rule: match === "" ? "true" : match }));
+    const routes = rules.map(({ match, path }) => ({
+      name: path,
+      rule: match.trim() === "" ? "true" : match,
+    }));
     return {
       topic,
       group: everyone ? undefined : this.#bus.defaultGroup,
@@ -132,12 +218,8 @@ export class TopicSubscription implements Consumer {
           throw new Error(`${field}: ${description}`);
         },
       ),
-      // Without a policy, Dapr gives up at once where there is a place for what was given up.
-      retry: {
-        maxAttempts: deadLetterTopic === "" ? Number.POSITIVE_INFINITY : 1,
-        initialDelayMs: firstRetryMs,
-        maxDelayMs: lastRetryMs,
-      },
+      // How often is for this sidecar to say, in `settle`: what another sidecar left is no failure.
+      retry: { maxAttempts: Number.POSITIVE_INFINITY, initialDelayMs: firstRetryMs, maxDelayMs: lastRetryMs },
       deadLetterTopic,
       inbox: undefined,
     };

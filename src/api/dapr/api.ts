@@ -1,0 +1,121 @@
+/** Dapr's API of one sidecar: its service, its routes, and the application that it calls. */
+import type { Bus } from "../../blocks/pubsub/bus.ts";
+import type { StateStore } from "../../blocks/state/store.ts";
+import type { SecretScope, SecretStore } from "../../config/secrets.ts";
+import type { DeclaredSubscription } from "../../config/subscriptions.ts";
+import type { HttpRoutes } from "../../server/http-route.ts";
+import type { Telemetry } from "../../telemetry/telemetry.ts";
+import { Application } from "./app/application.ts";
+import type { AppOptions } from "./app/channel.ts";
+import { bulkOf } from "./app/discovery.ts";
+import { daprRoutes } from "./http/routes.ts";
+import { type ComponentSummary, DaprMetadata } from "./metadata.ts";
+import { DaprPublish } from "./publish.ts";
+import { DaprSecrets } from "./secrets.ts";
+import type { DaprApi } from "./service.ts";
+import { DaprState } from "./state.ts";
+import { Subscriptions } from "./subscriptions.ts";
+import type { TopicSubscriptionSpec } from "./topic-subscription.ts";
+
+/** What the API is made of. */
+export interface DaprApiOptions {
+  readonly appId: string;
+  readonly version: string;
+  readonly stores: ReadonlyMap<string, StateStore>;
+  readonly buses: ReadonlyMap<string, Bus>;
+  readonly secretStores: ReadonlyMap<string, SecretStore>;
+  readonly secretScopes: readonly SecretScope[];
+  readonly components: () => readonly ComponentSummary[];
+  /** In the order of the files. */
+  readonly declared: readonly DeclaredSubscription[];
+  /** Undefined: no application listens. */
+  readonly app: AppOptions | undefined;
+  readonly maxMessageBytes: number;
+  readonly telemetry: Telemetry;
+  /** Components and ports work. */
+  readonly outboundReady: () => boolean;
+  /** Begins to stop the sidecar, and returns at once. */
+  readonly shutdown: () => void;
+}
+
+/** See the head of this file. */
+export class DaprSide {
+  readonly api: DaprApi;
+  readonly routes: HttpRoutes;
+  /** Undefined: none listens. */
+  readonly application: Application | undefined;
+  readonly #subscriptions = new Subscriptions();
+
+  constructor(options: DaprApiOptions) {
+    const { appId, app, buses, components, maxMessageBytes, outboundReady, stores, telemetry } = options;
+    const subscriptions = this.#subscriptions;
+    subscriptions.setDeclared(options.declared.map(specOf));
+    this.api = {
+      state: new DaprState(stores),
+      publish: new DaprPublish(buses, appId),
+      secrets: new DaprSecrets(options.secretStores, options.secretScopes),
+      metadata: new DaprMetadata({
+        appId,
+        version: options.version,
+        enabledFeatures: [],
+        components,
+        subscriptions,
+        app,
+      }),
+      subscriptions,
+      shutdown: options.shutdown,
+    };
+    this.application =
+      app &&
+      new Application({
+        app,
+        subscriptions,
+        busOf: (name) => buses.get(name),
+        retryOf: () => undefined,
+        maxMessageBytes,
+        log: telemetry.log.child({ scope: "app" }),
+      });
+    const ready = () => outboundReady() && (this.application?.ready ?? true);
+    this.routes = daprRoutes(this.api, { appId, ready, outboundReady });
+  }
+
+  /** Begins to call the application; to be called when the ports listen. */
+  start(): void {
+    void this.application?.run();
+  }
+
+  /** Replaces what resources declare, and has the application called for that. Resolves when it is so. */
+  async setDeclared(declared: readonly DeclaredSubscription[]): Promise<void> {
+    this.#subscriptions.setDeclared(declared.map(specOf));
+    await this.application?.reconcile();
+  }
+
+  /** Takes no more events; streams end, and the application is still heard for what it holds. */
+  drain(): void {
+    this.#subscriptions.drain();
+    this.application?.drain();
+  }
+
+  /** Streams that are open, and events that the application holds. */
+  get busy(): number {
+    return this.#subscriptions.open + (this.application?.inHand ?? 0);
+  }
+
+  /** Gives back what the application holds, and hangs up. */
+  close(): void {
+    this.application?.close();
+  }
+}
+
+function specOf(declared: DeclaredSubscription): TopicSubscriptionSpec {
+  const { component, topic, metadata, rules, defaultPath, deadLetterTopic, bulk } = declared;
+  return {
+    pubsubName: component,
+    topic,
+    metadata,
+    rules,
+    defaultPath,
+    deadLetterTopic,
+    bulk: bulkOf(bulk?.enabled === true, bulk?.maxMessagesCount, bulk?.maxAwaitDurationMs),
+  };
+}

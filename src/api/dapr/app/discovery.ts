@@ -1,0 +1,99 @@
+/** What an application says that it wants to receive, in either protocol. */
+import * as z from "zod";
+import type { TopicSubscription as TopicSubscriptionMessage } from "../../../../gen/dapr/proto/runtime/v1/appcallback_pb.ts";
+import type { BulkOptions, RouteRule, TopicSubscriptionSpec } from "../topic-subscription.ts";
+
+const text = z
+  .union([z.string(), z.number(), z.boolean()])
+  .transform(String)
+  .nullish()
+  .transform((value) => value ?? "");
+const count = z
+  .number()
+  .int()
+  .min(0)
+  .nullish()
+  .transform((value) => value ?? 0);
+/** Go reads the names of fields in any letter case, and applications rely on it. */
+const anyCase = <Shape extends z.ZodRawShape>(shape: Shape) => z.preprocess(lowerNames, z.object(shape));
+
+const entry = anyCase({
+  pubsubname: text,
+  topic: text,
+  route: text,
+  routes: anyCase({
+    default: text,
+    rules: z
+      .array(anyCase({ match: text, path: text }))
+      .nullish()
+      .transform((rules) => rules ?? []),
+  }).nullish(),
+  metadata: z.record(z.string(), text).nullish(),
+  deadlettertopic: text,
+  bulksubscribe: anyCase({
+    enabled: z.boolean().nullish(),
+    maxmessagescount: count,
+    maxawaitdurationms: count,
+  }).nullish(),
+});
+
+/** As in Dapr, where a subscription does not say. */
+const defaultBulk = { maxMessages: 100, maxAwaitMs: 1000 } as const;
+
+/** Reads the answer of `/dapr/subscribe`. Entries without a route are left out. Throws an Error for what is no such list. */
+export function subscriptionsOfJson(body: string): TopicSubscriptionSpec[] {
+  const parsed = z.array(entry).nullable().safeParse(JSON.parse(body));
+  if (!parsed.success) throw new Error(z.prettifyError(parsed.error));
+  return (parsed.data ?? []).flatMap((each) => {
+    const rules = (each.routes?.rules ?? []).map(({ match, path }) => ({ match, path }));
+    const defaultPath = each.routes?.default || each.route;
+    if (each.pubsubname === "" || each.topic === "") return [];
+    if (rules.length === 0 && defaultPath === "") return [];
+    return {
+      pubsubName: each.pubsubname,
+      topic: each.topic,
+      metadata: each.metadata ?? {},
+      rules,
+      defaultPath,
+      deadLetterTopic: each.deadlettertopic,
+      bulk: bulkOf(
+        each.bulksubscribe?.enabled === true,
+        each.bulksubscribe?.maxmessagescount,
+        each.bulksubscribe?.maxawaitdurationms,
+      ),
+    };
+  });
+}
+
+/** Reads an entry of ListTopicSubscriptions. gRPC needs no route: without one the path is empty. */
+export function subscriptionOfMessage(message: TopicSubscriptionMessage): TopicSubscriptionSpec {
+  const { pubsubName, topic, metadata, routes, deadLetterTopic, bulkSubscribe } = message;
+  const rules: RouteRule[] = (routes?.rules ?? []).map(({ match, path }) => ({ match, path }));
+  return {
+    pubsubName,
+    topic,
+    metadata,
+    rules,
+    defaultPath: routes?.default ?? "",
+    deadLetterTopic,
+    bulk: bulkOf(
+      bulkSubscribe?.enabled === true,
+      bulkSubscribe?.maxMessagesCount,
+      bulkSubscribe?.maxAwaitDurationMs,
+    ),
+  };
+}
+
+/** How events are gathered; 0 and less are the defaults. Undefined: they are not. */
+export function bulkOf(enabled: boolean, maxMessages = 0, maxAwaitMs = 0): BulkOptions | undefined {
+  if (!enabled) return undefined;
+  return {
+    maxMessages: maxMessages > 0 ? maxMessages : defaultBulk.maxMessages,
+    maxAwaitMs: maxAwaitMs > 0 ? maxAwaitMs : defaultBulk.maxAwaitMs,
+  };
+}
+
+function lowerNames(value: unknown): unknown {
+  if (typeof value !== "object" || value === null || Array.isArray(value)) return value;
+  return Object.fromEntries(Object.entries(value).map(([name, each]) => [name.toLowerCase(), each]));
+}

@@ -1,0 +1,180 @@
+/** HTTP to one application: HTTP/1.1 with or without TLS, and HTTP/2 without. */
+import * as http from "node:http";
+import * as http2 from "node:http2";
+import * as https from "node:https";
+import { AppUnreachable } from "./channel.ts";
+
+/** A request to the application. */
+export interface AppRequest {
+  readonly method: "GET" | "POST";
+  /** With a leading slash, and escaped. */
+  readonly path: string;
+  /** Names in lower case. */
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body?: Uint8Array | string;
+}
+
+/** Its answer. */
+export interface AppAnswer {
+  readonly status: number;
+  /** As text; "" for one that is too long to be read. */
+  readonly body: string;
+}
+
+/** Sends requests. */
+export interface HttpClient {
+  /** Throws AppUnreachable, and the signal's reason when that aborts. */
+  request(request: AppRequest, signal: AbortSignal): Promise<AppAnswer>;
+  close(): void;
+}
+
+/** Where the application is. */
+export interface HttpClientOptions {
+  readonly protocol: "http" | "https" | "h2c";
+  readonly host: string;
+  readonly port: number;
+  /** Answers past that are not read, in bytes. */
+  readonly maxAnswerBytes: number;
+}
+
+/** Connections kept for the next request. */
+const maxIdleConnections = 64;
+/** Errors of a connection that was never made. */
+const neverConnected = /^(ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|ETIMEDOUT)$/;
+
+/** Makes the client for a protocol. It connects when there is something to send. */
+export function httpClient(options: HttpClientOptions): HttpClient {
+  return options.protocol === "h2c" ? new Http2Client(options) : new Http1Client(options);
+}
+
+class Http1Client implements HttpClient {
+  readonly #options: HttpClientOptions;
+  readonly #agent: http.Agent;
+  readonly #send: typeof http.request;
+
+  constructor(options: HttpClientOptions) {
+    this.#options = options;
+    const common = { keepAlive: true, maxFreeSockets: maxIdleConnections, scheduling: "lifo" } as const;
+    // Applications beside a sidecar have certificates that nobody signed; Dapr does not check them either.
+    this.#agent =
+      options.protocol === "https"
+        ? new https.Agent({ ...common, rejectUnauthorized: false })
+        : new http.Agent(common);
+    this.#send = options.protocol === "https" ? https.request : http.request;
+  }
+
+  async request(request: AppRequest, signal: AbortSignal): Promise<AppAnswer> {
+    for (;;) {
+      const result = await this.#try(request, signal);
+      if (!("stale" in result)) return result;
+    }
+  }
+
+  close(): void {
+    this.#agent.destroy();
+  }
+
+  /** `stale`: the application had closed the connection when the request came. */
+  #try({ method, path, headers, body }: AppRequest, signal: AbortSignal) {
+    const { host, port, maxAnswerBytes } = this.#options;
+    return new Promise<AppAnswer | { stale: true }>((resolve, reject) => {
+      const request = this.#send({
+        agent: this.#agent,
+        host,
+        port,
+        method,
+        path,
+        headers: { ...headers },
+        signal,
+      });
+      const failed = (error: Error & { code?: string }) => {
+        if (signal.aborted) reject(signal.reason);
+        else if (request.reusedSocket && /^(ECONNRESET|EPIPE)$/.test(error.code ?? ""))
+          resolve({ stale: true });
+        else reject(new AppUnreachable(neverConnected.test(error.code ?? ""), error));
+      };
+      request.on("error", failed);
+      request.on("response", (response) => {
+        const answer = new AnswerBody(maxAnswerBytes);
+        response.on("data", (chunk: Buffer) => answer.add(chunk));
+        response.on("error", (error) =>
+          reject(signal.aborted ? signal.reason : new AppUnreachable(false, error)),
+        );
+        response.on("end", () => resolve({ status: response.statusCode!, body: answer.text }));
+      });
+      request.end(body);
+    });
+  }
+}
+
+class Http2Client implements HttpClient {
+  readonly #options: HttpClientOptions;
+  #session: http2.ClientHttp2Session | undefined;
+
+  constructor(options: HttpClientOptions) {
+    this.#options = options;
+  }
+
+  request({ method, path, headers, body }: AppRequest, signal: AbortSignal): Promise<AppAnswer> {
+    return new Promise((resolve, reject) => {
+      signal.throwIfAborted();
+      let status = 0;
+      const answer = new AnswerBody(this.#options.maxAnswerBytes);
+      const session = this.#connected();
+      const stream = session.request({ ":method": method, ":path": path, ...headers }, { signal });
+      const failed = (error: Error & { code?: string }) =>
+        reject(
+          signal.aborted ? signal.reason : new AppUnreachable(neverConnected.test(error.code ?? ""), error),
+        );
+      // A connection that is refused is told to the session, and the stream only hears that it has ended.
+      session.once("error", failed);
+      stream.on("error", failed);
+      stream.on("response", (given) => {
+        status = given[":status"] ?? 0;
+      });
+      stream.on("data", (chunk: Buffer) => answer.add(chunk));
+      stream.on("close", () => {
+        session.off("error", failed);
+        if (status > 0 && stream.readableEnded) resolve({ status, body: answer.text });
+        else failed(new Error("the connection ended before the answer"));
+      });
+      stream.end(body);
+    });
+  }
+
+  close(): void {
+    this.#session?.destroy();
+  }
+
+  #connected(): http2.ClientHttp2Session {
+    if (this.#session && !this.#session.closed && !this.#session.destroyed) return this.#session;
+    const { host, port } = this.#options;
+    const session = http2.connect(`http://${host.includes(":") ? `[${host}]` : host}:${port}`);
+    // Whoever has a request on it hears of it there.
+    session.on("error", () => session.destroy());
+    session.on("goaway", () => session.close());
+    this.#session = session;
+    return session;
+  }
+}
+
+/** Gathers an answer, up to a limit. */
+class AnswerBody {
+  readonly #maxBytes: number;
+  #chunks: Buffer[] = [];
+  #bytes = 0;
+
+  constructor(maxBytes: number) {
+    this.#maxBytes = maxBytes;
+  }
+
+  add(chunk: Buffer): void {
+    this.#bytes += chunk.byteLength;
+    if (this.#bytes > this.#maxBytes) this.#chunks = [];
+    else this.#chunks.push(chunk);
+  }
+
+  get text(): string {
+    return this.#bytes > this.#maxBytes ? "" : Buffer.concat(this.#chunks).toString("utf8");
+  }
+}
