@@ -8,7 +8,7 @@ import type { Entry } from "./state-entry.ts";
 
 /** How long a bucket that is made here remembers deletions, for those who resume a watch. */
 export const rememberDeletionsMs = 24 * 60 * 60 * 1000;
-const answerWithinMs = 10_000;
+const answer = { timeout: 10_000 };
 
 /** What a stream says when it has stored a message. */
 export interface Stored {
@@ -79,9 +79,9 @@ export class Bucket {
   /** The last message of a key; undefined when there is none. */
   async last(key: string): Promise<Entry | undefined> {
     if (!this.#direct) return this.#lastOfLeader(key);
-    const { nats, prefix } = this.connection;
+    const { prefix } = this.connection;
     const subject = `${prefix}.DIRECT.GET.${this.stream}.${this.subject(key)}`;
-    const { headers, data } = await nats.request(subject, "", { timeout: answerWithinMs });
+    const { headers, data } = await this.connection.request(subject, "", answer, true);
     if (headers?.code === 404) return undefined;
     if (!headers || headers.code >= 300)
       throw new NatsError("unavailable", `the bucket cannot be read: ${headers?.description ?? "no answer"}`);
@@ -105,9 +105,9 @@ export class Bucket {
       written ??= emptyHeaders();
       written.set("Nats-Expected-Last-Subject-Sequence", String(expected));
     }
-    const options = { timeout: answerWithinMs, ...(written && { headers: written }) };
+    const options = { ...answer, ...(written && { headers: written }) };
     return storedOf(
-      await this.#send(() => this.connection.nats.request(this.#writePrefix + key, value, options), value),
+      await this.#send(() => this.connection.request(this.#writePrefix + key, value, options, false), value),
     );
   }
 

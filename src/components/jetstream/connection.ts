@@ -7,7 +7,10 @@ import {
   connect,
   errors,
   jwtAuthenticator,
+  type Msg,
   type NatsConnection,
+  type Payload,
+  type RequestOptions,
   type TlsOptions,
 } from "@nats-io/transport-node";
 import type { Call } from "../../blocks/call.ts";
@@ -97,6 +100,34 @@ export class Connection {
     return () => this.#forbidden.delete(listener);
   }
 
+  /** Waits until there is a connection. */
+  async ready(): Promise<void> {
+    while (!this.#connected && !this.closed) await this.#change();
+  }
+
+  /**
+   * Asks, once there is a connection. When that is lost before the answer has come, it is asked again if it may
+   * be asked twice, else a NatsError is thrown: nobody knows whether it was done.
+   */
+  async request(subject: string, payload: Payload, options: RequestOptions, twice: boolean): Promise<Msg> {
+    for (;;) {
+      await this.ready();
+      const lost = new AbortController();
+      const end = this.onChange(() => lost.abort());
+      try {
+        return await until(this.nats.request(subject, payload, options), lost.signal);
+      } catch (error) {
+        if (!lost.signal.aborted || this.closed) throw error;
+        if (!twice)
+          throw new NatsError("unavailable", "the connection was lost before the answer came", {
+            cause: error,
+          });
+      } finally {
+        end();
+      }
+    }
+  }
+
   async ping({ signal }: Call): Promise<void> {
     signal.throwIfAborted();
     if (!this.#connected) throw new NatsError("unavailable", "the connection to the NATS server is lost");
@@ -105,8 +136,19 @@ export class Connection {
   }
 
   async close(): Promise<void> {
-    this.#listeners.clear();
     await this.nats.close();
+    // Nobody waits for what does not come any more.
+    for (const listener of [...this.#listeners]) listener(false);
+    this.#listeners.clear();
+  }
+
+  #change(): Promise<void> {
+    return new Promise((resolve) => {
+      const end = this.onChange(() => {
+        end();
+        resolve();
+      });
+    });
   }
 
   async #follow(): Promise<void> {

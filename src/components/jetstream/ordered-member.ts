@@ -60,7 +60,10 @@ export class OrderedMember implements DriverSubscription {
         this.#lastDelivery = 0;
         this.#nudge?.();
       },
-      onChange: () => this.#wake?.(),
+      onChange: () => {
+        if (this.#channel.broken) this.#regather();
+        this.#wake?.();
+      },
     });
     this.#leading = this.#lead();
   }
@@ -72,7 +75,6 @@ export class OrderedMember implements DriverSubscription {
     try {
       while (!closing.aborted && !signal.aborted) {
         if (this.#lanes.isOpen && this.#lease.valid) {
-          if (this.#channel.broken) await this.#channel.repair();
           const room = Math.min(ahead, window - this.#channel.held.size);
           this.#channel.want(Math.max(room, this.#lanes.coming));
           const taken = this.#lanes.take(max);
@@ -147,6 +149,8 @@ export class OrderedMember implements DriverSubscription {
           if (!this.#lanes.isOpen) await this.#gather();
           await this.#pauseUntilGap(renewEveryMs);
           if (!this.#closing.signal.aborted && !(await this.#lease.renew())) await this.#stepDown();
+          // Whoever receives may have waited for the lease to be good again.
+          this.#wake?.();
         }
       } catch (error) {
         this.#group.context.log.debug(
@@ -164,7 +168,8 @@ export class OrderedMember implements DriverSubscription {
     // What nobody keeps alive comes again after this.
     const dueMs = this.#group.ackWaitMs + laterMs;
     let renewedAtMs = startedAtMs;
-    while (!this.#closing.signal.aborted && this.#group.context.connection.connected) {
+    for (;;) {
+      if (this.#closing.signal.aborted || !this.#group.context.connection.connected) return;
       const elapsedMs = performance.now() - startedAtMs;
       if (this.#channel.broken) await this.#channel.repair();
       const heldBefore = this.#channel.held.size;
@@ -191,17 +196,22 @@ export class OrderedMember implements DriverSubscription {
       if (!(await this.#lease.renew())) return this.#stepDown();
       renewedAtMs = performance.now();
     }
-    if (!this.#closing.signal.aborted) this.#lanes.open();
+    if (this.#closing.signal.aborted) return;
+    this.#lanes.open();
     this.#wake?.();
   }
 
   /** A gap in the count of deliveries: an event went to somebody who led before, and comes here later. */
   #follows(count: number): void {
-    if (this.#lanes.isOpen && count > this.#lastDelivery + 1) {
-      this.#lanes.shut();
-      this.#nudge?.();
-    }
+    if (this.#lanes.isOpen && count > this.#lastDelivery + 1) this.#regather();
     if (count > this.#lastDelivery) this.#lastDelivery = count;
+  }
+
+  /** Gives out nothing more until everything that is out of the server is here. */
+  #regather(): void {
+    this.#lanes.shut();
+    this.#lastDelivery = 0;
+    this.#nudge?.();
   }
 
   /** Somebody else leads: what is here will come to them. */
