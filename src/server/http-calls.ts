@@ -22,7 +22,7 @@ import { checkedTrace, type Span, traceKey } from "../telemetry/tracing.ts";
 import { ApiTokens, tokenHeaders } from "./authentication.ts";
 import { errorForClient } from "./errors.ts";
 import type { Limits } from "./limits.ts";
-import type { ServerOptions } from "./mount.ts";
+import type { Mount, ServerOptions } from "./mount.ts";
 import { Rpc } from "./rpc.ts";
 import { longestTimeoutMs, timeoutMsOf } from "./timeouts.ts";
 
@@ -45,7 +45,12 @@ const callKey: ContextKey<HttpCall | undefined> = createContextKey<HttpCall | un
 
 /** Serves the methods of all mounts. `stopping` aborts the signals of open calls. */
 export class HttpCalls {
-  readonly #handlers: ReadonlyMap<string, Serve>;
+  /** By path, of the services that have been called. */
+  readonly #handlers = new Map<string, Serve>();
+  /** Those that have not been, by name: Connect takes its time to prepare a service. */
+  readonly #unprepared: Map<string, Mount>;
+  readonly #options: ServerOptions;
+  readonly #stopping: AbortSignal;
   readonly #limits: Limits;
   readonly #tokens: ApiTokens;
   readonly #telemetry: ServerOptions["telemetry"];
@@ -55,17 +60,25 @@ export class HttpCalls {
     this.#limits = limits;
     this.#tokens = new ApiTokens(options.apiTokens);
     this.#telemetry = options.telemetry;
-    this.#handlers = this.#route(options, stopping);
+    this.#options = options;
+    this.#stopping = stopping;
+    this.#unprepared = new Map(options.mounts.map((mounted) => [mounted.service.typeName, mounted]));
   }
 
   /** Serves the request, or returns false: it is for no method. */
   serve(path: string, request: HttpRequest, response: HttpResponse): boolean {
+    const service = path.slice(1, path.indexOf("/", 1));
+    const mounted = this.#unprepared.get(service);
+    if (mounted) {
+      this.#unprepared.delete(service);
+      this.#prepare(mounted);
+    }
     const handler = this.#handlers.get(path);
     handler?.(request, response);
     return handler !== undefined;
   }
 
-  #route(options: ServerOptions, stopping: AbortSignal): Map<string, Serve> {
+  #prepare(mounted: Mount): void {
     const rpcs = new Map<string, Rpc>();
     const router = createConnectRouter({
       readMaxBytes: this.#limits.maxMessageBytes,
@@ -73,26 +86,22 @@ export class HttpCalls {
       acceptCompression: [compressionGzip, compressionBrotli],
       interceptors: [this.#interceptor()],
       requestGate: (context) => this.#admit(context),
-      shutdownSignal: stopping,
+      shutdownSignal: this.#stopping,
     });
-    for (const mounted of options.mounts) {
-      router.service(mounted.service, mounted.implementation);
-      for (const method of mounted.service.methods) {
-        const rpc = new Rpc(mounted, method, options.telemetry);
-        rpcs.set(`/${rpc.name}`, rpc);
-      }
+    router.service(mounted.service, mounted.implementation);
+    for (const method of mounted.service.methods) {
+      const rpc = new Rpc(mounted, method, this.#options.telemetry);
+      rpcs.set(`/${rpc.name}`, rpc);
     }
-    const handlers = new Map<string, Serve>();
     for (const handler of router.handlers) {
       const rpc = rpcs.get(handler.requestPath)!;
-      handlers.set(handler.requestPath, (request, response) => {
+      this.#handlers.set(handler.requestPath, (request, response) => {
         const call = this.#begin(rpc, request, response);
         const values = createContextValues().set(callKey, call);
         if (call.span) values.set(traceKey, call.span.headers);
         this.#run(handler, request, response, values).catch((error) => this.#broken(call, error, response));
       });
     }
-    return handlers;
   }
 
   async #run(

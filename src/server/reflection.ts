@@ -23,12 +23,18 @@ type Answer =
 
 /** Both versions of the reflection service, over these mounts and over themselves. */
 export function reflectionMounts(mounts: readonly Mount[]): readonly [Mount, Mount] {
-  const index = new DescriptorIndex([...mounts.map(({ service }) => service), V1, V1Alpha]);
+  const services = [...mounts.map(({ service }) => service), V1, V1Alpha];
+  let made: DescriptorIndex | undefined;
+  // Hardly anybody asks, so nobody waits for it at the start.
+  const index = () => {
+    made ??= new DescriptorIndex(services);
+    return made;
+  };
   return [
     mount(V1, {
       async *serverReflectionInfo(requests) {
         for await (const request of requests) {
-          const messageResponse = index.answer(request.messageRequest);
+          const messageResponse = index().answer(request.messageRequest);
           yield { validHost: request.host, originalRequest: request, messageResponse };
         }
       },
@@ -36,7 +42,7 @@ export function reflectionMounts(mounts: readonly Mount[]): readonly [Mount, Mou
     mount(V1Alpha, {
       async *serverReflectionInfo(requests) {
         for await (const request of requests) {
-          const messageResponse = index.answer(request.messageRequest);
+          const messageResponse = index().answer(request.messageRequest);
           yield { validHost: request.host, originalRequest: request, messageResponse };
         }
       },

@@ -25,8 +25,8 @@ export class Rpc {
   readonly responseStream: boolean;
   readonly withoutToken: boolean;
   readonly codec: MethodCodec | undefined;
-  readonly metrics: RpcMetrics;
   readonly telemetry: Telemetry;
+  #metrics: RpcMetrics | undefined;
   /** Where its calls are logged, if they are. */
   readonly #callLog: Log | undefined;
 
@@ -38,11 +38,16 @@ export class Rpc {
     this.responseStream = method.methodKind === "server_streaming" || method.methodKind === "bidi_streaming";
     this.withoutToken = mount.withoutToken;
     this.codec = mount.codecs[method.localName];
-    this.metrics = rpcMetrics(telemetry.metrics, mount.service.typeName, method.name);
     this.telemetry = telemetry;
     const { callLog, log } = telemetry;
     const omitted = callLog?.omitHealthChecks && mount.service.typeName === Health.typeName;
     if (callLog && !omitted) this.#callLog = log.child({ scope: "api" });
+  }
+
+  /** Made when the method is called first: most of a large API never is. */
+  get metrics(): RpcMetrics {
+    this.#metrics ??= rpcMetrics(this.telemetry.metrics, this.method.parent.typeName, this.method.name);
+    return this.#metrics;
   }
 
   /** What is counted, told and logged when a call has ended. `error` is undefined for one that went well. */
