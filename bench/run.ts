@@ -4,6 +4,7 @@
  *   node bench/run.ts [scenario...] [--seconds N] [--rounds N] [--list]
  */
 import { parseArgs } from "node:util";
+import { jetStream } from "./brokers/jetstream.ts";
 import { kafka } from "./brokers/kafka.ts";
 import { redis } from "./brokers/redis.ts";
 import { type Figure, meets, type Scenario } from "./scenario.ts";
@@ -25,6 +26,7 @@ const scenarios: readonly Scenario[] = [
   idleStreams,
   redis,
   kafka,
+  jetStream,
 ];
 
 const { positionals, values } = parseArgs({

@@ -1,4 +1,5 @@
 /** Publishing to NATS JetStream and receiving from it: through the sidecar, and with the official client alone. */
+import { rm } from "node:fs/promises";
 import { AckPolicy, type JetStreamClient, jetstream, jetstreamManager } from "@nats-io/jetstream";
 import { connect, type NatsConnection } from "@nats-io/transport-node";
 import { startNats } from "../../test/servers/nats.ts";
@@ -8,7 +9,7 @@ import { type Caller, closedLoop, type Slice } from "../measure/load.ts";
 import { median, percentile } from "../measure/numbers.ts";
 import { paths, payload, publishRequest } from "../messages.ts";
 import type { Effort, Figure, Scenario } from "../scenario.ts";
-import { type Sidecar, startSidecar } from "../servers/sidecar.ts";
+import { makeDirectory, type Sidecar, startSidecar } from "../servers/sidecar.ts";
 
 /** Publishes under way at once. */
 const many = 64;
@@ -19,8 +20,9 @@ export const jetStream: Scenario = {
   name: "jetstream",
   about: "publish to NATS JetStream and receive from it, beside the official client alone",
   async *run(effort) {
-    // As NATS is by default: the disk is not what is measured.
-    await using server = await startNats('jetstream { sync_interval: "2m" }');
+    // As NATS is by default: the disk is not what is measured. This block takes the place of the server's own.
+    const storage = await makeDirectory();
+    await using server = await startNats(`jetstream { store_dir: "${storage}", sync_interval: "2m" }`);
     const yaml = [
       "apiVersion: dapr.io/v1alpha1",
       "kind: Component",
@@ -43,6 +45,8 @@ export const jetStream: Scenario = {
     } finally {
       await client.close();
       await sidecar.stop();
+      await server.kill();
+      await rm(storage, { recursive: true, force: true });
     }
   },
 };
