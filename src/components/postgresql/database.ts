@@ -5,6 +5,7 @@ import type { Call } from "../../blocks/call.ts";
 import { Clients } from "./clients.ts";
 import type { ConnectionSettings } from "./connection-fields.ts";
 import { asPostgresError, isRolledBack, PostgresError } from "./errors.ts";
+import { endedWithin, within } from "./within.ts";
 
 /** How long a call waits for a connection while the server is away, in milliseconds. */
 const connectionLimitMs = 10_000;
@@ -12,6 +13,8 @@ const firstRetryMs = 50;
 const lastRetryMs = 1000;
 /** How often a statement that lost to another is sent again. */
 const maxConflicts = 8;
+/** How long closing waits for connections that are in use, or whose server does not answer. */
+const closeWithinMs = 2000;
 /** The oldest server that has what is needed (pg_current_xact_id, gen_random_uuid). */
 const oldestVersion = 130_000;
 
@@ -126,7 +129,7 @@ export class Database {
   /** Closes every connection. What is under way may still end. */
   async close(): Promise<void> {
     this.#closing.abort();
-    await this.#pool.end();
+    await endedWithin(this.#pool.end(), closeWithinMs);
   }
 
   /** A free connection, waited for while the server is away. */
@@ -174,7 +177,8 @@ export class Database {
       client.off("error", fail);
       client.release(error ?? broken);
     };
-    const working = work();
+    // In a promise, so that the connection is given back when it throws at once.
+    const working = Promise.resolve().then(work);
     const timer = setTimeout(() => {
       late = true;
       release(new Error("too late"));
@@ -212,44 +216,6 @@ async function checkServer(client: Client, server: string): Promise<void> {
     );
   if (encoding !== "UTF8")
     throw new PostgresError("refused", `${server} has a database in ${encoding}; UTF8 is needed`);
-}
-
-/** The promise, or an error after a time; the reason of the signal when it aborts first. */
-async function within<T>(
-  promise: Promise<T>,
-  limitMs: number,
-  signal: AbortSignal,
-  tooLate: () => Error,
-): Promise<T> {
-  signal.throwIfAborted();
-  return new Promise((resolve, reject) => {
-    const done = () => {
-      clearTimeout(timer);
-      signal.removeEventListener("abort", abort);
-    };
-    const abort = () => {
-      done();
-      reject(signal.reason);
-    };
-    const timer = setTimeout(
-      () => {
-        done();
-        reject(tooLate());
-      },
-      Math.max(0, limitMs),
-    );
-    signal.addEventListener("abort", abort, { once: true });
-    promise.then(
-      (value) => {
-        done();
-        resolve(value);
-      },
-      (error: unknown) => {
-        done();
-        reject(error);
-      },
-    );
-  });
 }
 
 /** Waits, or throws the signal's reason. */

@@ -8,6 +8,7 @@ import type { Client } from "pg";
 import type { Log } from "../../telemetry/log.ts";
 import { Clients } from "./clients.ts";
 import type { Database } from "./database.ts";
+import { endedWithin } from "./within.ts";
 
 const firstRetryMs = 100;
 const lastRetryMs = 5000;
@@ -18,6 +19,8 @@ const deafRetryMs = 60_000;
 /** Between two signs of life on a quiet connection. */
 const pingEveryMs = 10_000;
 const pingWithinMs = 5000;
+/** How long closing waits for a server that does not answer. */
+const closeWithinMs = 2000;
 
 /** A lock that the session is to hold, so that others see when it ends. */
 export interface SessionLock {
@@ -67,10 +70,7 @@ export class Listener {
 
   /** Resolves when it is known whether the first connection is good, or after a time. */
   async tried(withinMs: number): Promise<void> {
-    const over = new AbortController();
-    const late = delay(withinMs, undefined, { signal: over.signal }).catch(() => undefined);
-    await Promise.race([this.#tried.promise, late]);
-    over.abort();
+    await endedWithin(this.#tried.promise, withinMs);
   }
 
   /** Whether notifications arrive. */
@@ -83,16 +83,15 @@ export class Listener {
     return this.#locked;
   }
 
-  /** Begins anew: the lock is another. */
+  /** Ends the connection; unless it closes, it begins anew. */
   reconnect(): void {
     void this.#client?.end().catch(() => undefined);
   }
 
   async close(): Promise<void> {
     this.#closing.abort();
-    const client = this.#client;
-    await client?.end().catch(() => undefined);
-    await this.#running;
+    this.reconnect();
+    await endedWithin(Promise.resolve(this.#running), closeWithinMs);
   }
 
   async #run(): Promise<void> {
