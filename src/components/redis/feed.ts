@@ -151,8 +151,9 @@ export class Feed {
       this.#held.delete(settlement.receipt as Receipt);
     }
     try {
-      const answer = await this.#run(settleScript, args, call, repeat);
-      if (String(answer) === "gone") this.#lost();
+      const answer = String(await this.#run(settleScript, args, call, repeat));
+      if (answer === "gone") this.#lost();
+      if (answer === "woken") this.dirty = true;
     } catch (error) {
       // It may be tried again.
       for (const { receipt } of settlements) this.#held.add(receipt as Receipt);

@@ -23,25 +23,32 @@ const countLua = `
     local last = info['last-delivered-id']
     if not last then return nil end
     local whole = pairsOf(redis.call('XINFO', 'STREAM', stream))
-    local first, unread = whole['first-entry'], info.lag
+    local first, unread, length, added = whole['first-entry'], info.lag, whole.length, whole['entries-added']
+    -- Redis counts what was removed unread as unread for ever, and counts not at all where a group began in the middle: it is told.
+    local function correct(value)
+      unread = value
+      if added and info.lag ~= value then redis.pcall('XGROUP', 'SETID', stream, group, last, 'ENTRIESREAD', added - value) end
+    end
+    local known = redis.call('HMGET', meta, 'base', 'settled')
     if not first or last == whole['last-generated-id'] then
       unread = 0
     elseif score(first[1]) > score(last) then
-      unread = whole.length
+      correct(length)
     elseif unread then
-      -- What was removed unread Redis counts as unread for ever.
-      unread = math.min(unread, whole.length)
+      unread = math.min(unread, length)
+    elseif known[1] and added then
+      unread = math.max(math.min(added - known[1] - (known[2] or 0) - info.pending, length), 0)
     else
-      unread = 0
-      local from = '(' .. last
+      local seen, from = 0, '(' .. last
       for _ = 1, 1000 do
         local page = redis.call('XRANGE', stream, from, '+', 'COUNT', 100)
-        unread = unread + #page
+        seen = seen + #page
         if #page < 100 then break end
         from = '(' .. page[#page][1]
       end
+      correct(seen)
     end
-    return info.pending + unread, whole['entries-added']
+    return info.pending + unread, added
   end
 `;
 

@@ -51,6 +51,7 @@ export class Link {
   #corked: { readonly cork: () => void; readonly uncork: () => void } | undefined;
   #unanswered = 0;
   #lastSignMs = 0;
+  #handshakeSinceMs: number | undefined;
   #lastError: unknown;
 
   private constructor(library: Library, settings: ConnectionSettings, client: Redis | Cluster, log: Log) {
@@ -64,6 +65,8 @@ export class Link {
     this.#watchdog.unref();
     client.on("ready", () => this.#back());
     client.on("close", () => this.#away());
+    // Where a connection that is being made is given up, the library gives up all.
+    client.on("end", () => this.#connectAgain());
     client.on("error", (error: unknown) => {
       this.#lastError = error;
     });
@@ -254,6 +257,15 @@ export class Link {
     this.#wakeAll();
   }
 
+  #connectAgain(): void {
+    this.#away();
+    if (this.#closed) return;
+    const again = () => {
+      if (!this.#closed && this.#client.status === "end") this.#client.connect().catch(() => {});
+    };
+    setTimeout(again, this.#settings.lastRetryMs).unref();
+  }
+
   #away(): void {
     if (!this.#up || this.#closed) return;
     this.#up = false;
@@ -267,12 +279,34 @@ export class Link {
   /** Gives up a connection that takes commands and answers none. */
   #watch(): void {
     if (this.#closed) return;
-    if (this.#unanswered > 0 && performance.now() - this.#lastSignMs > this.#settings.answerTimeoutMs) {
-      this.#lastSignMs = performance.now();
-      this.#lastError = new Error(`no answer within ${this.#settings.answerTimeoutMs} ms`);
-      if (this.cluster) for (const node of (this.#client as Cluster).nodes()) node.disconnect(true);
-      else (this.#client as Redis).stream?.destroy();
+    this.#watchHandshake();
+    // Answers that are here already, and that we had no time to read, count.
+    if (this.#isSilent()) setImmediate(() => this.#giveUp());
+  }
+
+  #isSilent(): boolean {
+    return this.#unanswered > 0 && performance.now() - this.#lastSignMs > this.#settings.answerTimeoutMs;
+  }
+
+  #giveUp(): void {
+    if (this.#closed || !this.#isSilent()) return;
+    this.#lastSignMs = performance.now();
+    this.#lastError = new Error(`no answer within ${this.#settings.answerTimeoutMs} ms`);
+    // To end it in peace takes another end that answers.
+    if (this.cluster) for (const node of (this.#client as Cluster).nodes()) node.stream?.destroy();
+    else (this.#client as Redis).stream?.destroy();
+  }
+
+  /** Gives up a server that lets itself be connected to, and then does not even take the password. */
+  #watchHandshake(): void {
+    if (this.cluster || this.#client.status !== "connect") {
+      this.#handshakeSinceMs = undefined;
+      return;
     }
+    this.#handshakeSinceMs ??= performance.now();
+    if (performance.now() - this.#handshakeSinceMs < this.#settings.answerTimeoutMs) return;
+    this.#handshakeSinceMs = undefined;
+    (this.#client as Redis).stream?.destroy();
   }
 }
 

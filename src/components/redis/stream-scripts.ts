@@ -130,7 +130,7 @@ export const receiveScript = new Script(`${prelude}${appendLua}${moveLua}
 /** Arguments of each settlement: kind, id, ordering key, attempt, delay in milliseconds. */
 export const settlementArguments = 5;
 
-/** Settles. More arguments: those of each settlement. Answers "gone" or "ok". */
+/** Settles. More arguments: those of each settlement. Answers "gone", "woken" when something may be received now, or "ok". */
 export const settleScript = new Script(`${prelude}
   if not redis.call('ZSCORE', members, me) then return 'gone' end
   local done = {}
@@ -159,5 +159,5 @@ export const settleScript = new Script(`${prelude}
   end
   if settled > 0 then redis.call('HINCRBY', meta, 'settled', settled) end
   finish()
-  return 'ok'
+  return woken and 'woken' or 'ok'
 `);

@@ -14,6 +14,8 @@ import { Waiter } from "./waiter.ts";
 const beatMs = 1000;
 /** Every so many beats it is looked for topics that no news told of. */
 const beatsPerLook = 30;
+/** Every so many beats Redis is asked without news: one that does not come must not stop anything for good. */
+const beatsPerTry = 5;
 /** How long leaving may take, in milliseconds. */
 const leaveWithinMs = 3000;
 /** Before Redis is asked again after it failed to answer, in milliseconds. */
@@ -110,6 +112,7 @@ export class RedisSubscription implements DriverSubscription {
       else byFeed.set(receipt.feed, [settlement]);
     }
     await Promise.all([...byFeed].map(([feed, own]) => feed.settle(own, call)));
+    for (const feed of byFeed.keys()) if (feed.dirty) this.#wakeUp();
   }
 
   async lag(call: Call): Promise<Lag> {
@@ -230,6 +233,7 @@ export class RedisSubscription implements DriverSubscription {
       const call = { signal: AbortSignal.any([this.#closing.signal, AbortSignal.timeout(beatMs * 3)]) };
       if (this.#options.isPattern && this.#beats % beatsPerLook === 0) this.#news = true;
       await Promise.all([...this.#feeds.values()].map((feed) => feed.beat(call)));
+      if (this.#beats % beatsPerTry === 0) for (const feed of this.#feeds.values()) feed.dirty = true;
       if (this.#news || [...this.#feeds.values()].some(({ dirty }) => dirty)) this.#wakeUp();
     } catch {
       // Whoever receives meets the same trouble, and says so.

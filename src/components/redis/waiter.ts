@@ -47,9 +47,10 @@ export class Waiter {
     let keys: readonly string[] | undefined;
     let late: NodeJS.Timeout | undefined;
     try {
-      const connection = await this.#connect();
-      late = setTimeout(() => connection.disconnect(), blockMs + lateMs);
+      // To end it in peace takes another end that answers.
+      late = setTimeout(() => this.#connection?.stream?.destroy(), blockMs + lateMs);
       late.unref();
+      const connection = await this.#connect();
       const args = ["COUNT", 1, "BLOCK", blockMs, "STREAMS", ...streams.keys(), ...streams.values()];
       const answer = (await connection.callBuffer("XREAD", args)) as readonly (readonly Buffer[])[] | null;
       keys = (answer ?? []).map(([key]) => String(key));

@@ -124,7 +124,7 @@ class Tracking {
       await holder.call("CLIENT", "TRACKING", "ON", "REDIRECT", id, "BCAST", ...options);
       this.#timer = setInterval(() => {
         for (const connection of this.#connections) {
-          const late = setTimeout(() => connection.disconnect(), signOfLifeMs - 500);
+          const late = setTimeout(() => connection.stream?.destroy(), signOfLifeMs - 500);
           connection.ping().then(
             () => clearTimeout(late),
             () => clearTimeout(late),

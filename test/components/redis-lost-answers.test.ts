@@ -1,0 +1,113 @@
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import type { PubSubDriver } from "../../src/blocks/pubsub/driver.ts";
+import { EtagMismatch, type StateDriver } from "../../src/blocks/state/driver.ts";
+import { outgoing, PubSubFixture, textOf } from "../conformance/pubsub/fixture.ts";
+import { setOf } from "../conformance/state/fixture.ts";
+import { sharedRedis } from "../servers/redis.ts";
+import { describeWith } from "../servers/require.ts";
+import { type Proxy as Network, openProxy } from "../servers/toxiproxy.ts";
+import { until } from "../servers/until.ts";
+import { ask } from "./redis-ask.ts";
+import { openPubSub, openState, type Place } from "./redis-drivers.ts";
+
+describeWith(["redis", "toxiproxy"], "Redis does what it is asked to, and its answer is lost", () => {
+  let server: Place;
+  let proxy: Network;
+  /** Through the proxy. */
+  let there: PubSubDriver;
+  /** Beside it. */
+  const pubsub = new PubSubFixture();
+
+  beforeEach(async () => {
+    server = await sharedRedis();
+    proxy = await openProxy(server.port);
+    there = await openPubSub(proxy);
+    pubsub.use(await openPubSub(server), undefined);
+  });
+  afterEach(async () => {
+    await there.close().catch(() => {});
+    await pubsub.close();
+    await proxy[Symbol.asyncDispose]();
+  });
+
+  /** No answer comes through until `mend`, and then on another connection. */
+  const loseAnswers = () => proxy.poison({ type: "timeout", timeout: 0 }, "downstream");
+  const reconnect = async () => {
+    await proxy.cut();
+    await proxy.mend();
+  };
+
+  describe("pubsub.redis", () => {
+    it("receives again what it was given in it, uncounted", async () => {
+      const [topic, group] = [pubsub.topic(), pubsub.group()];
+      const subscription = await pubsub.open(topic, { group }, there);
+      await pubsub.publish(topic, ["first"]);
+      const held = await pubsub.take(subscription, 1);
+      await pubsub.publish(topic, ["second"]);
+      await loseAnswers();
+      const receiving = pubsub.take(subscription, 1);
+      await until(
+        async () => ((await ask(server, "XPENDING", topic, group)) as [number])[0] === 2,
+        "both are out",
+        5000,
+      );
+      await reconnect();
+      const received = await receiving;
+      expect(received.map((one) => [textOf(one), one.attempt])).toEqual([["second", 1]]);
+      await pubsub.done(subscription, [...held, ...received]);
+      expect((await subscription.lag!(pubsub.call())).events).toBe(0);
+    });
+
+    it("does not take back what it gave back in it, and what another has now", async () => {
+      const [topic, group] = [pubsub.topic(), pubsub.group()];
+      const subscription = await pubsub.open(topic, { group }, there);
+      await pubsub.publish(topic, ["event"]);
+      const held = await pubsub.take(subscription, 1);
+      const other = await pubsub.open(topic, { group });
+      await loseAnswers();
+      const settling = pubsub.again(subscription, held);
+      const taken = await pubsub.take(other, 1);
+      expect(taken[0]!.attempt).toBe(2);
+      await reconnect();
+      await settling;
+      expect(await pubsub.rest(other)).toEqual([]);
+      expect(await pubsub.rest(subscription)).toEqual([]);
+      await pubsub.done(other, taken);
+      expect((await other.lag!(pubsub.call())).events).toBe(0);
+    });
+
+    it("publishes again: an event may be there twice, but the publish succeeds", async () => {
+      const topic = pubsub.topic();
+      const subscription = await pubsub.open(topic);
+      await pubsub.publish(topic, ["before"], there);
+      await pubsub.consume(subscription, 1);
+      await loseAnswers();
+      const publishing = there.publish(topic, [outgoing("once")], pubsub.call());
+      expect(await pubsub.takeTexts(subscription, 1)).toEqual(["once"]);
+      await reconnect();
+      await publishing;
+      expect(await pubsub.takeTexts(subscription, 1)).toEqual(["once"]);
+    });
+  });
+
+  describe("state.redis", () => {
+    it("does not write again: it says that it does not know, and the write may be there", async () => {
+      const store: StateDriver = await openState(proxy);
+      const call = { signal: AbortSignal.timeout(20_000) };
+      const key = `lost-answers-${process.pid}-${Math.random()}`;
+      const [before] = await store.write([setOf(key, "before")], call);
+      await loseAnswers();
+      const precondition = { kind: "etag", etag: before! } as const;
+      const writing = store
+        .write([setOf(key, "after", { precondition })], call)
+        .catch((error: unknown) => error);
+      await until(async () => (await ask(server, "HGET", key, "data")) === "after", "it is written", 5000);
+      await reconnect();
+      const error = await writing;
+      expect(error).not.toBeInstanceOf(EtagMismatch);
+      expect(store.classify(error)).toBe("unavailable");
+      expect((await store.get([key], call))[0]!.value).toEqual(Buffer.from("after"));
+      await store.close();
+    });
+  });
+});
