@@ -1,4 +1,5 @@
 import { spawnSync } from "node:child_process";
+import { Client } from "pg";
 import { afterEach, beforeEach, expect, it } from "vitest";
 import type { PubSubDriver } from "../../src/blocks/pubsub/driver.ts";
 import { numbered, outgoing, PubSubFixture, textOf } from "../conformance/pubsub/fixture.ts";
@@ -144,9 +145,25 @@ describeWith(
       pubsub.use(await schema.pubsub(fields), there);
       const subscription = await pubsub.open("topic", { group: "group" });
       const waiting = pubsub.take(subscription, 2);
-      const held = () => schema.sql("SELECT seq FROM outrider_deliveries WHERE owner IS NOT NULL");
-      await proxy.poison({ type: "timeout", timeout: 0 }, "downstream");
       await pubsub.publish("topic", ["a", "b"], there);
+      // The claim is on its way and waits for a lock when the network begins to swallow its answer.
+      const blocker = new Client({ connectionString: schema.url });
+      await blocker.connect();
+      await blocker.query("BEGIN");
+      await blocker.query(`SELECT 1 FROM ${schema.name}.outrider_groups FOR UPDATE`);
+      const waiting = pubsub.take(subscription, 2);
+      const claims = () =>
+        schema.sql(
+          "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE $1",
+          `%${schema.name}%claim%`,
+        );
+      await expect
+        .poll(async () => (await claims()).length, { timeout: 5000, interval: 10 })
+        .toBeGreaterThan(0);
+      await proxy.poison({ type: "timeout", timeout: 0 }, "downstream");
+      await blocker.query("ROLLBACK");
+      await blocker.end();
+      const held = () => schema.sql("SELECT seq FROM outrider_deliveries WHERE owner IS NOT NULL");
       await expect.poll(async () => (await held()).length, { timeout: 5000, interval: 10 }).toBe(2);
       await proxy.mend();
       expect((await waiting).map((one) => [textOf(one), one.attempt])).toEqual([
