@@ -34,7 +34,7 @@ const tests = filesUnder("test").filter(isTypeScript);
 const programs = [...filesUnder("bench"), ...filesUnder("examples")].filter(isTypeScript);
 
 /** What runs by itself when it is loaded. */
-const entryPoints = /^src\/(main|components\/sqlite\/worker)\.ts$/;
+const entryPoints = /^src\/(main|outriderd|components\/sqlite\/worker)\.ts$/;
 
 /** What a file imports: packages by name, files by their path from the root. */
 function importsOf(file: File): string[] {
@@ -239,7 +239,7 @@ describe("tests", () => {
     const stray = tests
       .filter(
         ({ path }) =>
-          /\.test\.ts$/.test(path) && !/^test\/(conformance|end-to-end|examples|servers)\//.test(path),
+          /\.test\.ts$/.test(path) && !/^test\/(conformance|end-to-end|examples|servers|api\/dapr\/cases)\//.test(path),
       )
       .map(({ path }) => dirname(path).replace(/^test/, "src"))
       .filter(

@@ -4,6 +4,7 @@ import type { Received } from "../../blocks/pubsub/driver.ts";
 import type { SharedOptions } from "../../blocks/pubsub/options.ts";
 import { compileRouting } from "../../blocks/pubsub/routing.ts";
 import type { Consumer, Subscription } from "../../blocks/pubsub/subscription.ts";
+import { daprDocument } from "./cloud-event.ts";
 
 /** A rule of a route; an empty match always holds. */
 export interface RouteRule {
@@ -50,6 +51,8 @@ const maxInHand = 100;
 const serialType = "pubsub.in-memory";
 /** Brokers that, in Dapr, forget an event that its application has not handled. */
 const forgetful: readonly string[] = [serialType, "pubsub.redis"];
+/** Brokers that do not have events as JSON documents: who wants the record gets what another broker would have. */
+const withoutDocuments: readonly string[] = [serialType, "pubsub.sqlite", "pubsub.postgresql"];
 const firstRetryMs = 100;
 const lastRetryMs = 30_000;
 const noRetries: RetryPolicy = { maxRetries: 0, delayMs: () => 0 };
@@ -62,6 +65,8 @@ export function isRaw({ metadata }: TopicSubscriptionSpec): boolean {
 
 /** A delivery that the application has. */
 interface InHand {
+  /** What the broker knows it by. */
+  readonly original: Received;
   readonly path: string;
   retries: number;
   timer: NodeJS.Timeout | undefined;
@@ -75,6 +80,7 @@ export class TopicSubscription implements Consumer {
   readonly spec: TopicSubscriptionSpec;
   readonly #bus: Bus;
   readonly #maxInHand: number;
+  readonly #makesDocuments: boolean;
   readonly #retry: RetryPolicy;
   readonly #deliver: (received: Received, path: string) => void;
   readonly #inHand = new Map<Received, InHand>();
@@ -92,6 +98,7 @@ export class TopicSubscription implements Consumer {
     this.spec = spec;
     this.#deliver = deliver;
     this.#retry = retry;
+    this.#makesDocuments = isRaw(spec) && withoutDocuments.includes(bus.type);
     this.#maxInHand = bus.type === serialType ? 1 : Math.max(maxInHand, spec.bulk?.maxMessages ?? 0);
   }
 
@@ -125,8 +132,9 @@ export class TopicSubscription implements Consumer {
   deliver(received: readonly Received[], routes: readonly string[]): void {
     for (const [index, event] of received.entries()) {
       const path = routes[index]!;
-      this.#inHand.set(event, { path, retries: 0, timer: undefined });
-      this.#deliver(event, path);
+      const given = this.#makesDocuments ? asRecord(event, this.spec.pubsubName) : event;
+      this.#inHand.set(given, { original: event, path, retries: 0, timer: undefined });
+      this.#deliver(given, path);
     }
   }
 
@@ -143,15 +151,18 @@ export class TopicSubscription implements Consumer {
       return;
     }
     this.#inHand.delete(received);
-    this.#subscription!.settled(received, this.#endOf(outcome), undefined, detail);
+    this.#subscription!.settled(held.original, this.#endOf(outcome), undefined, detail);
     this.#subscription!.wake();
     this.#tellIfIdle();
   }
 
   /** Gives back an event that the application has not seen: it is delivered again, to somebody else. */
   giveBack(received: Received): void {
-    if (!this.#inHand.delete(received)) return;
-    this.#subscription!.settled(received, "abandoned", undefined, "");
+    const held = this.#inHand.get(received);
+    if (!held) return;
+    this.#inHand.delete(received);
+    clearTimeout(held.timer);
+    this.#subscription!.settled(held.original, "abandoned", undefined, "");
     this.#tellIfIdle();
   }
 
@@ -172,9 +183,9 @@ export class TopicSubscription implements Consumer {
     const subscription = this.#subscription;
     if (!subscription) return;
     this.#subscription = undefined;
-    for (const [received, { timer }] of this.#inHand) {
+    for (const { original, timer } of this.#inHand.values()) {
       clearTimeout(timer);
-      subscription.settled(received, "abandoned", undefined, "");
+      subscription.settled(original, "abandoned", undefined, "");
     }
     this.#inHand.clear();
     this.#tellIfIdle();
@@ -210,7 +221,7 @@ export class TopicSubscription implements Consumer {
       group: everyone ? undefined : this.#bus.defaultGroup,
       start: { at: everyone ? "latest" : "earliest" },
       ordered: supports.ordering,
-      raw: isRaw(this.spec),
+      raw: isRaw(this.spec) && !this.#makesDocuments,
       routing: compileRouting(
         routes.map((route) => ({ $typeName: "outrider.pubsub.v1.Route", ...route })),
         defaultPath,
@@ -224,4 +235,11 @@ export class TopicSubscription implements Consumer {
       inbox: undefined,
     };
   }
+}
+
+/** An event as its record, where the broker has none; one without an envelope is its record already. */
+function asRecord(received: Received, pubsubName: string): Received {
+  const { event } = received;
+  if (event.id === "") return received;
+  return { ...received, event: { ...event, data: Buffer.from(daprDocument(received, pubsubName)) } };
 }

@@ -14,6 +14,7 @@ import {
 } from "../../../../gen/dapr/proto/runtime/v1/appcallback_pb.ts";
 import type { Received } from "../../../blocks/pubsub/driver.ts";
 import type { Log } from "../../../telemetry/log.ts";
+import { cloudEventType } from "../cloud-event.ts";
 import { topicEventOf } from "../topic-event.ts";
 import { isRaw, type TopicEventOutcome, type TopicSubscriptionSpec } from "../topic-subscription.ts";
 import {
@@ -24,7 +25,6 @@ import {
   type BulkDelivery,
   type Delivery,
 } from "./channel.ts";
-import { cloudEventType } from "./cloud-event.ts";
 import { subscriptionOfMessage } from "./discovery.ts";
 import { binaryTrace, brokerHeadersOf, eventTraceOf } from "./headers.ts";
 

@@ -2,9 +2,10 @@
 import { randomUUID } from "node:crypto";
 import type { Received } from "../../../blocks/pubsub/driver.ts";
 import type { Log } from "../../../telemetry/log.ts";
+import { cloudEventType } from "../cloud-event.ts";
 import { isRaw, type TopicEventOutcome, type TopicSubscriptionSpec } from "../topic-subscription.ts";
+import { bodyOf } from "./body.ts";
 import type { Answer, AppChannel, AppOptions, BulkDelivery, Delivery } from "./channel.ts";
-import { cloudEventOf, cloudEventType } from "./cloud-event.ts";
 import { subscriptionsOfJson } from "./discovery.ts";
 import { brokerHeadersOf, eventTraceOf } from "./headers.ts";
 import { type HttpClient, httpClient } from "./http-client.ts";
@@ -62,7 +63,7 @@ export class HttpAppChannel implements AppChannel {
       ...(tracestate !== "" && { tracestate }),
       ...(baggage !== "" && { baggage }),
     };
-    const body = Buffer.from(cloudEventOf(received, spec));
+    const body = Buffer.from(bodyOf(received, spec));
     const { status, body: answer } = await this.#post(path, headers, body, signal);
     if (status === 404) return { outcome: "drop", detail: "the application answered 404" };
     if (!isSuccess(status)) {
@@ -170,5 +171,5 @@ function entryOf(entryId: string, received: Received, spec: TopicSubscriptionSpe
     return JSON.stringify({ entryId, event, contentType: "application/octet-stream", metadata });
   }
   const entry = JSON.stringify({ entryId, contentType: cloudEventType, metadata });
-  return `${entry.slice(0, -1)},"event":${cloudEventOf(received, spec)}}`;
+  return `${entry.slice(0, -1)},"event":${bodyOf(received, spec)}}`;
 }
