@@ -30,7 +30,7 @@ want pgbouncer pgbouncer
 want openssl openssl
 compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || has initdb || packages+=(postgresql)
 want java openjdk-17-jre-headless
-[ -d "$tools/kafka-$kafka" ] || want mvn maven
+[ -d "$tools/kafka-$kafka" ] && [ -d "$tools/kafka-console-$kafka" ] || want mvn maven
 built() { [ -x "$tools/bin/nats-server-$nats" ] && [ -x "$tools/bin/toxiproxy-server-$toxiproxy" ]; }
 built || want go golang-go
 
@@ -61,6 +61,18 @@ if [ ! -d "$tools/kafka-$kafka" ] && has mvn; then
   else
     rm -rf "$part"
     failed+=("Kafka $kafka")
+  fi
+fi
+
+# Kafka's console clients, apart from the broker's jars.
+if [ ! -d "$tools/kafka-console-$kafka" ] && has mvn; then
+  part=$(mktemp -d "$tools/kafka-XXXXXX")
+  if quietly mvn -q -B dependency:copy -Dartifact="org.apache.kafka:kafka-tools:$kafka" -DoutputDirectory="$part"; then
+    chmod 755 "$part"
+    mv -T "$part" "$tools/kafka-console-$kafka" 2>/dev/null || rm -rf "$part"
+  else
+    rm -rf "$part"
+    failed+=("Kafka's console clients $kafka")
   fi
 fi
 

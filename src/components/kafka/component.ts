@@ -70,33 +70,38 @@ async function openKafka(fields: KafkaFields, context: OpenContext): Promise<Kaf
     };
     const exclude =
       fields.excludeHeaderMetaRegex === "" ? undefined : new RegExp(fields.excludeHeaderMetaRegex);
+    const consumers = new Consumers({
+      client,
+      topics,
+      settings: {
+        minBytes: fields.consumerFetchMin,
+        partitionBytes: fields.consumerFetchDefault,
+        maxDistance: fields.maxUnsettledDistance,
+        whenOutOfRange: fields.initialOffset === "newest" ? "latest" : "earliest",
+        sessionTimeoutMs: fields.sessionTimeout,
+        heartbeatMs: fields.heartbeatInterval,
+        commitMs: fields.commitInterval,
+        rebalanceTimeoutMs: fields.rebalanceTimeout,
+        refreshMs: fields.topicRefreshInterval,
+      },
+      connect: make,
+      headers: headerFilter(exclude, fields.escapeHeaders),
+      log: (message, more) => log.debug({ ...more }, message),
+      warn: (message, more) => log.warn({ ...more }, message),
+    });
+    const forgetDistances = showDistances(context, consumers);
     return new KafkaPubSub({
       name: context.name,
       client,
       topics,
       producer: new Producer(make(), topics, producerSettings, codecs),
-      consumers: new Consumers({
-        client,
-        topics,
-        settings: {
-          minBytes: fields.consumerFetchMin,
-          partitionBytes: fields.consumerFetchDefault,
-          maxDistance: fields.maxUnsettledDistance,
-          whenOutOfRange: fields.initialOffset === "newest" ? "latest" : "earliest",
-          sessionTimeoutMs: fields.sessionTimeout,
-          heartbeatMs: fields.heartbeatInterval,
-          commitMs: fields.commitInterval,
-          rebalanceTimeoutMs: fields.rebalanceTimeout,
-          refreshMs: fields.topicRefreshInterval,
-        },
-        connect: make,
-        headers: headerFilter(exclude, fields.escapeHeaders),
-        log: (message, more) => log.debug({ ...more }, message),
-        warn: (message, more) => log.warn({ ...more }, message),
-      }),
+      consumers,
       contentMode: fields.contentMode || "structured",
       publishWithinMs,
-      close: closeAll,
+      close: () => {
+        forgetDistances();
+        closeAll();
+      },
     });
   } catch (error) {
     closeAll();
@@ -125,6 +130,36 @@ async function connector(fields: KafkaFields, context: OpenContext): Promise<() 
       currentTls: () => certificates.current,
       sasl: () => sasl,
     });
+}
+
+/** Shows how far reading is ahead of what is settled, at each scrape. */
+function showDistances(
+  { name: component, telemetry: { metrics } }: OpenContext,
+  consumers: Consumers,
+): () => void {
+  const gauge = metrics.gauge(
+    "outrider_kafka_unsettled_distance_events",
+    "Offsets from the lowest event that is not settled to where reading is.",
+    ["component", "topic", "group", "partition"] as const,
+  );
+  type Labels = Record<"component" | "topic" | "group" | "partition", string>;
+  let shown: Labels[] = [];
+  const clear = () => {
+    for (const labels of shown) gauge.remove(labels);
+    shown = [];
+  };
+  const remove = metrics.onScrape(async () => {
+    clear();
+    for (const { group, topic, partition, distance } of consumers.distances) {
+      const labels = { component, topic, group, partition: String(partition) };
+      gauge.with(labels).set(distance);
+      shown.push(labels);
+    }
+  });
+  return () => {
+    remove();
+    clear();
+  };
 }
 
 function saslOf(fields: KafkaFields): SaslSettings | undefined {

@@ -101,6 +101,18 @@ export class Consumers {
     return subscription;
   }
 
+  /** How far reading is ahead of what is settled, for every partition that is read here. */
+  get distances(): readonly { group: string; topic: string; partition: number; distance: number }[] {
+    return [...this.#groups].flatMap(([key, { consumer }]) =>
+      [...consumer.logs].map(({ topic, partition, distance }) => ({
+        group: key.startsWith("\n") ? "" : key,
+        topic: fromKafkaTopic(topic),
+        partition,
+        distance,
+      })),
+    );
+  }
+
   /** Ends every subscription. */
   async close(): Promise<void> {
     this.#closing.abort();

@@ -54,11 +54,12 @@ export class KafkaPubSub implements PubSubDriver {
     partitions: true,
     durableAttempts: false,
   };
-  readonly classify: (error: unknown) => ErrorClass | undefined = classify;
   readonly #parts: KafkaPubSubParts;
   /** Topics that are being looked for: whoever came first goes on first. */
   readonly #lookups = new Map<string, Promise<readonly number[]>>();
   readonly #closing = new AbortController();
+  /** Faults that say what the broker refused. */
+  readonly #refusals = new WeakSet<object>();
   #unkeyed = 0;
 
   constructor(parts: KafkaPubSubParts) {
@@ -88,8 +89,16 @@ export class KafkaPubSub implements PubSubDriver {
     );
   }
 
-  open(spec: SubscriptionSpec, call: Call): Promise<DriverSubscription> {
-    return this.#parts.consumers.open(spec, call);
+  async open(spec: SubscriptionSpec, call: Call): Promise<DriverSubscription> {
+    try {
+      return await this.#parts.consumers.open(spec, call);
+    } catch (error) {
+      throw this.#told(error, spec.topic);
+    }
+  }
+
+  classify(error: unknown): ErrorClass | undefined {
+    return error instanceof Error && this.#refusals.has(error) ? "refused" : classify(error);
   }
 
   async ping(call: Call): Promise<void> {
@@ -140,6 +149,11 @@ export class KafkaPubSub implements PubSubDriver {
     const { name } = this.#parts;
     const metadata = { component: name, topic, ...(error.code === "" ? {} : { kafkaError: error.code }) };
     const reason = error.code === tooLargeCode ? "TOO_LARGE" : "COMPONENT_FAILED";
-    return fault(reason, `pub/sub component "${name}": ${error.message}`, { metadata, cause: error });
+    const refusal = fault(reason, `pub/sub component "${name}": ${error.message}`, {
+      metadata,
+      cause: error,
+    });
+    this.#refusals.add(refusal);
+    return refusal;
   }
 }

@@ -17,7 +17,8 @@ export function wildcardConformance(pubsub: PubSubFixture): void {
       ];
       const subscription = await pubsub.open(`${root}.*.end`);
       for (const topic of topics) await pubsub.publish(topic, [topic]);
-      const received = await pubsub.take(subscription, 2);
+      // No broker promises an order across topics.
+      const received = (await pubsub.take(subscription, 2)).toSorted((x, y) => (x.topic < y.topic ? -1 : 1));
       expect(received.map(({ topic }) => topic)).toEqual([`${root}.a.end`, `${root}.b.end`]);
       expect(received.map(textOf)).toEqual([`${root}.a.end`, `${root}.b.end`]);
       expect(await pubsub.rest(subscription)).toEqual([]);
@@ -29,7 +30,7 @@ export function wildcardConformance(pubsub: PubSubFixture): void {
       const subscription = await pubsub.open(`${root}.>`);
       for (const topic of [root, `${root}.a`, `${root}.a.b.c`, `${root}x.a`])
         await pubsub.publish(topic, [topic]);
-      expect(await pubsub.takeTexts(subscription, 2)).toEqual([`${root}.a`, `${root}.a.b.c`]);
+      expect((await pubsub.takeTexts(subscription, 2)).sort()).toEqual([`${root}.a`, `${root}.a.b.c`]);
       expect(await pubsub.rest(subscription)).toEqual([]);
     });
 
@@ -40,7 +41,9 @@ export function wildcardConformance(pubsub: PubSubFixture): void {
       const subscription = await pubsub.open(`${root}.*`);
       await pubsub.publish(`${root}.old`, ["after"]);
       await pubsub.publish(`${root}.new`, ["new"]);
-      expect(await pubsub.consume(subscription, 3)).toEqual(["before", "after", "new"]);
+      const texts = await pubsub.consume(subscription, 3);
+      expect(texts.filter((text) => text !== "new")).toEqual(["before", "after"]);
+      expect(texts).toContain("new");
       expect(await pubsub.rest(subscription)).toEqual([]);
     });
 

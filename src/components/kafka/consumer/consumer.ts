@@ -106,6 +106,11 @@ export class Consumer {
     return this.#logs.get(keyOf({ topic, partition }));
   }
 
+  /** All of them. */
+  get logs(): Iterable<PartitionLog> {
+    return this.#logs.values();
+  }
+
   /** Why the broker does not let this group in. */
   get refusal(): KafkaError | undefined {
     return this.#membership?.refusal;
