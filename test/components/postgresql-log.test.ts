@@ -144,7 +144,6 @@ describeWith(
       const pubsub = new PubSubFixture();
       pubsub.use(await schema.pubsub(fields), there);
       const subscription = await pubsub.open("topic", { group: "group" });
-      const waiting = pubsub.take(subscription, 2);
       await pubsub.publish("topic", ["a", "b"], there);
       // The claim is on its way and waits for a lock when the network begins to swallow its answer.
       const blocker = new Client({ connectionString: schema.url });
