@@ -1,9 +1,10 @@
 /**
  * Bundles `dist/`, for the package and the image: `node build.ts`.
  *
- * What is imported lazily stays in files of its own, which are not read before they are needed.
+ * What is imported lazily stays in files of its own, which are not read before they are needed. `outriderd` is
+ * one file, to be put wherever a daprd was: it names its interpreter by its path, and needs nothing else.
  */
-import { chmod, rm } from "node:fs/promises";
+import { chmod, rm, writeFile } from "node:fs/promises";
 import { type BuildOptions, build, type Plugin } from "esbuild";
 
 const folder = "dist";
@@ -45,6 +46,29 @@ const withoutProtoLoader: Plugin = {
   },
 };
 
+/** The code of the store's thread, in a bundle that has no file beside it. */
+const inlineWorker: Plugin = {
+  name: "inline-worker",
+  setup({ onLoad }) {
+    onLoad({ filter: /\/sqlite\/start-worker\.ts$/ }, async () => {
+      // Code that is given as text is run as CommonJS.
+      const { banner, ...common } = options;
+      const entryPoints = ["src/components/sqlite/worker.ts"];
+      const built = await build({
+        ...common,
+        entryPoints,
+        format: "cjs",
+        legalComments: "none",
+        write: false,
+      });
+      const contents = `import { Worker } from "node:worker_threads";
+        const code = ${JSON.stringify(built.outputFiles[0]!.text)};
+        export const startWorker = (options) => new Worker(code, { ...options, eval: true });`;
+      return { contents, loader: "js" };
+    });
+  },
+};
+
 const options: BuildOptions = {
   bundle: true,
   platform: "node",
@@ -76,3 +100,13 @@ await Promise.all([
   build({ ...options, entryPoints: { "sqlite-worker": "src/components/sqlite/worker.ts" } }),
 ]);
 await chmod(`${folder}/outrider.js`, 0o755);
+
+const { outputFiles } = await build({
+  ...options,
+  plugins: [...options.plugins!, inlineWorker],
+  entryPoints: { outriderd: "src/outriderd.ts" },
+  legalComments: "none",
+  write: false,
+});
+const code = outputFiles.find(({ path }) => path.endsWith("outriderd.js"))!.text;
+await writeFile(`${folder}/outriderd`, code.replace(/^#!.*/, `#!${process.execPath}`), { mode: 0o755 });

@@ -4,9 +4,11 @@ import { Dapr } from "../gen/dapr/proto/runtime/v1/dapr_pb.ts";
 import { PubSubService } from "../gen/outrider/pubsub/v1/pubsub_pb.ts";
 import { RuntimeService } from "../gen/outrider/runtime/v1/runtime_pb.ts";
 import { StateService } from "../gen/outrider/state/v1/state_pb.ts";
+import { ApiAccess } from "./api/access.ts";
 import { DaprSide } from "./api/dapr/api.ts";
 import type { AppOptions } from "./api/dapr/app/channel.ts";
-import type { ComponentSummary } from "./api/dapr/metadata.ts";
+import { type ComponentSummary, daprCapabilities } from "./api/dapr/metadata.ts";
+import { pipelineOf } from "./api/dapr/middleware/pipeline.ts";
 import { daprService } from "./api/dapr/service.ts";
 import type { Schemas, SidecarConfiguration } from "./assembly.ts";
 import { Bus } from "./blocks/pubsub/bus.ts";
@@ -54,6 +56,17 @@ export interface RuntimeOptions {
   readonly listenAddresses: readonly string[];
   readonly grpcPort: PortChoice;
   readonly httpPort: PortChoice;
+  /** Where health and metadata alone are served over HTTP, without a token. Undefined: nowhere. */
+  readonly publicHttp?: { readonly address: string; readonly port: PortChoice } | undefined;
+  /** Where other sidecars may connect. Nothing is served there yet. Undefined: nowhere. */
+  readonly internalGrpc?: { readonly address: string; readonly port: PortChoice } | undefined;
+  /** Origins whose pages may call over HTTP. Undefined: none. */
+  readonly allowedOrigins?: readonly string[] | undefined;
+  /**
+   * False: commands do not find this sidecar by its id, and there is no data directory unless a component
+   * needs one. Default true.
+   */
+  readonly announced?: boolean;
   /** Undefined: metrics are not served. */
   readonly metrics: { readonly address: string; readonly port: PortChoice } | undefined;
   /** What differs from the defaults. */
@@ -183,7 +196,8 @@ class Sidecar implements Runtime {
       buses: this.#buses,
       secretStores: configuration.secretStores,
       secretScopes: configuration.settings.secretScopes,
-      components: () => this.#components.views.map(summaryOf),
+      enabledFeatures: configuration.settings.features,
+      components: () => this.#summaries(),
       declared: configuration.subscriptions,
       app: options.app,
       maxMessageBytes,
@@ -211,9 +225,10 @@ class Sidecar implements Runtime {
 
   async start(): Promise<void> {
     const { dataDirectory, telemetry } = this.#options;
-    await makeDataDirectory(dataDirectory).catch((err) =>
-      telemetry.log.warn({ err, dataDirectory }, "the data directory cannot be made"),
-    );
+    if (this.#announced || this.#components.useDataDirectory)
+      await makeDataDirectory(dataDirectory).catch((err) =>
+        telemetry.log.warn({ err, dataDirectory }, "the data directory cannot be made"),
+      );
     // Components open side by side, each in its own time, while the ports are being opened.
     this.#components.start();
     for (const outbox of this.#outboxes) outbox.start();
@@ -226,7 +241,11 @@ class Sidecar implements Runtime {
     }
     this.#updateReadiness();
     this.#dapr.start();
-    await this.#announce();
+    if (this.#announced) await this.#announce();
+  }
+
+  get #announced(): boolean {
+    return this.#options.announced ?? true;
   }
 
   async ready(signal: AbortSignal): Promise<void> {
@@ -239,17 +258,36 @@ class Sidecar implements Runtime {
   }
 
   async #listen(): Promise<Listening[]> {
-    const { apiTokens, grpcPort, httpPort, limits, listenAddresses, metrics, telemetry } = this.#options;
+    const { allowedOrigins, apiTokens, configuration, grpcPort, httpPort, limits, listenAddresses } =
+      this.#options;
+    const { internalGrpc, metrics, publicHttp, telemetry } = this.#options;
+    const { api, httpPipeline } = configuration.settings;
     const shutdownSignal = this.#callsMustEnd.signal;
-    const common = { mounts: this.#mounts, limits, telemetry, shutdownSignal, apiTokens };
+    const bare = { mounts: [], limits, telemetry, shutdownSignal };
+    const common = { ...bare, apiTokens };
+    const [overGrpc, overHttp] = [new ApiAccess(api, "grpc"), new ApiAccess(api, "http")];
     const ready = () => this.#readiness.ready;
     const all: Listening[] = [];
     try {
-      const grpc = (host: string, port: number) => startGrpcServer({ ...common, host, port });
+      const grpc = (host: string, port: number) =>
+        startGrpcServer({ ...common, mounts: overGrpc.mounts(this.#mounts), host, port });
       all.push(...(await listenOn("gRPC", grpcPort, listenAddresses, grpc)));
+      const mounts = overHttp.mounts(this.#mounts);
+      const routes = this.#routes.map((each) => overHttp.routes(each));
+      const pipeline = pipelineOf(httpPipeline, configuration.middlewares);
       const http = (host: string, port: number) =>
-        startHttpServer({ ...common, host, port, ready, routes: this.#routes });
+        startHttpServer({ ...common, mounts, host, port, ready, routes, pipeline, allowedOrigins });
       all.push(...(await listenOn("HTTP", httpPort, listenAddresses, http)));
+      if (publicHttp) {
+        const open = (host: string, port: number) =>
+          startHttpServer({ ...bare, name: "public", host, port, ready, routes: [this.#dapr.publicRoutes] });
+        all.push(...(await listenOn("public HTTP", publicHttp.port, [publicHttp.address], open)));
+      }
+      if (internalGrpc) {
+        const open = (host: string, port: number) =>
+          startGrpcServer({ ...bare, name: "internal", host, port });
+        all.push(...(await listenOn("internal gRPC", internalGrpc.port, [internalGrpc.address], open)));
+      }
       if (metrics) {
         const scrape = (host: string, port: number) => startMetricsServer({ host, port, telemetry });
         all.push(...(await listenOn("metrics", metrics.port, [metrics.address], scrape)));
@@ -336,6 +374,13 @@ class Sidecar implements Runtime {
     }
   }
 
+  /** For Dapr's metadata: also those that nobody opens. */
+  #summaries(): readonly ComponentSummary[] {
+    const { middlewares, secretStoreComponents } = this.#options.configuration;
+    const others = [...secretStoreComponents, ...middlewares];
+    return [...this.#components.views.map(summaryOf), ...others.map(withoutCapabilities)];
+  }
+
   #view() {
     const { appId, configuration, dataDirectory } = this.#options;
     return {
@@ -369,7 +414,11 @@ function declaredOf({ subscriptions }: SidecarConfiguration) {
 }
 
 function summaryOf({ name, type, version: componentVersion, capabilities }: ComponentView): ComponentSummary {
-  return { name, type, version: componentVersion, capabilities: capabilities() };
+  return { name, type, version: componentVersion, capabilities: daprCapabilities(type, capabilities()) };
+}
+
+function withoutCapabilities({ name, type, version: own }: { name: string; type: string; version: string }) {
+  return { name, type, version: own, capabilities: [] };
 }
 
 /** Where the events of a store's transactions go; undefined: nowhere. */

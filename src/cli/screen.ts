@@ -22,6 +22,8 @@ const speaks = {
   grpc: "gRPC, for applications in any language",
   http: "Connect, gRPC-Web, and JSON for curl",
   metrics: "Prometheus metrics",
+  public: "health and metadata",
+  internal: "other sidecars",
 } as const;
 
 /** The screen, without a line end after it. */
@@ -30,7 +32,7 @@ export function readyScreen(options: ScreenOptions, color: boolean): string {
   const bold = (text: string) => paint(color, "bold", text);
   const dim = (text: string) => paint(color, "dim", text);
   const ports = runtime.ports.map(({ name, address, port }) => {
-    const asked = options.asked[name];
+    const asked = name in options.asked ? options.asked[name as keyof typeof options.asked] : port;
     const moved = port === asked || asked === 0 ? "" : paint(color, "yellow", ` (${asked} is taken)`);
     return `  ${name.padEnd(8)} ${`${reachable(address)}:${port}`.padEnd(22)} ${dim(speaks[name])}${moved}`;
   });

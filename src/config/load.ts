@@ -13,6 +13,7 @@ import {
 } from "./components.ts";
 import { type ReadFile, readFiles } from "./files.ts";
 import { type LaterKind, laterKinds } from "./kinds/later.ts";
+import { isMiddleware, type MiddlewareResource, readMiddleware } from "./middlewares.ts";
 import { type Remark, Remarks } from "./remarks.ts";
 import { type Resource, resourcesOf, type Source } from "./resource.ts";
 import { type Environment, type SecretStore, Secrets } from "./secrets.ts";
@@ -38,6 +39,11 @@ export interface LoadOptions<Schemas extends BlockSchemas> {
   readonly components: readonly Component[];
   /** For each block, the schema of the settings that it has in every component's `spec.metadata`. */
   readonly blockSettings: Schemas;
+  /**
+   * As daprd reads: what it passes over is a note, not a mistake, and there is nothing that nobody declared.
+   * Default false.
+   */
+  readonly tolerant?: boolean;
   /** Says what is wrong with a routing rule; without it, rules are not checked. */
   readonly checkRule?: CheckRule;
   /** Says what is wrong with the settings of one component beside the others, such as a name that none of them has. */
@@ -53,6 +59,9 @@ export type CheckTogether<Schemas extends BlockSchemas> = (
 export interface Configuration<Schemas extends BlockSchemas = BlockSchemas> {
   /** To be opened. Declared ones first, in the order of the files; then those that nobody declared. */
   readonly components: readonly ComponentResource<Schemas>[];
+  /** Components that nobody opens: of the HTTP pipelines, and secret stores. */
+  readonly middlewares: readonly MiddlewareResource[];
+  readonly secretStoreComponents: readonly { name: string; type: string; version: string }[];
   readonly subscriptions: readonly DeclaredSubscription[];
   readonly settings: Settings;
   /** Resources that are checked and not used yet. */
@@ -86,7 +95,7 @@ export interface Documents {
 export async function load<Schemas extends BlockSchemas>(
   options: LoadOptions<Schemas>,
 ): Promise<Configuration<Schemas>> {
-  const remarks = new Remarks();
+  const remarks = new Remarks(options.tolerant);
   const configFiles = await readFiles(options.configPaths, remarks);
   const resourceFiles = await readFiles(options.resourcesPaths, remarks);
   const given = new Set(configFiles.map(({ real }) => real));
@@ -128,7 +137,7 @@ export async function documentsOf(file: ReadFile, remarks: Remarks): Promise<rea
 export async function assemble<Schemas extends BlockSchemas>(
   options: Pick<
     LoadOptions<Schemas>,
-    "environment" | "components" | "blockSettings" | "checkRule" | "checkTogether"
+    "environment" | "components" | "blockSettings" | "tolerant" | "checkRule" | "checkTogether"
   > & {
     readonly appId: string | undefined;
   },
@@ -149,10 +158,14 @@ export async function assemble<Schemas extends BlockSchemas>(
   const settings = configured.settings(values, secrets);
   const components = [
     ...declared
-      .filter((each) => !isSecretStore(each))
+      .filter((each) => !isSecretStore(each) && !isMiddleware(each))
       .flatMap((each) => configure(each, options.components, options.blockSettings, values) ?? []),
-    ...defaultComponents(blocksOf(resources), configured.deny, options.components, options.blockSettings),
+    ...(options.tolerant
+      ? []
+      : defaultComponents(blocksOf(resources), configured.deny, options.components, options.blockSettings)),
   ];
+
+  const middlewares = declared.filter(isMiddleware).flatMap((each) => readMiddleware(each, values) ?? []);
 
   for (const { component, field, message } of checkTogether(components)) {
     const { resource } = declared.find((each) => each.resource.name === component)!;
@@ -168,6 +181,14 @@ export async function assemble<Schemas extends BlockSchemas>(
   remarks.throwIfAny(documents.files);
   return Object.freeze({
     components: Object.freeze(components),
+    middlewares: Object.freeze(middlewares),
+    secretStoreComponents: Object.freeze(
+      declared.filter(isSecretStore).map(({ resource, spec }) => ({
+        name: resource.name,
+        type: spec.type,
+        version: spec.version || "v1",
+      })),
+    ),
     subscriptions: Object.freeze(subscriptions),
     settings,
     unused: Object.freeze(unused),
@@ -231,6 +252,7 @@ function knownComponents(
 ) {
   const loaded = new Map<string, string>(components.map(({ name, block }) => [name, block]));
   for (const each of declared.filter(isSecretStore)) loaded.set(each.resource.name, "secret store");
+  for (const each of declared.filter(isMiddleware)) loaded.set(each.resource.name, "middleware");
   const others = ofKind(resources, "Component").filter(({ name }) => !loaded.has(name));
   return { loaded, others: new Set(others.map(({ name }) => name)) };
 }

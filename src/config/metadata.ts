@@ -42,10 +42,10 @@ export class Metadata {
       const path = [...itemsPath, index];
       const name = this.#known.find((each) => equalFold(each, item.name)) ?? (open ? item.name : undefined);
       const nameAt = locate(resource.root, [...path, "name"]).at;
-      if (name === undefined) resource.mistake(nameAt, [...path, "name"], this.#unknown(item.name));
-      else if (this.#values.has(name))
-        resource.mistake(nameAt, [...path, "name"], `"${name}" is there twice`);
+      if (name === undefined) resource.mistake(nameAt, [...path, "name"], this.#unknown(item.name), true);
       else {
+        if (this.#values.has(name))
+          resource.mistake(nameAt, [...path, "name"], `"${name}" is there twice`, true);
         const tree = locate(resource.root, path).tree ?? resource.root;
         const resolved = values.resolve(item, tree, path, storeName, resource.mistake);
         this.#values.set(name, { index, resolved });

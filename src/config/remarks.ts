@@ -49,12 +49,20 @@ const mostNotes = 1000;
 
 /** Collects remarks while a configuration is read. */
 export class Remarks {
+  readonly #tolerant: boolean;
   readonly #mistakes: Remark[] = [];
   readonly #notes: Remark[] = [];
   #leftOut = 0;
 
-  mistake(remark: Remark): void {
-    if (this.#mistakes.length < mostMistakes) this.#mistakes.push(remark);
+  /** `tolerant`: what can be passed over is noted only. */
+  constructor(tolerant = false) {
+    this.#tolerant = tolerant;
+  }
+
+  /** `canBePassedOver`: daprd goes on as if it were not there. */
+  mistake(remark: Remark, canBePassedOver = false): void {
+    if (this.#tolerant && canBePassedOver) this.note(remark);
+    else if (this.#mistakes.length < mostMistakes) this.#mistakes.push(remark);
     else this.#leftOut++;
   }
 

@@ -83,8 +83,8 @@ export const scoped = { ...header, scopes: z.array(text()).default([]) };
 
 /** Finds our resources among the documents of a file; notes what is somebody else's. */
 export function resourcesOf(file: string, text: Text, remarks: Remarks): readonly Resource[] {
-  for (const { at, message } of text.mistakes) {
-    remarks.mistake({ file, ...text.position(at), resource: "", field: "", message });
+  for (const { at, message, canBePassedOver } of text.mistakes) {
+    remarks.mistake({ file, ...text.position(at), resource: "", field: "", message }, canBePassedOver);
   }
   return text.documents.flatMap((root) => recognize(root, file, text, remarks) ?? []);
 }
@@ -102,8 +102,11 @@ function recognize(root: Tree, file: string, text: Text, remarks: Remarks): Reso
   const name = meta ? wordAt(meta, "name") : "";
   const resource = name === "" ? kind : `${kind} "${name}"`;
   const reporter = (report: "mistake" | "note"): Reporter => {
-    return (at, path, message) =>
-      remarks[report]({ file, ...text.position(at), resource, field: formatPath(path), message });
+    return (at, path, message, canBePassedOver) =>
+      remarks[report](
+        { file, ...text.position(at), resource, field: formatPath(path), message },
+        canBePassedOver,
+      );
   };
   const mistake = reporter("mistake");
   const problem = identify(kind, apiVersion);

@@ -11,6 +11,16 @@ export interface Settings {
   /** Undefined when no file says anything about tracing. */
   readonly tracing: TracingSettings | undefined;
   readonly metrics: { readonly enabled: boolean };
+  /** Names of features that are switched on. */
+  readonly features: readonly string[];
+  /** False: resources are read at the start only. */
+  readonly hotReload: boolean;
+  /** Which APIs are open: with an empty list of allowed ones, all that are not denied. */
+  readonly api: { readonly allowed: readonly ApiEntry[]; readonly denied: readonly ApiEntry[] };
+  /** What requests to the HTTP port pass, in order: components by name and type. */
+  readonly httpPipeline: readonly PipelineHandler[];
+  /** The same for requests to an application that listens. */
+  readonly appHttpPipeline: readonly PipelineHandler[];
   /** Which secrets the application may read; of stores that none names, all. */
   readonly secretScopes: readonly SecretScope[];
   readonly logging: {
@@ -20,6 +30,21 @@ export interface Settings {
       readonly omitHealthChecks: boolean;
     };
   };
+}
+
+/** An API that is allowed or denied. */
+export interface ApiEntry {
+  readonly name: string;
+  /** Undefined: every version. */
+  readonly version?: string | undefined;
+  /** Undefined: both. */
+  readonly protocol?: "http" | "grpc" | undefined;
+}
+
+/** A component that requests pass. */
+export interface PipelineHandler {
+  readonly name: string;
+  readonly type: string;
 }
 
 /** Which spans are kept, and where they go. */
@@ -87,7 +112,14 @@ export class Configured {
     // `metric` is the older name of `metrics`; Dapr reads both.
     const metrics = { ...defined(this.#spec.metric), ...defined(this.#spec.metrics) };
     const api = this.#spec.logging?.apiLogging;
+    const features = this.#spec.features ?? [];
+    const hotReload = features.findLast(({ name }) => name === "HotReload");
     return Object.freeze({
+      features: Object.freeze(features.filter(({ enabled }) => enabled).map(({ name }) => name)),
+      hotReload: hotReload?.enabled ?? true,
+      api: Object.freeze(this.#spec.api ?? { allowed: [], denied: [] }),
+      httpPipeline: Object.freeze(this.#spec.httpPipeline?.handlers ?? []),
+      appHttpPipeline: Object.freeze(this.#spec.appHttpPipeline?.handlers ?? []),
       tracing: this.#tracing(values, secrets),
       secretScopes: Object.freeze(this.#spec.secrets?.scopes ?? []),
       metrics: Object.freeze({ enabled: metrics.enabled ?? true }),
@@ -142,7 +174,7 @@ export class Configured {
   }
 
   #refuse(): void {
-    const { accessControl, api, httpPipeline } = this.#spec;
+    const { accessControl, httpPipeline } = this.#spec;
     const refuse = (path: [Field, ...Path], what: string) => {
       const origin = this.#origins.get(path[0]);
       const { at } = locate(origin!.tree, ["spec", ...path]);
@@ -150,8 +182,6 @@ export class Configured {
       origin!.resource.mistake(at, ["spec", ...path], message);
     };
     if (accessControl && denies(accessControl)) refuse(["accessControl"], "denies calls");
-    if (api && api.allowed.length > 0) refuse(["api", "allowed"], "closes every API that it does not list");
-    if (api && api.denied.length > 0) refuse(["api", "denied"], "closes APIs");
     for (const [index, { type }] of (httpPipeline?.handlers ?? []).entries()) {
       if (guards.test(type)) refuse(["httpPipeline", "handlers", index], `"${type}" turns requests away`);
     }
@@ -182,10 +212,13 @@ const usedFields: Partial<Record<Field, readonly string[]>> = {
   logging: ["apiLogging"],
   components: ["deny"],
   secrets: ["scopes"],
+  api: ["allowed", "denied"],
+  httpPipeline: ["handlers"],
+  appHttpPipeline: ["handlers"],
 };
 
 /** Middleware whose only purpose is to let nobody through who must not. */
-const guards = /^middleware\.http\.(bearer|oauth2|opa|routerchecker)$/i;
+const guards = /^middleware\.http\.(bearer|oauth2|opa)$/i;
 
 function denies(accessControl: NonNullable<ConfigurationSpec["accessControl"]>): boolean {
   const { defaultAction, policies } = accessControl;

@@ -9,8 +9,8 @@ const mostListed = 12;
 /** Names and indexes from the root, as zod has them. */
 export type Path = readonly (string | number)[];
 
-/** Is told what is wrong, and at which offset. */
-export type Reporter = (at: number, path: Path, message: string) => void;
+/** Is told what is wrong, and at which offset, and whether daprd would go on as if it were not there. */
+export type Reporter = (at: number, path: Path, message: string, canBePassedOver?: boolean) => void;
 
 /**
  * A value of the shape. Every mistake is reported. So that what depends on the
@@ -145,9 +145,12 @@ function canonicalObject(
     const name = names.find((each) => each === written) ?? names.find((each) => equalFold(each, written));
     const where = [...path, written];
     if (name === undefined && catchall && catchall._zod.def.type !== "never") values[written] = plain(value);
-    else if (name === undefined) report(at, where, unknownField(written, names));
-    else if (Object.hasOwn(values, name)) report(at, where, `"${name}" is there twice, in different cases`);
-    else if (!isNull(value)) values[name] = canonical(shape[name], value, where, report);
+    else if (name === undefined) report(at, where, unknownField(written, names), true);
+    else {
+      if (Object.hasOwn(values, name))
+        report(at, where, `"${name}" is there twice, in different cases`, true);
+      if (!isNull(value)) values[name] = canonical(shape[name], value, where, report);
+    }
   }
   return values;
 }

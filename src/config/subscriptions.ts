@@ -87,7 +87,9 @@ export function readSubscription(
     const message = `not loaded: "${spec.pubsubname}" is not loaded`;
     resource.note(at(["pubsubname"]), ["spec", "pubsubname"], message);
   } else if (block === undefined) {
-    mistake(["pubsubname"], noSuchComponent(spec.pubsubname, components.loaded));
+    // With daprd, a component may be added later.
+    const message = noSuchComponent(spec.pubsubname, components.loaded);
+    resource.mistake(at(["pubsubname"]), ["spec", "pubsubname"], message, true);
   } else if (block !== "pubsub") mistake(["pubsubname"], `"${spec.pubsubname}" is a ${block} component`);
   if (spec.topic === "") mistake(["topic"], "must not be empty");
 

@@ -17,6 +17,8 @@ export interface Entry {
 export interface SyntaxMistake {
   readonly at: number;
   readonly message: string;
+  /** True: daprd goes on as if it were not there. */
+  readonly canBePassedOver?: boolean;
 }
 
 /** The documents of one text. */

@@ -148,9 +148,13 @@ class TreeMaker {
       const tree: Tree = value ? this.make(value) : { kind: "scalar", at, value: null, source: "" };
       if (name.kind !== "scalar") this.#mistakes.push({ at, message: "a key must be text" });
       else if (name.source === "<<") merged.push(...(tree.kind === "list" ? tree.items : [tree]));
-      else if (entries.has(name.source))
-        this.#mistakes.push({ at, message: `the key "${name.source}" is there twice` });
-      else entries.set(name.source, { at, value: tree });
+      else {
+        if (entries.has(name.source)) {
+          const message = `the key "${name.source}" is there twice`;
+          this.#mistakes.push({ at, message, canBePassedOver: true });
+        }
+        entries.set(name.source, { at, value: tree });
+      }
     }
     for (const tree of merged) {
       if (tree.kind !== "map")

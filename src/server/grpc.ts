@@ -55,7 +55,7 @@ export async function startGrpcServer(options: ServerOptions): Promise<Listening
   if (options.shutdownSignal?.aborted) abortAll();
 
   return {
-    name: "grpc",
+    name: options.name ?? "grpc",
     address,
     port,
     async close(graceMs) {

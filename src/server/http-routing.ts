@@ -8,6 +8,7 @@ import { checkedTrace, type Span } from "../telemetry/tracing.ts";
 import { ApiTokens, tokenHeaders } from "./authentication.ts";
 import { errorForClient } from "./errors.ts";
 import type { HttpRequest, HttpResponse } from "./http-calls.ts";
+import type { HttpPipeline } from "./http-pipeline.ts";
 import type { HttpRoute, HttpRoutes, RouteAnswer } from "./http-route.ts";
 import type { Limits } from "./limits.ts";
 import type { ServerOptions } from "./mount.ts";
@@ -19,8 +20,13 @@ const maxParamLength = 4096;
 interface Served {
   readonly route: HttpRoute;
   readonly owner: HttpRoutes;
-  readonly duration: Histogram;
-  count(status: number): Counter;
+  observe(seconds: number, status: number): void;
+}
+
+/** What routing is made of. */
+export interface RoutingOptions extends ServerOptions {
+  /** Has the bodies first. */
+  readonly pipeline?: HttpPipeline | undefined;
 }
 
 /** See the head of this file. */
@@ -30,12 +36,14 @@ export class HttpRouting {
   readonly #tokens: ApiTokens;
   readonly #telemetry: Telemetry;
   readonly #stopping: AbortSignal;
+  readonly #pipeline: HttpPipeline | undefined;
 
-  constructor(groups: readonly HttpRoutes[], options: ServerOptions, limits: Limits, stopping: AbortSignal) {
+  constructor(groups: readonly HttpRoutes[], options: RoutingOptions, limits: Limits, stopping: AbortSignal) {
     this.#limits = limits;
     this.#tokens = new ApiTokens(options.apiTokens);
     this.#telemetry = options.telemetry;
     this.#stopping = stopping;
+    this.#pipeline = options.pipeline;
     for (const owner of groups) {
       for (const route of owner.routes) {
         // What is found is served by `serve`: the router's own call would hide the parameters' types.
@@ -48,7 +56,7 @@ export class HttpRouting {
   serve(request: HttpRequest, response: HttpResponse): boolean {
     const [path = "", query = ""] = (request.url ?? "").split(/\?(.*)/s, 2);
     const method = request.method === "HEAD" ? "GET" : (request.method ?? "");
-    const found = this.#router.find(method as "GET", path.replaceAll("+", "%20"));
+    const found = this.#router.find(method as "GET", path.replace(/^\/+/, "/").replaceAll("+", "%20"));
     if (!found) return false;
     const params = found.params as Readonly<Record<string, string>>;
     this.#run(found.store as Served, params, query, request, response).catch((err: unknown) => {
@@ -80,7 +88,8 @@ export class HttpRouting {
     try {
       this.#admit(route, header);
       const signal = AbortSignal.any([gone.signal, this.#stopping]);
-      const body = await this.#read(request);
+      const read = await this.#read(request);
+      const body = this.#pipeline ? this.#pipeline.body(read) : read;
       const trace = span?.headers ?? parent;
       answer = await route.handle({ params, query: new URLSearchParams(query), header, body, trace, signal });
     } catch (error) {
@@ -90,8 +99,7 @@ export class HttpRouting {
     }
     request.resume();
     send(response, answer, request.method === "HEAD");
-    served.duration.observe((performance.now() - startedAt) / 1000);
-    served.count(answer.status).add();
+    served.observe((performance.now() - startedAt) / 1000, answer.status);
     span?.set("http.response.status_code", answer.status);
     span?.end(answer.status >= 500 ? failure : undefined);
   }
@@ -133,25 +141,33 @@ export class HttpRouting {
       "route",
       "status",
     ]);
+    const durations = metrics.histogram("outrider_http_request_duration_seconds", "How long they took.", [
+      "method",
+      "route",
+    ]);
+    // Made when they are needed first: most routes never are.
+    let duration: Histogram | undefined;
     const counters = new Map<number, Counter>();
     return {
       route,
       owner,
-      duration: metrics
-        .histogram("outrider_http_request_duration_seconds", "How long they took.", ["method", "route"])
-        .with(labels),
-      count(status) {
-        const known = counters.get(status);
-        if (known) return known;
-        const counter = requests.with({ ...labels, status: String(status) });
+      observe(seconds, status) {
+        duration ??= durations.with(labels);
+        duration.observe(seconds);
+        const counter = counters.get(status) ?? requests.with({ ...labels, status: String(status) });
         counters.set(status, counter);
-        return counter;
+        counter.add();
       },
     };
   }
 }
 
-function send(response: HttpResponse, { status, headers = {}, body }: RouteAnswer, headOnly: boolean): void {
+/** Sends an answer, if it still can be. */
+export function send(
+  response: HttpResponse,
+  { status, headers = {}, body }: RouteAnswer,
+  headOnly: boolean,
+): void {
   if (response.destroyed || response.headersSent) return;
   const bytes = typeof body === "string" ? Buffer.from(body) : body;
   const all: Record<string, string | number> = { ...headers };

@@ -1,17 +1,19 @@
 /**
  * The HTTP port: the same services as on the gRPC port, for curl, browsers and Connect clients.
  *
- * One port speaks HTTP/1.1 and HTTP/2 without TLS. No other site's pages may call it: there are no
- * CORS headers.
+ * One port speaks HTTP/1.1 and HTTP/2 without TLS. No other site's pages may call it, unless origins are
+ * let in: there are no CORS headers.
  */
 import { createServer } from "node:http";
 import { createServer as createHttp2Server } from "node:http2";
 import type { Socket } from "node:net";
 import { fault } from "../faults.ts";
+import { Cors } from "./cors.ts";
 import { HttpCalls, type HttpRequest, type HttpResponse, sendError } from "./http-calls.ts";
+import type { HttpPipeline } from "./http-pipeline.ts";
 import { tellProtocol } from "./http-protocols.ts";
 import type { HttpRoutes } from "./http-route.ts";
-import { HttpRouting } from "./http-routing.ts";
+import { HttpRouting, send } from "./http-routing.ts";
 import { Http2Sessions } from "./http2-sessions.ts";
 import { defaultLimits, type Limits } from "./limits.ts";
 import { Connections, type Listening, listen } from "./listening.ts";
@@ -23,6 +25,10 @@ export interface HttpServerOptions extends ServerOptions {
   readonly ready?: () => boolean;
   /** What is served beside RPCs. */
   readonly routes?: readonly HttpRoutes[];
+  /** Origins whose pages may call: see `Cors`. Undefined: there is no CORS at all. */
+  readonly allowedOrigins?: readonly string[] | undefined;
+  /** What every request passes first; only routes have it change their bodies. */
+  readonly pipeline?: HttpPipeline | undefined;
 }
 
 /** How long the last answers may take to leave when calls are ended by force, in milliseconds. */
@@ -34,10 +40,13 @@ export async function startHttpServer(options: HttpServerOptions): Promise<Liste
   const stopping = new AbortController();
   const calls = new HttpCalls(options, limits, stopping.signal);
   const routing = new HttpRouting(options.routes ?? [], options, limits, stopping.signal);
+  const cors = options.allowedOrigins && new Cors(options.allowedOrigins);
   const closing = new AbortController();
   const handle = (request: HttpRequest, response: HttpResponse) => {
     // A client keeps its connection after an answer, unless somebody closes it.
     response.once("close", () => closing.signal.aborted && setImmediate(() => http1.closeIdleConnections()));
+    if (cors?.handle(request, response)) return;
+    if (options.pipeline && !pass(request, response, options.pipeline)) return;
     if (!routing.serve(request, response)) serve(request, response, calls, options);
   };
 
@@ -64,7 +73,7 @@ export async function startHttpServer(options: HttpServerOptions): Promise<Liste
   if (options.shutdownSignal?.aborted) stop();
 
   return {
-    name: "http",
+    name: options.name ?? "http",
     address,
     port,
     async close(graceMs) {
@@ -80,6 +89,23 @@ export async function startHttpServer(options: HttpServerOptions): Promise<Liste
       options.shutdownSignal?.removeEventListener("abort", stop);
     },
   };
+}
+
+/** Has a request begin its way; false when that has ended it already. */
+function pass(request: HttpRequest, response: HttpResponse, pipeline: HttpPipeline): boolean {
+  const passed = pipeline.begin({
+    method: request.method ?? "",
+    url: request.url ?? "",
+    header: (name) => String(request.headers[name] ?? ""),
+    remoteAddress: request.socket?.remoteAddress ?? "",
+  });
+  if ("answer" in passed) {
+    request.resume();
+    send(response, passed.answer, request.method === "HEAD");
+    return false;
+  }
+  request.url = passed.url;
+  return true;
 }
 
 function serve(

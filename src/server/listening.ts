@@ -1,9 +1,12 @@
 /** Sockets that listen: the same for every server. */
 import type { AddressInfo, Server, Socket } from "node:net";
 
+/** What a port is for. `public`: HTTP for health and metadata only. `internal`: gRPC for other sidecars. */
+export type PortName = "grpc" | "http" | "metrics" | "public" | "internal";
+
 /** A server that accepts connections. */
 export interface Listening {
-  readonly name: "grpc" | "http" | "metrics";
+  readonly name: PortName;
   /** The address it is bound to, as the system says it. */
   readonly address: string;
   readonly port: number;

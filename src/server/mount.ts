@@ -3,6 +3,7 @@ import type { DescService, Message } from "@bufbuild/protobuf";
 import type { ServiceImpl } from "@connectrpc/connect";
 import type { Telemetry } from "../telemetry/telemetry.ts";
 import type { Limits } from "./limits.ts";
+import type { PortName } from "./listening.ts";
 
 /** How one method reads and writes its messages faster than by their descriptors; both ways are optional. */
 export interface MethodCodec {
@@ -38,6 +39,8 @@ export function mount<S extends DescService>(
 
 /** What every server of mounts is made of. */
 export interface ServerOptions {
+  /** Where it is listed. Default: what it speaks. */
+  readonly name?: PortName;
   /** The address to listen on, such as "127.0.0.1". */
   readonly host: string;
   /** 0 to 65535; 0 takes a free one. */

@@ -38,7 +38,7 @@ describe("a Configuration", () => {
 metrics: {enabled: false}
 logging: {apiLogging: {enabled: true, obfuscateURLs: true}}`,
     ]);
-    expect(settings).toEqual({
+    expect(settings).toMatchObject({
       tracing: {
         samplingRate: 0.5,
         stdout: true,
@@ -62,6 +62,11 @@ logging: {apiLogging: {enabled: true, obfuscateURLs: true}}`,
   it("has Dapr's defaults where it says nothing", async () => {
     expect((await loadConfig([])).settings).toEqual({
       tracing: undefined,
+      features: [],
+      hotReload: true,
+      api: { allowed: [], denied: [] },
+      httpPipeline: [],
+      appHttpPipeline: [],
       metrics: { enabled: true },
       secretScopes: [],
       logging: { apiLogging: { enabled: false, obfuscateUrls: false, omitHealthChecks: false } },
@@ -80,6 +85,20 @@ logging: {apiLogging: {enabled: true, obfuscateURLs: true}}`,
     ]);
     expect(settings.tracing).toMatchObject({ samplingRate: 0, stdout: false });
     expect(settings.metrics.enabled).toBe(false);
+  });
+
+  it("names the features, the open APIs and the pipelines", async () => {
+    const { settings } = await loadConfig([
+      `features: [{name: HotReload, enabled: false}, {name: A, enabled: true}]
+api: {allowed: [{name: state, version: v1, protocol: grpc}], denied: [{name: secrets}]}
+httpPipeline: {handlers: [{name: a, type: middleware.http.routerchecker}]}`,
+    ]);
+    expect(settings).toMatchObject({ features: ["A"], hotReload: false });
+    expect(settings.api).toEqual({
+      allowed: [{ name: "state", version: "v1", protocol: "grpc" }],
+      denied: [{ name: "secrets" }],
+    });
+    expect(settings.httpPipeline).toEqual([{ name: "a", type: "middleware.http.routerchecker" }]);
   });
 
   it("may refer to the environment with a dollar sign, as daprd lets it", async () => {
@@ -128,8 +147,6 @@ logging: {apiLogging: {enabled: true, obfuscateURLs: true}}`,
     expect(
       await of(`accessControl: {defaultAction: allow, policies: [{appId: a, operations: [${operation}]}]}`),
     ).toHaveLength(1);
-    expect(await of("api: {allowed: [{name: state, version: v1, protocol: grpc}]}")).toHaveLength(1);
-    expect(await of("api: {denied: [{name: state, version: v1}]}")).toHaveLength(1);
     expect(await of("httpPipeline: {handlers: [{name: a, type: middleware.http.bearer}]}")).toHaveLength(1);
   });
 
@@ -149,8 +166,6 @@ metrics: {enabled: true, rules: [{name: m, labels: [{name: l, regex: {"a+": b}}]
     expect(notes.map(({ field, message }) => `${field}: ${message}`)).toEqual(
       [
         "accessControl",
-        "api",
-        "httpPipeline",
         "features",
         "nameResolution",
         "mtls",

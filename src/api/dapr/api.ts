@@ -8,7 +8,7 @@ import type { Telemetry } from "../../telemetry/telemetry.ts";
 import { Application } from "./app/application.ts";
 import type { AppOptions } from "./app/channel.ts";
 import { bulkOf } from "./app/discovery.ts";
-import { daprRoutes } from "./http/routes.ts";
+import { daprRoutes, publicRoutes } from "./http/routes.ts";
 import { type ComponentSummary, DaprMetadata } from "./metadata.ts";
 import { DaprPublish } from "./publish.ts";
 import { DaprSecrets } from "./secrets.ts";
@@ -25,6 +25,8 @@ export interface DaprApiOptions {
   readonly buses: ReadonlyMap<string, Bus>;
   readonly secretStores: ReadonlyMap<string, SecretStore>;
   readonly secretScopes: readonly SecretScope[];
+  /** Names of features, for metadata. */
+  readonly enabledFeatures: readonly string[];
   readonly components: () => readonly ComponentSummary[];
   /** In the order of the files. */
   readonly declared: readonly DeclaredSubscription[];
@@ -42,6 +44,8 @@ export interface DaprApiOptions {
 export class DaprSide {
   readonly api: DaprApi;
   readonly routes: HttpRoutes;
+  /** Those that anybody may use who reaches the public port. */
+  readonly publicRoutes: HttpRoutes;
   /** Undefined: none listens. */
   readonly application: Application | undefined;
   readonly #subscriptions = new Subscriptions();
@@ -57,7 +61,7 @@ export class DaprSide {
       metadata: new DaprMetadata({
         appId,
         version: options.version,
-        enabledFeatures: [],
+        enabledFeatures: options.enabledFeatures,
         components,
         subscriptions,
         app,
@@ -77,6 +81,7 @@ export class DaprSide {
       });
     const ready = () => outboundReady() && (this.application?.ready ?? true);
     this.routes = daprRoutes(this.api, { appId, ready, outboundReady });
+    this.publicRoutes = publicRoutes(this.api, { appId, ready, outboundReady });
   }
 
   /** Begins to call the application; to be called when the ports listen. */

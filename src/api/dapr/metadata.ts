@@ -17,6 +17,24 @@ export interface ComponentSummary {
   readonly capabilities: readonly string[];
 }
 
+/** Dapr's names of what state stores support, in Dapr's order, and the names that they have here. */
+const stateCapabilities: readonly (readonly [name: string, own: readonly string[]])[] = [
+  ["ETAG", []],
+  ["TRANSACTIONAL", ["transactions"]],
+  ["TTL", ["time-to-live"]],
+  ["DELETE_WITH_PREFIX", ["list"]],
+  ["KEYS_LIKE", ["list"]],
+  ["ACTOR", ["transactions"]],
+];
+
+/** The capabilities of a component in Dapr's words; there are none for other blocks than state. */
+export function daprCapabilities(type: string, capabilities: readonly string[]): readonly string[] {
+  // None at all: it is not open yet.
+  if (!type.startsWith("state.") || capabilities.length === 0) return [];
+  const has = (own: string) => capabilities.includes(own);
+  return stateCapabilities.filter(([, needed]) => needed.every(has)).map(([name]) => name);
+}
+
 /** What metadata is made of. */
 export interface DaprMetadataOptions {
   readonly appId: string;
@@ -64,7 +82,7 @@ export class DaprMetadata {
         });
       }),
       appConnectionProperties: app && connectionOf(app),
-      actorRuntime: { runtimeStatus: "DISABLED", hostReady: false, placement: "" },
+      actorRuntime: { runtimeStatus: "DISABLED", hostReady: false },
     });
   }
 

@@ -1,6 +1,6 @@
 /** The main thread's side of a database: calls in, promises out, one message a tick in each direction. */
 import { once } from "node:events";
-import { Worker } from "node:worker_threads";
+import type { Worker } from "node:worker_threads";
 import type { Call } from "../../blocks/call.ts";
 import type { OpenContext } from "../../component.ts";
 import type { Histogram, Metrics } from "../../telemetry/metrics.ts";
@@ -15,6 +15,7 @@ import {
   packBlobs,
   type WorkerSettings,
 } from "./messages.ts";
+import { startWorker } from "./start-worker.ts";
 
 /** Calls that may wait for the store's thread; more are refused as unavailable. */
 const maxPendingCalls = 100_000;
@@ -79,9 +80,7 @@ export class Database {
 
   /** Opens a file, making and migrating it if need be. Throws StoreError. */
   static async open(settings: WorkerSettings, { signal, telemetry }: OpenedBy): Promise<Database> {
-    // Run from the sources, and bundled: see build.ts.
-    const file = import.meta.url.endsWith(".ts") ? "./worker.ts" : "./sqlite-worker.js";
-    const worker = new Worker(new URL(file, import.meta.url), {
+    const worker = startWorker({
       workerData: settings,
       // Node 24 calls node:sqlite experimental, on the user's terminal.
       execArgv: ["--disable-warning=ExperimentalWarning"],

@@ -7,6 +7,11 @@ import { secretRoutes } from "./secrets.ts";
 import { controlRoutes, healthAndMetadataRoutes, type SidecarHealth } from "./sidecar.ts";
 import { stateRoutes } from "./state.ts";
 
+/** Makes the routes of the public port. */
+export function publicRoutes({ metadata }: DaprApi, health: SidecarHealth): HttpRoutes {
+  return { routes: healthAndMetadataRoutes(metadata, health), errorAnswer };
+}
+
 /** Makes the routes. */
 export function daprRoutes(api: DaprApi, health: SidecarHealth): HttpRoutes {
   return {

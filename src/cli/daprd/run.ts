@@ -1,0 +1,173 @@
+/** `outriderd`: a sidecar as daprd would have started it. */
+import { flushCompileCache } from "node:module";
+import { makeAssembly, type SidecarConfiguration } from "../../assembly.ts";
+import { load } from "../../config/load.ts";
+import { ConfigError, formatRemark } from "../../config/remarks.ts";
+import { findDataDirectory } from "../../data-directory.ts";
+import { PortUnavailable } from "../../ports.ts";
+import { newInstanceId, type Runtime, startRuntime } from "../../runtime.ts";
+import { createLog, type LogOptions } from "../../telemetry/log.ts";
+import { type RunningTelemetry, startTelemetry } from "../../telemetry/telemetry.ts";
+import { version } from "../../version.ts";
+import { appOf } from "../app-options.ts";
+import { CommandFailure, exitCodes, print, type Terminal } from "../terminal.ts";
+import { tracingOptions } from "../tracing.ts";
+import { type CommandLine, FlagError, flagNames, readCommandLine } from "./command-line.ts";
+import { type DaprdFlags, readFlags } from "./flags.ts";
+import { waitUntilOutboundReady } from "./wait.ts";
+
+/** When the compiled code is kept for the next start, in milliseconds: serving comes first. */
+const keepCodeAfterMs = 3000;
+
+/** Runs until a signal or a client's wish, and returns the exit code. What goes wrong is in the log. */
+export async function runDaprd(terminal: Terminal, words: readonly string[]): Promise<number> {
+  if (words.some((word) => /^(--?help|-h)$/.test(word))) {
+    await print(terminal, `Usage of outriderd:\n${flagNames.map((name) => `  --${name}\n`).join("")}`);
+    return exitCodes.success;
+  }
+  let line: CommandLine;
+  let flags: DaprdFlags;
+  try {
+    line = readCommandLine(words);
+    if (line.flag("version", false) || line.flag("build-info", false)) {
+      const text = line.flag("version", false) ? version : `Version: ${version}`;
+      await print(terminal, `${text}\n`);
+      return exitCodes.success;
+    }
+    flags = readFlags(line, terminal.env);
+  } catch (error) {
+    if (!(error instanceof FlagError)) throw error;
+    terminal.stderr.write(`outriderd: ${error.message}\n`);
+    return exitCodes.failure;
+  }
+  if (line.flag("wait", false))
+    return (await waitUntilOutboundReady(flags, terminal.interrupted))
+      ? exitCodes.success
+      : exitCodes.failure;
+  return run(terminal, flags, line.unknown);
+}
+
+async function run(terminal: Terminal, flags: DaprdFlags, unknown: readonly string[]): Promise<number> {
+  const instanceId = newInstanceId();
+  const early = await createLog(logOptions(terminal, flags, instanceId, new Set()));
+  for (const flag of unknown) early.warn({ flag }, "unknown flag, ignored");
+  try {
+    if (flags.appId === "") throw new CommandFailure("app-id parameter cannot be empty");
+    const configuration = await configure(terminal, flags);
+    const telemetry = await observe(terminal, flags, configuration, instanceId);
+    for (const remark of configuration.notes) telemetry.log.info(formatRemark(remark));
+    const runtime = await startRuntime(runtimeOptions(terminal, flags, configuration, instanceId, telemetry));
+    await liveAndStop(terminal, runtime, telemetry);
+    return exitCodes.success;
+  } catch (error) {
+    if (error instanceof CommandFailure || error instanceof PortUnavailable) early.fatal(error.message);
+    else early.fatal({ err: error }, "the sidecar cannot run");
+    return exitCodes.failure;
+  }
+}
+
+async function liveAndStop(terminal: Terminal, runtime: Runtime, telemetry: RunningTelemetry): Promise<void> {
+  const stop = AbortSignal.any([terminal.interrupted, runtime.stopRequested]);
+  void runtime.ready(stop).then(
+    () => telemetry.log.info({ scope: "dapr.runtime" }, "dapr initialized. Status: Running."),
+    () => {},
+  );
+  setTimeout(flushCompileCache, keepCodeAfterMs).unref();
+  if (!stop.aborted) await new Promise((resolve) => stop.addEventListener("abort", resolve, { once: true }));
+  await runtime.stop(
+    terminal.interrupted.aborted ? String(terminal.interrupted.reason) : "a client asked for it",
+  );
+}
+
+function runtimeOptions(
+  terminal: Terminal,
+  flags: DaprdFlags,
+  configuration: SidecarConfiguration,
+  instanceId: string,
+  telemetry: RunningTelemetry,
+): Parameters<typeof startRuntime>[0] {
+  const { env } = terminal;
+  return {
+    appId: flags.appId,
+    namespace: env["NAMESPACE"] || "default",
+    instanceId,
+    configuration,
+    dataDirectory: findDataDirectory(terminal.workingDirectory, env["OUTRIDER_DATA_DIR"]),
+    announced: false,
+    listenAddresses: flags.listenAddresses,
+    grpcPort: { port: flags.grpcPort, fixed: true },
+    httpPort: { port: flags.httpPort, fixed: true },
+    publicHttp: flags.publicHttp && { address: flags.publicHttp.address, port: fixed(flags.publicHttp.port) },
+    internalGrpc: { address: flags.internalGrpc.address, port: fixed(flags.internalGrpc.port) },
+    metrics:
+      (flags.enableMetrics ?? configuration.settings.metrics.enabled)
+        ? { address: flags.metrics.address, port: fixed(flags.metrics.port) }
+        : undefined,
+    limits: {
+      maxMessageBytes: flags.maxBodyBytes,
+      maxHeaderBytes: flags.maxHeaderBytes,
+      ...(flags.maxConnectionIdleMs !== undefined && { maxConnectionIdleMs: flags.maxConnectionIdleMs }),
+    },
+    apiTokens: tokensOf(env),
+    allowedOrigins: flags.allowedOrigins,
+    graceMs: flags.graceMs,
+    app: appOf(flags.app, env),
+    blockShutdownMs: flags.app.daprBlockShutdownDuration,
+    telemetry,
+  };
+}
+
+function fixed(port: number) {
+  return { port, fixed: true };
+}
+
+async function configure(terminal: Terminal, flags: DaprdFlags): Promise<SidecarConfiguration> {
+  try {
+    return await load({
+      ...makeAssembly(),
+      tolerant: true,
+      resourcesPaths: flags.resourcesPaths,
+      configPaths: flags.configPaths,
+      appId: flags.appId,
+      environment: terminal.env,
+    });
+  } catch (error) {
+    throw error instanceof ConfigError ? new CommandFailure(error.format()) : error;
+  }
+}
+
+function observe(
+  terminal: Terminal,
+  flags: DaprdFlags,
+  configuration: SidecarConfiguration,
+  instanceId: string,
+): Promise<RunningTelemetry> {
+  const { apiLogging } = configuration.settings.logging;
+  const secrets = new Set([...configuration.secrets, ...tokensOf(terminal.env)]);
+  return startTelemetry({
+    log: logOptions(terminal, flags, instanceId, secrets),
+    tracing: tracingOptions(terminal, configuration.settings.tracing, { appId: flags.appId, instanceId }),
+    callLog: (flags.enableApiLogging ?? apiLogging.enabled) ? apiLogging : undefined,
+  });
+}
+
+function logOptions(
+  terminal: Terminal,
+  flags: DaprdFlags,
+  instanceId: string,
+  secrets: ReadonlySet<string>,
+): LogOptions {
+  return {
+    level: flags.logLevel,
+    format: flags.logAsJson ? "json" : "pretty",
+    // Where daprd logs.
+    destination: { write: (text) => void terminal.stdout.write(text) },
+    color: terminal.colorOut,
+    secrets: () => secrets,
+    base: { app_id: flags.appId, instance: instanceId },
+  };
+}
+
+function tokensOf(env: Terminal["env"]): string[] {
+  return [env["OUTRIDER_API_TOKEN"], env["DAPR_API_TOKEN"]].flatMap((token) => token || []);
+}
