@@ -6,6 +6,7 @@
 import { parseArgs } from "node:util";
 import { jetStream } from "./brokers/jetstream.ts";
 import { kafka } from "./brokers/kafka.ts";
+import { postgresql } from "./brokers/postgresql.ts";
 import { redis } from "./brokers/redis.ts";
 import { type Figure, meets, type Scenario } from "./scenario.ts";
 import { acrossSqlite } from "./scenarios/across.ts";
@@ -27,6 +28,7 @@ const scenarios: readonly Scenario[] = [
   redis,
   kafka,
   jetStream,
+  postgresql,
 ];
 
 const { positionals, values } = parseArgs({

@@ -140,7 +140,7 @@ describeWith(
       const there = await schema.pubsub();
       const url = new URL(schema.url);
       url.port = String(proxy.port);
-      const fields = { connectionString: url.href, listenConnectionString: schema.url, timeout: "1s" };
+      const fields = { connectionString: url.href, listenConnectionString: schema.url, timeout: "3s" };
       const pubsub = new PubSubFixture();
       pubsub.use(await schema.pubsub(fields), there);
       const subscription = await pubsub.open("topic", { group: "group" });
