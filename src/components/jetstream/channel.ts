@@ -7,7 +7,7 @@ import type { Msg } from "@nats-io/transport-node";
 import type { Call } from "../../blocks/call.ts";
 import type { Lag } from "../../blocks/pubsub/driver.ts";
 import { until } from "./connection.ts";
-import { NatsError } from "./errors.ts";
+import { classify, NatsError } from "./errors.ts";
 import type { Group } from "./group.ts";
 import { type Held, heldOf, type Uncounted } from "./held.ts";
 import { Pull } from "./pull.ts";
@@ -15,7 +15,11 @@ import { Pull } from "./pull.ts";
 /** How long the server may take to confirm settlements. */
 const confirmWithinMs = 5000;
 /** How often it is noted what a group has settled without a gap. */
-const noteFloorEveryMs = 10_000; /** Messages that are remembered to be done. */
+const noteFloorEveryMs = 10_000; /** How often a repair is tried before it is given up for the time being, and the pause between. */
+const maxRepairs = 10;
+const repairPauseMs = 200;
+
+/** Messages that are remembered to be done. */
 const maxDone = 16_384;
 
 /** How often the lag is asked for until two answers agree, and the pause between. */
@@ -61,14 +65,19 @@ export class Channel {
   /** The latest that were settled for good. */
   readonly #done = new Set<number>();
   readonly #user: ChannelUser;
+  readonly #onlyCertain: boolean;
   readonly #keepAlive: NodeJS.Timeout;
   readonly #endFollowing: () => void;
   #pull: Pull | undefined;
   #broken: string | undefined;
   #lastSeen = 0;
+  /** Another for every connection. */
+  #epoch = 0;
   #floorNotedAtMs = performance.now();
 
-  constructor(group: Group, uncounted: Uncounted, user: ChannelUser) {
+  /** `onlyCertain`: what may not be out any more for the server is not kept alive, so that it comes again if it is. */
+  constructor(group: Group, uncounted: Uncounted, user: ChannelUser, onlyCertain = false) {
+    this.#onlyCertain = onlyCertain;
     this.group = group;
     this.uncounted = uncounted;
     this.#user = user;
@@ -111,7 +120,9 @@ export class Channel {
   async repair(): Promise<void> {
     if (!this.group.context.connection.connected) return;
     const why = this.#broken;
-    const same = await this.group.ensure(this.group.ephemeral ? this.#firstUnsettled() : undefined);
+    const same = await this.#ensure();
+    // The connection was lost meanwhile: when it is back somebody calls again.
+    if (same === undefined) return;
     if (!same) {
       // What is held is of a stream that is no more; its sequences will be those of other messages.
       this.#done.clear();
@@ -119,7 +130,9 @@ export class Channel {
       this.#lastSeen = 0;
       this.#user.onReset?.();
     }
-    if (this.#broken === why) this.#broken = undefined;
+    if (this.#broken !== why) return;
+    this.#broken = undefined;
+    this.#epoch += 1;
   }
 
   /**
@@ -142,7 +155,10 @@ export class Channel {
         signal,
       );
     } catch (error) {
-      for (const { held } of replies) held.settling = undefined;
+      for (const { held } of replies) {
+        held.settling = undefined;
+        held.epoch = -1;
+      }
       throw error;
     }
     for (const { held, payload } of replies) {
@@ -152,6 +168,25 @@ export class Channel {
       this.#done.add(held.sequence);
       if (this.#done.size > maxDone) this.#done.delete(this.#done.values().next().value!);
     }
+  }
+
+  /** Messages that are held here, and that are out for the server too. */
+  get certain(): number {
+    let count = 0;
+    for (const held of this.held.values()) if (this.#isCertain(held)) count += 1;
+    return count;
+  }
+
+  /** Has the server send again what may not be out any more for it; if it is, it becomes certain. */
+  ascertain(): void {
+    const { connection } = this.group.context;
+    if (!connection.connected) return;
+    for (const held of this.held.values())
+      if (!this.#isCertain(held) && !held.settling) connection.nats.publish(held.reply, giveBackNow);
+  }
+
+  #isCertain(held: Held): boolean {
+    return held.epoch === this.#epoch && !held.settling;
   }
 
   /** Gives messages back untouched, in order. Not knowing whether the server heard it is good enough. */
@@ -192,6 +227,19 @@ export class Channel {
     else await this.giveBack([...this.held.values()]);
   }
 
+  /** A server that is about to be well again says no for a while. */
+  async #ensure(): Promise<boolean | undefined> {
+    for (let tries = 1; ; tries++) {
+      try {
+        return await this.group.ensure(this.group.ephemeral ? this.#firstUnsettled() : undefined);
+      } catch (error) {
+        if (!this.group.context.connection.connected) return undefined;
+        if (classify(error) !== "unavailable" || tries === maxRepairs) throw error;
+        await delay(repairPauseMs, undefined, { ref: false });
+      }
+    }
+  }
+
   async #behind(signal: AbortSignal): Promise<number> {
     const info = await until(this.group.info(), signal);
     return info.num_pending + info.num_ack_pending;
@@ -229,6 +277,8 @@ export class Channel {
       this.uncounted.add(consumer, sequence);
       known.reply = held.reply;
       known.deliveries = held.deliveries;
+      known.epoch = this.#epoch;
+      this.#user.onChange();
       return;
     }
     if (sequence > this.#lastSeen) this.#lastSeen = sequence;
@@ -240,6 +290,7 @@ export class Channel {
       log.warn({ stream, consumer, sequence, attempt }, "event given up: it was delivered maxDeliver times");
       return;
     }
+    held.epoch = this.#epoch;
     this.held.set(sequence, held);
     this.#user.onArrival(held);
   }
@@ -247,7 +298,10 @@ export class Channel {
   #signOfLife(): void {
     const { connection } = this.group.context;
     if (!connection.connected || connection.closed) return;
-    for (const held of this.held.values()) if (!held.settling) connection.nats.publish(held.reply, keepAlive);
+    for (const held of this.held.values()) {
+      if (held.settling || (this.#onlyCertain && !this.#isCertain(held))) continue;
+      connection.nats.publish(held.reply, keepAlive);
+    }
     if (performance.now() - this.#floorNotedAtMs < noteFloorEveryMs) return;
     this.#floorNotedAtMs = performance.now();
     // Only noted: if it fails, something else will tell.

@@ -14,6 +14,8 @@ export interface Held {
   /** Where the latest delivery of it is acknowledged. */
   reply: string;
   deliveries: number;
+  /** The channel's count of connections when it last came; -1 when it may be settled without our knowing. */
+  epoch: number;
   /** Its settlement is on the way: it is not kept alive any more. When it is given back it may come again before the answer. */
   settling: "done" | "back" | undefined;
 }
@@ -24,7 +26,7 @@ export function heldOf(message: Msg): Held | undefined {
   const position = positionOf(reply);
   if (!position) return undefined;
   const { sequence, deliveries, delivery } = position;
-  return { message, sequence, delivery, reply: reply!, deliveries, settling: undefined };
+  return { message, sequence, delivery, reply: reply!, deliveries, epoch: 0, settling: undefined };
 }
 
 /**

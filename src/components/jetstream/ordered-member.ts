@@ -47,24 +47,29 @@ export class OrderedMember implements DriverSubscription {
     this.#raw = raw;
     this.#onClose = onClose;
     this.#lanes = new Lanes(() => this.#wake?.());
-    this.#channel = new Channel(group, uncounted, {
-      onDelivery: (count) => this.#follows(count),
-      onArrival: (held) => {
-        this.#lanes.add(held);
-        // What came may all wait for its keys: there may be others behind it.
-        if (this.#channel.outstanding < ahead / 2) this.#wake?.();
+    this.#channel = new Channel(
+      group,
+      uncounted,
+      {
+        onDelivery: (count) => this.#follows(count),
+        onArrival: (held) => {
+          this.#lanes.add(held);
+          // What came may all wait for its keys: there may be others behind it.
+          if (this.#channel.outstanding < ahead / 2) this.#wake?.();
+        },
+        onReset: () => {
+          this.#lanes.clear();
+          this.#out.clear();
+          this.#lastDelivery = 0;
+          this.#nudge?.();
+        },
+        onChange: () => {
+          if (this.#channel.broken) this.#regather();
+          this.#wake?.();
+        },
       },
-      onReset: () => {
-        this.#lanes.clear();
-        this.#out.clear();
-        this.#lastDelivery = 0;
-        this.#nudge?.();
-      },
-      onChange: () => {
-        if (this.#channel.broken) this.#regather();
-        this.#wake?.();
-      },
-    });
+      true,
+    );
     this.#leading = this.#lead();
   }
 
@@ -168,11 +173,17 @@ export class OrderedMember implements DriverSubscription {
     // What nobody keeps alive comes again after this.
     const dueMs = this.#group.ackWaitMs + laterMs;
     let renewedAtMs = startedAtMs;
+    let ascertained = false;
     for (;;) {
       if (this.#closing.signal.aborted || !this.#group.context.connection.connected) return;
       const elapsedMs = performance.now() - startedAtMs;
-      if (this.#channel.broken) await this.#channel.repair();
-      const heldBefore = this.#channel.held.size;
+      if (this.#channel.broken) {
+        await this.#channel.repair();
+        ascertained = false;
+      }
+      if (!ascertained) this.#channel.ascertain();
+      ascertained = true;
+      const heldBefore = this.#channel.certain;
       const info = await this.#group.info();
       if (info.num_ack_pending <= heldBefore) {
         // What is held is out, and nothing else is.
@@ -190,7 +201,7 @@ export class OrderedMember implements DriverSubscription {
       }
       // Requests between would be filled with new events, and not with those that are missing.
       if (elapsedMs < laterMs || elapsedMs > dueMs)
-        this.#channel.want(info.num_ack_pending - this.#channel.held.size);
+        this.#channel.want(info.num_ack_pending - this.#channel.certain);
       await this.#pause(elapsedMs < laterMs ? soonMs : laterMs);
       if (performance.now() - renewedAtMs < renewEveryMs) continue;
       if (!(await this.#lease.renew())) return this.#stepDown();

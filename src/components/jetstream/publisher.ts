@@ -8,7 +8,7 @@ import { createInbox, type Msg, type MsgHdrs } from "@nats-io/transport-node";
 import type { Call } from "../../blocks/call.ts";
 import type { Published } from "../../blocks/pubsub/driver.ts";
 import type { Connection } from "./connection.ts";
-import { NatsError } from "./errors.ts";
+import { classify, NatsError } from "./errors.ts";
 import type { Streams } from "./streams.ts";
 
 /** How long a message may wait for its answer, when its call does not end before. */
@@ -174,6 +174,10 @@ export class Publisher {
   #sendLater(id: string): void {
     this.#waiting ??= new Set();
     this.#waiting.add(id);
+    this.#retryLater();
+  }
+
+  #retryLater(): void {
     this.#retry ??= setTimeout(() => {
       this.#retry = undefined;
       void this.#findStreams();
@@ -183,6 +187,7 @@ export class Publisher {
   async #findStreams(): Promise<void> {
     if (!this.#connection.connected) return;
     const subjects = new Set<string>();
+    let again = false;
     for (const id of this.#waiting ?? []) {
       const entry = this.#entries.get(id);
       if (entry) subjects.add(entry.topicSubject);
@@ -191,10 +196,12 @@ export class Publisher {
       try {
         await this.#streams.of(subject);
       } catch (error) {
-        this.#refuse(subject, error as Error);
+        if (classify(error) === "unavailable") again = true;
+        else this.#refuse(subject, error as Error);
       }
     }
-    this.#sendAll();
+    if (again) this.#retryLater();
+    else this.#sendAll();
   }
 
   #refuse(topicSubject: string, error: Error): void {
