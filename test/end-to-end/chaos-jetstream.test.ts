@@ -6,4 +6,8 @@ chaosTest({
   type: "pubsub.jetstream",
   start: startNats,
   metadata: (port) => ({ natsURL: `nats://127.0.0.1:${port}` }),
+  state: {
+    type: "state.jetstream",
+    metadata: (port) => ({ natsURL: `nats://127.0.0.1:${port}`, bucket: "crash" }),
+  },
 });

@@ -1,5 +1,7 @@
+import { Kafka, logLevel } from "kafkajs";
 import { type KafkaServer, startKafka } from "../servers/kafka.ts";
 import { chaosTest } from "./chaos.ts";
+import { topic } from "./crash-test.ts";
 
 chaosTest({
   needs: ["kafka"],
@@ -17,4 +19,18 @@ chaosTest({
     return [{ upstream: ports.proxied, listen: ports.proxy }];
   },
   rewinds: true,
+  async explain({ port }) {
+    const admin = new Kafka({ brokers: [`127.0.0.1:${port}`], logLevel: logLevel.NOTHING }).admin();
+    await admin.connect();
+    const ends = await admin.fetchTopicOffsets(topic);
+    const { groups } = await admin.listGroups();
+    const told = groups.map(async ({ groupId }) => ({
+      groupId,
+      offsets: await admin.fetchOffsets({ groupId, topics: [topic] }),
+      described: await admin.describeGroups([groupId]),
+    }));
+    const text = JSON.stringify({ ends, groups: await Promise.all(told) }, undefined, 1);
+    await admin.disconnect();
+    return text;
+  },
 });

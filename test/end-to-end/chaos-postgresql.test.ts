@@ -8,4 +8,11 @@ chaosTest({
   metadata: (port) => ({
     connectionString: `postgresql://postgres@127.0.0.1:${port}/postgres?sslmode=disable`,
   }),
+  state: {
+    type: "state.postgresql",
+    version: "v2",
+    metadata: (port) => ({
+      connectionString: `postgresql://postgres@127.0.0.1:${port}/postgres?sslmode=disable`,
+    }),
+  },
 });

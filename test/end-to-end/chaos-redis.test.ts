@@ -6,4 +6,8 @@ chaosTest({
   type: "pubsub.redis",
   start: startRedis,
   metadata: (port) => ({ redisHost: `127.0.0.1:${port}`, redisPassword: "" }),
+  state: {
+    type: "state.redis",
+    metadata: (port) => ({ redisHost: `127.0.0.1:${port}`, redisPassword: "" }),
+  },
 });

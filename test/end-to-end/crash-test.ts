@@ -4,11 +4,12 @@
  *
  * It is a function over the broker under test, so that every component can be put through it.
  */
-import { mkdir } from "node:fs/promises";
+import { mkdir, readdir, stat } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { makeProject, removeProject } from "../outrider.ts";
 import { Application } from "./application.ts";
 import { type Actor, Program, Sidecar } from "./crash-actors.ts";
+import { judgeOutbox, type OutboxVerdict } from "./outbox-verdict.ts";
 import { pause, type Task } from "./program.ts";
 import { Random } from "./random.ts";
 import { readPort } from "./sidecar-ports.ts";
@@ -16,13 +17,18 @@ import { judge, readRecords, type Verdict } from "./verdict.ts";
 
 /** What is put to the test, and how hard. */
 export interface CrashTestOptions {
-  /** A YAML file with the component "pubsub" for each sidecar, by its number; none: what a sidecar has by itself. */
-  readonly resources?: (sidecar: number) => string;
+  /**
+   * A YAML file for each sidecar, by its number: with a state component whose outbox publishes to the topic `topic` of the component
+   * "pubsub", and that component, if it is not to be what a sidecar has by itself.
+   */
+  readonly resources: (sidecar: number) => string;
   /** How long things are killed, in seconds. */
   readonly seconds: number;
   readonly seed: number;
   /** What else may happen, such as the end of a broker: beside what happens to the sidecars and applications, at the same time. */
   readonly faults?: readonly Fault[];
+  /** Called when something is left; what it answers is printed. */
+  readonly explain?: () => Promise<string>;
   /** Keeps what every process wrote, and says where. */
   readonly keep?: boolean;
 }
@@ -37,7 +43,7 @@ export interface Fault {
 }
 
 /** What came of it. */
-export interface CrashReport extends Verdict {
+export interface CrashReport extends Verdict, OutboxVerdict {
   /** How often each fault struck. */
   readonly strikes: Readonly<Record<string, number>>;
   /** Processes that ended though nobody had killed them, with what they said last. Must be empty. */
@@ -55,7 +61,7 @@ const groups = [
   { name: "ordered", ordered: true },
   { name: "free", ordered: false },
 ] as const;
-const topic = "crash.test";
+export const topic = "crash.test";
 /** Between two strikes, in milliseconds: some before a sidecar is up again, most when much is under way. */
 const leastPauseMs = 100;
 const mostPauseMs = 1000;
@@ -69,6 +75,10 @@ const mostGuestMs = 3000;
 const leastStillMs = 500;
 const mostStillMs = 3000;
 const lookEveryMs = 100;
+/** What publishers have written down, about, when they have had a hundred events acknowledged for each second of the test. */
+const leastBytesASecond = 2000;
+/** How many times as long it may take until they have. */
+const mostExtensions = 4;
 /** How long what is left may stay as much as it was, when nothing is killed any more, in milliseconds. */
 const patienceMs = 45_000;
 
@@ -100,8 +110,7 @@ class Stage {
     this.#options = options;
     const fallen = this.#fallen;
     const sidecar = (index: number) => {
-      const path = options.resources?.(index);
-      const resources = path === undefined ? [] : ["--resources", resolve(path)];
+      const resources = ["--resources", resolve(options.resources(index))];
       return new Sidecar(index, directory, this.#records, resources, fallen);
     };
     const program = (name: string, index: number, sidecars: readonly number[]) => {
@@ -118,7 +127,10 @@ class Stage {
     };
     const residents = range(sidecarCount);
     this.#sidecars = residents.map(sidecar);
-    this.#publishers = range(publisherCount).map((index) => program("publisher", index, residents));
+    this.#publishers = [
+      ...range(publisherCount).map((index) => program("publisher", index, residents)),
+      program("transactor", publisherCount, residents),
+    ];
     this.#subscribers = range(subscriberCount).map((index) => program("subscriber", index, residents));
     this.#guest = {
       sidecar: sidecar(sidecarCount),
@@ -134,11 +146,14 @@ class Stage {
     const strikes = await this.#strikeAll();
     const struckAt = performance.now();
     await Promise.all(this.#publishers.map((publisher) => publisher.finish()));
-    const behind = await this.#settled();
+    const [outbox, behind] = await this.#published();
+    if (behind.length + outbox.unpublished.length > 0) {
+      process.stdout.write(`${behind.join("\n")}\n${(await this.#options.explain?.()) ?? ""}\n`);
+    }
     const settledAfterMs = Math.round(performance.now() - struckAt);
     await Promise.all(this.#subscribers.map((subscriber) => subscriber.finish()));
     const verdict = judge(await readRecords(this.#records), groups);
-    return { ...verdict, strikes, fallen: this.#fallen, behind, settledAfterMs };
+    return { ...verdict, ...outbox, strikes, fallen: this.#fallen, behind, settledAfterMs };
   }
 
   /** Kills everything that is left. */
@@ -177,13 +192,23 @@ class Stage {
     let bag: Fault[] = [];
     while (faults.length > 0) {
       await pause(random.between(leastMs, mostMs));
-      if (performance.now() > endsAt || this.#fallen.length > 0) break;
+      if (this.#fallen.length > 0) break;
+      const late = performance.now() - endsAt;
+      // A machine with much else to do gets more time for the same.
+      if (late > mostExtensions * this.#options.seconds * 1000) break;
+      if (late > 0 && (await this.#acknowledgedBytes()) > this.#options.seconds * leastBytesASecond) break;
       if (bag.length === 0) bag = [...lots];
       const [fault] = bag.splice(random.below(bag.length), 1) as [Fault];
       strikes[fault.name]! += 1;
       await fault.strike(random);
     }
     return strikes;
+  }
+
+  async #acknowledgedBytes(): Promise<number> {
+    const names = (await readdir(this.#records)).filter((name) => name.startsWith("acknowledged-"));
+    const sizes = await Promise.all(names.map(async (name) => (await stat(join(this.#records, name))).size));
+    return sizes.reduce((sum, size) => sum + size, 0);
   }
 
   #ownFaults(): Fault[] {
@@ -251,6 +276,22 @@ class Stage {
     ];
   }
 
+  /** Waits until everything that was stored has been delivered and settled. */
+  async #published(): Promise<[OutboxVerdict, behind: string[]]> {
+    let least = Number.POSITIVE_INFINITY;
+    let patientUntil = 0;
+    for (;;) {
+      const behind = await this.#settled();
+      using app = new Application(readPort(this.#records, 0));
+      const verdict = await judgeOutbox(app, await readRecords(this.#records), groups);
+      const missing = verdict.unpublished.length;
+      if (missing < least) patientUntil = performance.now() + patienceMs;
+      least = Math.min(least, missing);
+      if (missing === 0 || behind.length > 0 || performance.now() > patientUntil) return [verdict, behind];
+      await pause(10 * lookEveryMs);
+    }
+  }
+
   /** Waits until nothing is left of any group. Returns what is left when that has not become less for too long. */
   async #settled(): Promise<string[]> {
     let least = Number.POSITIVE_INFINITY;
@@ -300,6 +341,7 @@ export function describeReport(report: CrashReport): string {
     `${report.acknowledged} events acknowledged, ${report.lost.length} lost, ${report.disordered.length} out of order, ` +
       `${report.overtaken.length} overtaken; ${report.duplicates} settled more than once, ` +
       `${report.unacknowledged} delivered without having been acknowledged, highest attempt ${report.highestAttempt}; ` +
+      `of ${report.committed} writes with an outbox ${report.unpublished.length} unpublished, ${report.phantoms.length} published without a commit; ` +
       `all settled ${report.settledAfterMs} ms after the last`,
   ].join("\n");
 }

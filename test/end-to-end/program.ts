@@ -18,7 +18,7 @@ export interface Task {
 /** How long a program waits until it tries the next sidecar, in milliseconds. */
 const retryMs = 50;
 /** A sidecar that is silent for so long is left for another, in milliseconds. */
-export const silentMs = 1000;
+export const silentMs = 3000;
 
 /** The task of this program. */
 export function readTask(): Task {

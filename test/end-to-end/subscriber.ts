@@ -59,7 +59,7 @@ function handle(stream: Stream, deliveries: readonly Delivery[]): void {
       repeated.push(delivery);
       continue;
     }
-    const [key, sequence] = delivery.event!.id.split(" ");
+    const [key, sequence] = nameOf(delivery).split(" ");
     const group = task.groups[delivery.subscription - 1]!.name;
     lines += settledLine({ group, key: key!, sequence: Number(sequence), attempt: delivery.attempt });
     done.push(delivery);
@@ -67,4 +67,10 @@ function handle(stream: Stream, deliveries: readonly Delivery[]): void {
   if (lines !== "") writeSync(log, lines);
   stream.settle(done);
   stream.settle(repeated, Outcome.RETRY);
+}
+
+/** What publishers write into an event's id; an outbox gives ids of its own, and the data are what was stored. */
+function nameOf({ event }: Delivery): string {
+  const { id, type, data } = event!;
+  return type === "dev.outrider.state.set" ? Buffer.from(data).toString() : id;
 }
