@@ -165,7 +165,9 @@ class Sidecar implements Runtime {
     );
     const busOf = resolver("pub/sub component", this.#buses, "pubsub");
     const publish: PublishEvents = ({ component, topic }, events, call) =>
-      busOf(component).publish(topic, events, (index) => `outbox[${index}]`, noTrace, call);
+      busOf(component).publish(topic, events, (index) => `outbox[${index}]`, noTrace, call, {
+        anyExtensionName: true,
+      });
     const stores = new Map(
       this.#components.of("state").map(({ connection, blockSettings: settings }) => {
         const target = outboxTarget(settings);

@@ -55,7 +55,7 @@ export class DaprSide {
     const subscriptions = this.#subscriptions;
     subscriptions.setDeclared(options.declared.map(specOf));
     this.api = {
-      state: new DaprState(stores),
+      state: new DaprState(stores, appId),
       publish: new DaprPublish(buses, appId),
       secrets: new DaprSecrets(options.secretStores, options.secretScopes),
       metadata: new DaprMetadata({

@@ -97,7 +97,8 @@ export class DaprPublish {
 
   async #send(bus: Bus, to: Destination, outgoing: readonly Outgoing[], call: Call) {
     try {
-      return await bus.publish(to.topic, outgoing, (index) => `entries[${index}]`, noTrace, call);
+      const names = { anyExtensionName: true };
+      return await bus.publish(to.topic, outgoing, (index) => `entries[${index}]`, noTrace, call, names);
     } catch (error) {
       throw this.#failure(error, to);
     }

@@ -8,7 +8,7 @@ import {
   type Outgoing,
   OutgoingSchema,
 } from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
-import { isExtensionName } from "../../blocks/pubsub/attributes.ts";
+import { isReadableName } from "../../blocks/pubsub/attributes.ts";
 import { jsonMembers } from "../../blocks/pubsub/json-text.ts";
 import { isJsonType } from "../../blocks/pubsub/media-types.ts";
 import type { TraceHeaders } from "../../telemetry/tracing.ts";
@@ -91,7 +91,7 @@ function given(data: Uint8Array, context: PublishContext): Event {
   const time = text("time");
   if (time !== "") event.time = timeOf(time, context);
   for (const [name, json] of members)
-    if (isExtensionName(name) && !/^(specversion|data_base64)$/.test(name) && json !== "null")
+    if (isReadableName(name) && !/^(specversion|data_base64)$/.test(name) && json !== "null")
       event.extensions[name] = stringOf(json) ?? json;
   // Whatever a publisher wrote there, a trace is what this call belongs to.
   for (const name of ["traceid", "traceparent", "tracestate"])

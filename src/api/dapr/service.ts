@@ -81,7 +81,7 @@ export function daprService(api: DaprApi): Partial<ServiceImpl<typeof Dapr>> {
       const own = operations.map(({ operationType, request }) => {
         return { type: operationType, item: request ? itemOf(request) : noItem };
       });
-      await state.transact(storeName, own, context);
+      await state.transact(storeName, own, context, traceOf(context));
       return create(EmptySchema);
     },
 

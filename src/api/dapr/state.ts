@@ -5,7 +5,9 @@ import type { StateCall } from "../../blocks/state/operation.ts";
 import type { WriteInput } from "../../blocks/state/requests.ts";
 import type { StateStore } from "../../blocks/state/store.ts";
 import { reasonOf } from "../../faults.ts";
+import type { TraceHeaders } from "../../telemetry/tracing.ts";
 import { DaprError, type DaprErrorKind, daprErrors } from "./errors.ts";
+import { isProjection, outboxEvents } from "./outbox-events.ts";
 
 /** An item to write, or to delete. */
 export interface StateItemInput {
@@ -30,6 +32,8 @@ export interface StateItemOutput {
 export interface StateOperation {
   readonly type: string;
   readonly item: StateItemInput;
+  /** The value as an event has it, where that is not what is stored: JSON's text without its quotes. */
+  readonly eventData?: Uint8Array;
 }
 
 const ttlNames = ["ttlInSeconds", "ttl"] as const;
@@ -37,9 +41,11 @@ const ttlNames = ["ttlInSeconds", "ttl"] as const;
 /** See the head of this file. */
 export class DaprState {
   readonly #stores: ReadonlyMap<string, StateStore>;
+  readonly #appId: string;
 
-  constructor(stores: ReadonlyMap<string, StateStore>) {
+  constructor(stores: ReadonlyMap<string, StateStore>, appId: string) {
     this.#stores = stores;
+    this.#appId = appId;
   }
 
   /** Throws DaprError, as every method does. */
@@ -109,9 +115,16 @@ export class DaprState {
   }
 
   /** Applies all operations or none. */
-  async transact(storeName: string, operations: readonly StateOperation[], call: StateCall): Promise<void> {
+  async transact(
+    storeName: string,
+    operations: readonly StateOperation[],
+    call: StateCall,
+    trace: TraceHeaders,
+  ): Promise<void> {
     const store = this.#store(storeName);
-    const inputs = operations.map(({ type, item }): WriteInput => {
+    const target = store.outboxTarget;
+    const applied = target ? operations.filter((each) => !isProjection(each)) : operations;
+    const inputs = applied.map(({ type, item }): WriteInput => {
       if (type === "upsert") {
         checkKey(storeName, item.key);
         return setOf(item);
@@ -126,7 +139,8 @@ export class DaprState {
     // Operations happen one after the other: the last of a key is what stays.
     const last = new Map(inputs.map((input) => [input.key, input]));
     try {
-      await store.transact([...last.values()], call);
+      const events = target && outboxEvents(operations, this.#appId, target, trace);
+      await store.transact([...last.values()], call, events);
     } catch (error) {
       if (reasonOf(error) === "NOT_SUPPORTED") {
         throw new DaprError(

@@ -31,8 +31,16 @@ export function isExtensionName(name: string): boolean {
   return /^[a-z0-9]{1,20}$/.test(name) && !takenNames.has(name);
 }
 
-/** What is wrong with the attributes of a complete event; `path` is where it is in the request. */
-export function eventViolations(event: Event, path: string): Violation[] {
+/** Whether an extension of somebody else's event can have this name: the specification only says what it should be. */
+export function isReadableName(name: string): boolean {
+  return /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/.test(name) && !takenNames.has(name);
+}
+
+/**
+ * What is wrong with the attributes of a complete event; `path` is where it is in the request.
+ * `mayHaveName` says which names an extension may have.
+ */
+export function eventViolations(event: Event, path: string, mayHaveName = isExtensionName): Violation[] {
   const violations: Violation[] = [];
   const check = (field: string, value: string, required: boolean): void => {
     const description = attributeViolation(value, required);
@@ -50,7 +58,7 @@ export function eventViolations(event: Event, path: string): Violation[] {
   let count = 0;
   for (const name in event.extensions) {
     count += 1;
-    if (!isExtensionName(name)) {
+    if (!mayHaveName(name)) {
       const description = "must have names of 1 to 20 lower-case letters and digits which no attribute has";
       violations.push({ field: `${path}.extensions[${JSON.stringify(name.slice(0, 40))}]`, description });
     } else if (tooLong(event.extensions[name]!, maxExtensionBytes)) {

@@ -89,6 +89,7 @@ export class Bus {
     path: (index: number) => string,
     trace: TraceHeaders,
     call: Call,
+    names: { readonly anyExtensionName?: boolean } = {},
   ): Promise<readonly (PublishedEvent | ConnectError)[]> {
     const topic = named || this.publishTopic;
     const counters = this.#topic(topic);
@@ -104,7 +105,13 @@ export class Bus {
           "outrider.component": this.name,
         })
       : undefined;
-    const context = { appId, trace: span?.headers ?? trace, supports: driver.supports, maxEventBytes };
+    const context = {
+      appId,
+      trace: span?.headers ?? trace,
+      supports: driver.supports,
+      maxEventBytes,
+      ...names,
+    };
     const results: (PublishedEvent | ConnectError)[] = new Array(entries.length);
     const outgoing: Outgoing[] = [];
     const indexes: number[] = [];

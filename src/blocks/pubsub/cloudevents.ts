@@ -6,7 +6,7 @@ import { create, fromJson, toJson } from "@bufbuild/protobuf";
 import { type Timestamp, TimestampSchema } from "@bufbuild/protobuf/wkt";
 import { type Event, EventSchema } from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
 import { invalidRequest, type Violation } from "../../faults.ts";
-import { isExtensionName } from "./attributes.ts";
+import { isExtensionName, isReadableName } from "./attributes.ts";
 import { compactJson, jsonMembers } from "./json-text.ts";
 import { isJsonType, isTextType } from "./media-types.ts";
 
@@ -33,7 +33,7 @@ export function encodeCloudEvent(event: Event): string {
   if (event.dataContentType !== "") document["datacontenttype"] = event.dataContentType;
   if (event.dataSchema !== "") document["dataschema"] = event.dataSchema;
   for (const [name, value] of Object.entries(event.extensions))
-    if (isExtensionName(name)) document[name] = value;
+    if (isReadableName(name)) document[name] = value;
   const attributes = JSON.stringify(document);
   if (event.data.byteLength === 0) return attributes;
   return `${attributes.slice(0, -1)},${dataMember(event)}}`;
@@ -44,9 +44,13 @@ export function encodeCloudEvent(event: Event): string {
  * that the spaces of JSON data are gone. Extensions that are numbers or booleans become strings;
  * null means absent. Throws INVALID_REQUEST naming every member at fault, with `path` before it.
  */
-export function decodeCloudEvent(source: Uint8Array | string, path = "event"): Event {
+export function decodeCloudEvent(
+  source: Uint8Array | string,
+  path = "event",
+  mayHaveName = isExtensionName,
+): Event {
   const document = parseDocument(source, path);
-  const reader = new DocumentReader(document, path);
+  const reader = new DocumentReader(document, path, mayHaveName);
   const version = reader.text("specversion", true);
   if (version !== "" && version !== "1.0") reader.no("specversion", `must be "1.0"`);
   const time = reader.time();
@@ -63,6 +67,11 @@ export function decodeCloudEvent(source: Uint8Array | string, path = "event"): E
   event.data = reader.data(event.dataContentType);
   reader.throwViolations();
   return event;
+}
+
+/** Reads an event that a broker has, as `decodeCloudEvent` does; its extensions may have more names than ours. */
+export function readCloudEvent(source: Uint8Array | string): Event {
+  return decodeCloudEvent(source, "event", isReadableName);
 }
 
 function dataMember({ data, dataContentType }: Event): string {
@@ -99,9 +108,11 @@ function parseDocument(source: Uint8Array | string, path: string): ReadonlyMap<s
 class DocumentReader {
   readonly #document: ReadonlyMap<string, string>;
   readonly #path: string;
+  readonly #mayHaveName: (name: string) => boolean;
   readonly #violations: Violation[] = [];
 
-  constructor(document: ReadonlyMap<string, string>, path: string) {
+  constructor(document: ReadonlyMap<string, string>, path: string, mayHaveName: (name: string) => boolean) {
+    this.#mayHaveName = mayHaveName;
     this.#document = document;
     this.#path = path;
   }
@@ -142,7 +153,7 @@ class DocumentReader {
     const extensions: Record<string, string> = {};
     for (const [name, json] of this.#document) {
       if (knownMembers.has(name) || json === "null") continue;
-      if (!isExtensionName(name)) {
+      if (!this.#mayHaveName(name)) {
         this.no(
           name.slice(0, 40),
           "must be the name of an attribute, or 1 to 20 lower-case letters and digits",

@@ -4,7 +4,7 @@ import { durationMs, timestampMs, timestampNow } from "@bufbuild/protobuf/wkt";
 import type { Event, Outgoing as OutgoingMessage } from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
 import { fault, invalidRequest, type Violation } from "../../faults.ts";
 import type { TraceHeaders } from "../../telemetry/tracing.ts";
-import { eventViolations } from "./attributes.ts";
+import { eventViolations, isReadableName } from "./attributes.ts";
 import { cloudEventsJsonType, decodeCloudEvent } from "./cloudevents.ts";
 import type { Outgoing, PubSubSupports } from "./driver.ts";
 
@@ -23,6 +23,8 @@ export interface OutgoingContext {
   readonly supports: PubSubSupports;
   /** The largest event, in bytes, that can still be delivered in one message. */
   readonly maxEventBytes: number;
+  /** True: extensions may have any name that can be read, not only those that CloudEvents recommends. */
+  readonly anyExtensionName?: boolean;
 }
 
 /**
@@ -49,7 +51,9 @@ export function completeOutgoing(
   checkHeaders(entry.headers, path, violations);
   if (!entry.raw) {
     completeEvent(event, context);
-    violations.push(...eventViolations(event, `${path}.event`));
+    violations.push(
+      ...eventViolations(event, `${path}.event`, context.anyExtensionName ? isReadableName : undefined),
+    );
   }
   if (violations.length > 0) throw invalidRequest(...violations);
   if (deliverAtMs !== undefined && !context.supports.delay) {

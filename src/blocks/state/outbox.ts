@@ -8,6 +8,7 @@
  * At least once: who dies between the publish and the removal leaves a note whose events are published again,
  * with the same ids, by which an inbox knows them.
  */
+import type { Outgoing } from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
 import { fault } from "../../faults.ts";
 import type { Gauge } from "../../telemetry/metrics.ts";
 import type { Telemetry } from "../../telemetry/telemetry.ts";
@@ -73,6 +74,11 @@ export class Outbox {
     this.#recovery.start();
   }
 
+  /** Where the events go. */
+  get target(): OutboxTarget {
+    return this.#options.target;
+  }
+
   /** Publishes what is in hand, for as long as the signal lets it; the rest stays in the store. */
   async close(signal: AbortSignal): Promise<void> {
     const { promise: late, resolve: giveUp } = Promise.withResolvers<void>();
@@ -83,8 +89,8 @@ export class Outbox {
 
   /**
    * Writes a transaction with its note, and has its events published: the answer does not wait for that.
-   * `stored` are the `inputs` as the store takes them. Returns their etags. Throws TOO_LARGE
-   * for what no event can carry, and what the driver throws.
+   * `stored` are the `inputs` as the store takes them; `given` are the events, which are made of the inputs
+   * otherwise. Returns their etags. Throws TOO_LARGE for what no event can carry, and what the driver throws.
    */
   async write(
     inputs: readonly WriteInput[],
@@ -92,12 +98,14 @@ export class Outbox {
     driver: StateDriver,
     trace: TraceHeaders,
     call: Call,
+    given?: readonly Outgoing[],
   ): Promise<readonly string[]> {
+    if (given?.length === 0) return driver.write(stored, call);
     this.#checkSizes(inputs);
     const { appId, instanceId, target } = this.#options;
     const made = this.#keys.next();
     const key = driver.beside?.(made, stored[0]!.key) ?? made;
-    const note = { key, target, events: eventsOf(inputs, appId, trace) };
+    const note = { key, target, events: given ?? eventsOf(inputs, appId, trace) };
     this.#inHand.add(key);
     this.#gauge.set(this.#inHand.size);
     let etags: readonly string[];

@@ -1,4 +1,5 @@
 /** A state component as the block sees it: what is the same for every store. */
+import type { Outgoing } from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
 import { fault } from "../../faults.ts";
 import type { Telemetry } from "../../telemetry/telemetry.ts";
 import { noTrace, traceOf } from "../../telemetry/tracing.ts";
@@ -17,6 +18,7 @@ import { failureOf } from "./failure.ts";
 import { isReserved, storedPrefix } from "./keys.ts";
 import { Operation, type OperationName, type StateCall } from "./operation.ts";
 import type { Outbox } from "./outbox.ts";
+import type { OutboxTarget } from "./outbox-note.ts";
 import type { SetInput, WriteInput } from "./requests.ts";
 import type { StateSettings } from "./settings.ts";
 import { countFitting, fits, withoutValue } from "./sizes.ts";
@@ -160,15 +162,27 @@ export class StateStore {
     });
   }
 
-  /** Applies 1 to 1,000 writes, no key twice, all or none. Returns an etag for each, "" for a deletion. */
-  transact(inputs: readonly WriteInput[], call: StateCall): Promise<readonly string[]> {
+  /** Where the events of transactions go; undefined: nowhere. */
+  get outboxTarget(): OutboxTarget | undefined {
+    return this.#outbox?.target;
+  }
+
+  /**
+   * Applies 1 to 1,000 writes, no key twice, all or none. Returns an etag for each, "" for a deletion. Where there is
+   * an outbox it publishes `events`, or else one for each write.
+   */
+  transact(
+    inputs: readonly WriteInput[],
+    call: StateCall,
+    events?: readonly Outgoing[],
+  ): Promise<readonly string[]> {
     return this.#run("transact", call, inputs.length, (driver) => {
       this.#require(driver, "transactions", "transactions");
       const writes = inputs.map((input) => this.#stored(input, driver));
       if (this.#outbox === undefined) return driver.write(writes, call);
       this.#require(driver, "list", "list");
       const trace = "values" in call ? traceOf(call) : noTrace;
-      return this.#outbox.write(inputs, writes, driver, trace, call);
+      return this.#outbox.write(inputs, writes, driver, trace, call, events);
     });
   }
 

@@ -9,7 +9,7 @@ import { TimestampSchema } from "@bufbuild/protobuf/wkt";
 import { headers, type Msg, type MsgHdrs } from "@nats-io/transport-node";
 import { type Event, EventSchema } from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
 import { isExtensionName } from "../../blocks/pubsub/attributes.ts";
-import { cloudEventsJsonType, decodeCloudEvent, encodeCloudEvent } from "../../blocks/pubsub/cloudevents.ts";
+import { cloudEventsJsonType, encodeCloudEvent, readCloudEvent } from "../../blocks/pubsub/cloudevents.ts";
 import type { Outgoing, Received } from "../../blocks/pubsub/driver.ts";
 import { topicOf } from "./subjects.ts";
 
@@ -109,11 +109,11 @@ export function keyOfMessage({ headers: given }: Msg): string {
 function eventOf(data: Uint8Array, given: MsgHdrs | undefined): { event: Event; notCloudEvent?: string } {
   const type = given ? header(given, contentType) : "";
   try {
-    if (type.startsWith(cloudEventsJsonType)) return { event: decodeCloudEvent(data) };
+    if (type.startsWith(cloudEventsJsonType)) return { event: readCloudEvent(data) };
     if (given && header(given, "ce-specversion") !== "") return { event: binaryEvent(data, given, type) };
     // Dapr sends the document without a header that says so.
     if (data[0] === 0x7b && type === "" && mentions(data, '"specversion"'))
-      return { event: decodeCloudEvent(data) };
+      return { event: readCloudEvent(data) };
   } catch (error) {
     const why = error instanceof Error ? error.message.slice(0, 300) : "unreadable";
     return { event: rawEvent(data, type), notCloudEvent: `a CloudEvent that is not well formed: ${why}` };

@@ -3,7 +3,7 @@ import { fromJson, toJson } from "@bufbuild/protobuf";
 import { type Timestamp, TimestampSchema } from "@bufbuild/protobuf/wkt";
 import type { Event } from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
 import { isExtensionName } from "../../blocks/pubsub/attributes.ts";
-import { cloudEventsJsonType, decodeCloudEvent, encodeCloudEvent } from "../../blocks/pubsub/cloudevents.ts";
+import { cloudEventsJsonType, encodeCloudEvent, readCloudEvent } from "../../blocks/pubsub/cloudevents.ts";
 import type { Outgoing } from "../../blocks/pubsub/driver.ts";
 import type { FetchedRecord, RecordFields } from "./record-batch.ts";
 
@@ -196,7 +196,7 @@ function looksLikeEnvelope(data: Uint8Array): boolean {
  */
 function readDocument(data: Uint8Array): Event {
   const text = Buffer.from(data.buffer, data.byteOffset, data.byteLength).toString();
-  return quickEvent(text) ?? decodeCloudEvent(data);
+  return quickEvent(text) ?? readCloudEvent(data);
 }
 
 function quickEvent(text: string): Event | undefined {

@@ -1,7 +1,7 @@
 /** How an event is laid out in an entry of a stream: `data` and `metadata` as Dapr has them, and what is ours beside them. */
 import { create } from "@bufbuild/protobuf";
 import { EventSchema } from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
-import { decodeCloudEvent, encodeCloudEvent } from "../../blocks/pubsub/cloudevents.ts";
+import { encodeCloudEvent, readCloudEvent } from "../../blocks/pubsub/cloudevents.ts";
 import type { Outgoing, Received } from "../../blocks/pubsub/driver.ts";
 import type { Argument, Reply } from "./link.ts";
 
@@ -72,7 +72,7 @@ export function fromFields(id: string, fields: readonly Reply[], raw: boolean): 
   // Dapr says in the metadata that it put no envelope around it.
   if (isRaw || headers["rawPayload"] === "true") return { event: create(EventSchema, { data }), ...rest };
   try {
-    return { event: decodeCloudEvent(data), ...rest };
+    return { event: readCloudEvent(data), ...rest };
   } catch (error) {
     const notCloudEvent = error instanceof Error ? error.message : String(error);
     return { event: create(EventSchema, { data }), ...rest, notCloudEvent };

@@ -25,9 +25,10 @@ export function stateRoutes(state: DaprState): HttpRoute[] {
     const { operations } = parse(transaction, request);
     const values = operationValues(request);
     const own = operations.map(({ operation, request: each }, index) => {
-      return { type: operation, item: inputOf(each, values[index] ?? new Uint8Array()) };
+      const value = values[index] ?? new Uint8Array();
+      return { type: operation, item: inputOf(each, value), eventData: eventDataOf(each, value) };
     });
-    await state.transact(request.params["store"]!, own, request);
+    await state.transact(request.params["store"]!, own, request, request.trace);
     return noContent;
   };
   const getBulk = async (request: RouteRequest) => {
@@ -117,6 +118,13 @@ function operationValues(request: RouteRequest): Uint8Array[] {
 function valueIn(document: string): Uint8Array {
   const value = jsonMembers(document)?.get("value");
   return value === undefined ? new Uint8Array() : Buffer.from(value);
+}
+
+/** A string without its quotes, unless it is said to be JSON. */
+function eventDataOf({ metadata: own }: z.output<typeof item>, value: Uint8Array): Uint8Array {
+  const text = Buffer.from(value).toString();
+  const asJson = /^application\/json/i.test(own?.["contentType"] ?? "");
+  return text.startsWith('"') && !asJson ? Buffer.from(JSON.parse(text) as string) : value;
 }
 
 function inputOf(given: z.output<typeof item>, value: Uint8Array): StateItemInput {

@@ -1,0 +1,84 @@
+/** The events of a transaction on a store with an outbox, as Dapr makes them. */
+import { randomUUID } from "node:crypto";
+import { fromJson } from "@bufbuild/protobuf";
+import { TimestampSchema } from "@bufbuild/protobuf/wkt";
+import type { Event, Outgoing } from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
+import { isReadableName } from "../../blocks/pubsub/attributes.ts";
+import type { OutboxTarget } from "../../blocks/state/outbox-note.ts";
+import type { TraceHeaders } from "../../telemetry/tracing.ts";
+import { outgoingOf } from "./published-event.ts";
+import type { StateOperation } from "./state.ts";
+
+/** An operation with this in its metadata is not applied: its value is what the event of its key has. */
+const projection = "outbox.projection";
+/** Metadata that means something here and is no attribute. */
+const ownMetadata = /^(outbox\.projection|contentType|ttlInSeconds|ttl)$/;
+
+/** Whether an operation says only what the event of its key is to have. */
+export function isProjection({ item }: StateOperation): boolean {
+  return /^(1|t|true|y|yes|on)$/i.test(item.metadata[projection] ?? "");
+}
+
+/**
+ * An event for each upsert, in order; deletions are silent. What an operation has as metadata replaces
+ * attributes, or is one more, but for `id` and `data`.
+ */
+export function outboxEvents(
+  operations: readonly StateOperation[],
+  appId: string,
+  { component, topic }: OutboxTarget,
+  trace: TraceHeaders,
+): readonly Outgoing[] {
+  const upserts = operations.filter(({ type }) => type === "upsert");
+  const projected = new Map(upserts.filter(isProjection).map((each) => [each.item.key, each]));
+  return upserts
+    .filter((each) => !isProjection(each))
+    .map(({ item, eventData }) => {
+      const shown = projected.get(item.key);
+      const data = shown ? (shown.eventData ?? shown.item.value) : (eventData ?? item.value);
+      const contentType = (shown?.item ?? item).metadata["contentType"] ?? "";
+      const context = { appId, pubsubName: component, topic, trace };
+      const outgoing = outgoingOf({ data, contentType, metadata: {} }, context);
+      const event = outgoing.event!;
+      event.id = `outbox-${randomUUID()}`;
+      for (const [name, value] of Object.entries(item.metadata))
+        if (!ownMetadata.test(name)) override(event, name.replace(/^cloudevent\./, ""), value);
+      // Events of one item stay in order where a broker has such a thing.
+      outgoing.key = item.key;
+      return outgoing;
+    });
+}
+
+function override(event: Event, name: string, value: string): void {
+  switch (name) {
+    case "id":
+    case "data":
+    case "data_base64":
+    case "specversion":
+      return;
+    case "source":
+    case "type":
+    case "subject":
+      event[name] = value;
+      return;
+    case "datacontenttype":
+      event.dataContentType = value;
+      return;
+    case "dataschema":
+      event.dataSchema = value;
+      return;
+    case "time":
+      setTime(event, value);
+      return;
+    default:
+      if (isReadableName(name)) event.extensions[name] = value;
+  }
+}
+
+function setTime(event: Event, value: string): void {
+  try {
+    event.time = fromJson(TimestampSchema, value.toUpperCase());
+  } catch {
+    // Then it is now, as it was made.
+  }
+}
