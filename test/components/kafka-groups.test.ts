@@ -217,4 +217,29 @@ describeWith("kafka", "a group of Kafka over several partitions", () => {
     );
     expect((await take(subscription, 300)).map(textOf).sort()).toEqual(texts.toSorted());
   });
+
+  it("keeps events that are to be tried much later in topics, through restarts, and no other group gets them", async () => {
+    const [topic, group] = [fresh("later"), fresh("group")];
+    const broker = await driver({ retryTopics: "200ms,700ms", topicPartitions: "2" });
+    const first = await join(broker, topic, group, false);
+    const other = await join(broker, topic, fresh("other"), false);
+    await broker.publish(topic, [outgoing("event", { key: "k", headers: { h: "v" } })], call());
+    const [received] = await take(first, 1);
+    await done(other, await take(other, 1));
+    const settledAt = performance.now();
+    await first.settle([{ receipt: received!.receipt, kind: "again", delayMs: 800 }], call());
+    await first.close();
+    const again = await join(broker, topic, group, false);
+    const [second] = await take(again, 1);
+    expect(performance.now() - settledAt).toBeGreaterThanOrEqual(798);
+    expect(second).toMatchObject({ topic, key: "k", headers: { h: "v" }, attempt: 2 });
+    expect(second!.publishedAtMs).toBe(received!.publishedAtMs);
+    await again.settle([{ receipt: second!.receipt, kind: "again", delayMs: 300 }], call());
+    const [third] = await take(again, 1);
+    expect(third!.attempt).toBe(3);
+    await done(again, [third!]);
+    expect(await again.receive(1, call(500))).toEqual([]);
+    expect(await other.receive(1, call(100))).toEqual([]);
+    expect((await again.lag!(call())).events).toBe(0);
+  }, 30_000);
 });

@@ -3,6 +3,7 @@ import type { OpenContext } from "../../component.ts";
 import { component } from "../../component.ts";
 import type { KafkaClient } from "./client.ts";
 import { codecNumbers, codecs } from "./compression/codecs.ts";
+import { RetryTopics } from "./consumer/retry-topics.ts";
 import { Consumers } from "./consumers.ts";
 import { KafkajsClient } from "./kafkajs/client.ts";
 import { loadLibrary } from "./kafkajs/library.ts";
@@ -70,7 +71,10 @@ async function openKafka(fields: KafkaFields, context: OpenContext): Promise<Kaf
     };
     const exclude =
       fields.excludeHeaderMetaRegex === "" ? undefined : new RegExp(fields.excludeHeaderMetaRegex);
+    const producer = new Producer(make(), topics, producerSettings, codecs);
+    const delays = fields.retryTopics ?? [];
     const consumers = new Consumers({
+      retry: delays.length > 0 ? new RetryTopics({ producer, topics, delays }) : undefined,
       client,
       topics,
       settings: {
@@ -94,7 +98,7 @@ async function openKafka(fields: KafkaFields, context: OpenContext): Promise<Kaf
       name: context.name,
       client,
       topics,
-      producer: new Producer(make(), topics, producerSettings, codecs),
+      producer,
       consumers,
       contentMode: fields.contentMode || "structured",
       publishWithinMs,

@@ -5,6 +5,7 @@ import { isPattern } from "../../blocks/pubsub/topics.ts";
 import type { KafkaClient, TopicPartition } from "./client.ts";
 import { Consumer, type ConsumerContext, type ConsumerSettings } from "./consumer/consumer.ts";
 import { Feed } from "./consumer/feed.ts";
+import type { RetryTopics } from "./consumer/retry-topics.ts";
 import { parsePosition } from "./consumer/start.ts";
 import { KafkaSubscription } from "./consumer/subscription.ts";
 import { cancelled, KafkaError } from "./errors.ts";
@@ -17,6 +18,8 @@ export interface ConsumersContext {
   readonly client: KafkaClient;
   readonly topics: Topics;
   readonly settings: ConsumerSettings;
+  /** Undefined: events wait here until they are tried again. */
+  readonly retry: RetryTopics | undefined;
   /** Connections for a consumer of its own. */
   connect(): KafkaClient;
   headers(headers: Readonly<Record<string, string>>): Readonly<Record<string, string>>;
@@ -73,10 +76,15 @@ export class Consumers {
       groupId === undefined
         ? []
         : await persist(() => this.#context.client.fetchOffsets(groupId, partitions), patience);
+    // Order does not go together with events that wait elsewhere, nor do patterns, which would read them as topics.
+    const retry =
+      spec.ordered || groupId === undefined || isPattern(spec.topic) ? undefined : this.#context.retry;
+    const retryTopics = retry ? await persist(() => retry.ensure(toKafkaTopic(spec.topic)), patience) : [];
     const key = groupId ?? `\n${this.#broadcasts++}`;
     const group = this.#groups.get(key) ?? this.#create(key, groupId);
     const reading =
-      group.readings.get(spec.topic) ?? this.#read(group, spec, partitions, committed.length === 0);
+      group.readings.get(spec.topic) ??
+      this.#read(group, spec, partitions, committed.length === 0, retryTopics);
     if (reading.feed.ordered !== spec.ordered) {
       throw new KafkaError("refused", "another subscription of the group reads the topic with another order");
     }
@@ -87,7 +95,11 @@ export class Consumers {
       feed: reading.feed,
       raw: spec.raw,
       group: groupId,
-      reading: async () => (reading.pattern ? [...reading.topics] : [...reading.topics]),
+      retry,
+      reading: async () => {
+        const { pattern } = reading;
+        return pattern ? (await this.#context.topics.all()).filter(pattern) : [...reading.topics];
+      },
       close: () => this.#leave(key, group, reading, subscription),
     });
     this.#subscriptions.add(subscription);
@@ -155,14 +167,17 @@ export class Consumers {
     spec: SubscriptionSpec,
     partitions: readonly TopicPartition[],
     fresh: boolean,
+    retryTopics: readonly string[],
   ): Reading {
     const { consumer } = group;
     const pattern = isPattern(spec.topic) ? matcher(spec.topic) : undefined;
     const name = pattern ? "" : toKafkaTopic(spec.topic);
-    const feed = new Feed(pattern ?? ((topic) => topic === name), spec.ordered, consumer);
+    const later = new Set(retryTopics);
+    const reads = pattern ?? ((topic: string) => topic === name || later.has(topic));
+    const feed = new Feed(reads, spec.ordered, consumer, later);
     for (const { topic, partition } of partitions) feed.known.add(`${partition}/${topic}`);
     if (fresh) feed.start = spec.start;
-    const topics = new Set(partitions.map(({ topic }) => topic));
+    const topics = new Set([...partitions.map(({ topic }) => topic), ...retryTopics]);
     const reading = { feed, spec, topics, pattern };
     group.readings.set(spec.topic, reading);
     consumer.add(feed, [...topics]);

@@ -1,6 +1,6 @@
 /** The fields of `spec.metadata` of pubsub.kafka: Dapr's, and ours. docs/components/kafka.md has them all. */
 import * as z from "zod";
-import { byteSize, choice, durationMs, flag, integer, text } from "../../config/fields.ts";
+import { byteSize, choice, durationMs, flag, integer, parseDurationMs, text } from "../../config/fields.ts";
 
 const second = 1000;
 
@@ -12,6 +12,20 @@ function positiveDurationMs(unitMs = 1) {
 
 function positiveBytes() {
   return byteSize().refine((value) => value > 0, { message: "expected more than zero" });
+}
+
+/** Durations of a list, such as "5s,1m,10m", by the names that they have there. */
+function durations() {
+  return text().transform((value, context) => {
+    const names = value
+      .split(",")
+      .map((name) => name.trim())
+      .filter((name) => name !== "");
+    const delays = names.map((name) => ({ name, ms: parseDurationMs(name) ?? 0 }));
+    if (delays.every(({ name, ms }) => ms > 0 && /^[A-Za-z0-9]+$/.test(name))) return delays;
+    context.addIssue({ code: "custom", message: 'expected durations such as "5s,1m,10m"' });
+    return z.NEVER;
+  });
 }
 
 /** Names and values of a list, such as "retention.ms=3600000,cleanup.policy=compact". */
@@ -127,6 +141,7 @@ const consumerFields = {
   consumerGroupRebalanceStrategy: choice("range", "sticky", "roundrobin"),
   commitInterval: positiveDurationMs(second).prefault("1s"),
   maxUnsettledDistance: integer(100, 20_000).prefault("10000"),
+  retryTopics: durations().optional(),
   channelBufferSize: integer(0, 1_000_000).optional(),
   consumerFetchMin: positiveBytes().prefault("1"),
   consumerFetchDefault: positiveBytes().prefault("1048576"),

@@ -10,7 +10,8 @@ import { Committer } from "./committer.ts";
 import type { Feed } from "./feed.ts";
 import { Fetcher, type FetchSettings } from "./fetcher.ts";
 import { Membership } from "./membership.ts";
-import { PartitionLog } from "./partition-log.ts";
+import { type Entry, PartitionLog } from "./partition-log.ts";
+import { waitingOf, withoutWaiting } from "./retry-topics.ts";
 import { beginnings } from "./start.ts";
 
 /** How to consume. */
@@ -40,6 +41,9 @@ export interface ConsumerContext {
   /** How long closing waits for the last commit, in milliseconds. */
   readonly closeWithinMs: number;
 }
+
+/** Of one partition of a topic that holds events for later. */
+const maxWaitingBytes = 64 * 1024;
 
 /** See the head of this file. */
 export class Consumer {
@@ -226,7 +230,10 @@ export class Consumer {
           const feed = this.#feedOf(committed.topic);
           const key = keyOf(committed);
           if (feed === undefined || !this.#assigned.has(key) || this.#logs.has(key)) continue;
-          this.#logs.set(key, new PartitionLog(committed, feed.ordered, committed));
+          const log = new PartitionLog(committed, feed.ordered, committed);
+          // What waits there is not read long before its time.
+          if (feed.retryTopics.has(log.topic)) log.maxHeldBytes = maxWaitingBytes;
+          this.#logs.set(key, log);
         }
         this.#notify();
         this.#fetcher.pump();
@@ -308,7 +315,23 @@ export class Consumer {
   #fetched(log: PartitionLog, { records }: FetchResult): void {
     const entries = log.add(records);
     const feed = this.#feedOf(log.topic);
-    if (feed && !log.draining) feed.offer(entries);
+    const own = feed?.retryTopics.has(log.topic) ? this.#ownRetries(log, entries) : entries;
+    if (feed && !log.draining) feed.offer(own);
+  }
+
+  /** Of a topic that holds events for later: those of this group. The others are none of its business. */
+  #ownRetries(log: PartitionLog, entries: readonly Entry[]): readonly Entry[] {
+    return entries.filter((entry) => {
+      const waiting = waitingOf(entry.record!);
+      if (waiting?.group !== this.#context.group) {
+        log.done(entry);
+        return false;
+      }
+      entry.attempts = Math.max(entry.attempts, waiting!.attempts);
+      entry.notBeforeMs = Math.max(entry.notBeforeMs, waiting!.notBeforeMs);
+      entry.record = withoutWaiting(entry.record!);
+      return true;
+    });
   }
 
   #jumped(log: PartitionLog, offset: number, lost: number): void {

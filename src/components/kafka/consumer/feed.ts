@@ -34,6 +34,8 @@ export class Feed {
   /** Whether it reads a topic, by Kafka's name. */
   readonly reads: (topic: string) => boolean;
   readonly ordered: boolean;
+  /** The topics among them that hold events of another for later, by Kafka's names. */
+  readonly retryTopics: ReadonlySet<string>;
   readonly takers = new Set<Taker>();
   /** The partitions that there were when it began; what came later begins with its first event. */
   readonly known = new Set<string>();
@@ -47,7 +49,13 @@ export class Feed {
   readonly #later: RetryTimes;
   #waiters: Waiter[] = [];
 
-  constructor(reads: (topic: string) => boolean, ordered: boolean, host: FeedHost) {
+  constructor(
+    reads: (topic: string) => boolean,
+    ordered: boolean,
+    host: FeedHost,
+    retryTopics: ReadonlySet<string> = new Set(),
+  ) {
+    this.retryTopics = retryTopics;
     this.reads = reads;
     this.ordered = ordered;
     this.#host = host;

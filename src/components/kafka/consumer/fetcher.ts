@@ -31,8 +31,6 @@ const idleWaitMs = 250;
 /** The same while other partitions have no room, and may have it again at any time. */
 const busyWaitMs = 10;
 const maxAnswerBytes = 16 * 1024 * 1024;
-/** Of one partition: what waits for its key or its time included. */
-const maxHeldBytes = 32 * 1024 * 1024;
 
 /** See the head of this file. */
 export class Fetcher {
@@ -87,7 +85,9 @@ export class Fetcher {
 
   #hasRoom(log: PartitionLog): boolean {
     const { maxDistance, partitionBytes } = this.#settings;
-    return log.readyBytes < partitionBytes / 2 && log.heldBytes < maxHeldBytes && log.distance < maxDistance;
+    return (
+      log.readyBytes < partitionBytes / 2 && log.heldBytes < log.maxHeldBytes && log.distance < maxDistance
+    );
   }
 
   async #fetch(nodeId: number, logs: readonly PartitionLog[], maxWaitMs: number): Promise<void> {

@@ -48,6 +48,8 @@ export class PartitionLog implements TopicPartition {
   trimmed: number;
   /** Bytes of what was read and is not settled. */
   heldBytes = 0;
+  /** Nothing more is read while there is more than this. */
+  maxHeldBytes = 32 * 1024 * 1024;
   /** Bytes of what may be handed out. */
   readyBytes = 0;
   /** How many are with the application. */

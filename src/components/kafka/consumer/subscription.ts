@@ -7,7 +7,7 @@ import type {
   Received,
   Settlement,
 } from "../../../blocks/pubsub/driver.ts";
-import { type KafkaClient, latest, type TopicPartition } from "../client.ts";
+import { earliest, type KafkaClient, latest, type TopicPartition } from "../client.ts";
 import { fromRecord } from "../event-records.ts";
 import { abortable } from "../patience.ts";
 import { fromKafkaTopic } from "../topic-names.ts";
@@ -16,6 +16,7 @@ import type { Consumer } from "./consumer.ts";
 import type { Feed, Taker } from "./feed.ts";
 import type { Entry } from "./partition-log.ts";
 import { decodeProgress } from "./progress.ts";
+import { originOf, type RetryTopics } from "./retry-topics.ts";
 import { listOffsets, positionOf } from "./start.ts";
 
 /** What a subscription works with. */
@@ -26,6 +27,8 @@ export interface SubscriptionContext {
   readonly group: string | undefined;
   readonly client: KafkaClient;
   readonly topics: Topics;
+  /** Where events wait that are to be tried again much later; undefined: here. */
+  readonly retry: RetryTopics | undefined;
   /** Kafka's names of the topics that it reads. */
   reading(): Promise<readonly string[]>;
   /** What an application gets of a record's headers. */
@@ -62,15 +65,19 @@ export class KafkaSubscription implements DriverSubscription, Taker {
   async settle(settlements: readonly Settlement[]): Promise<void> {
     const { consumer, feed } = this.#context;
     const returned: Entry[] = [];
+    const moves: Promise<void>[] = [];
     for (const settlement of settlements) {
       const entry = this.#entryOf(settlement.receipt);
       if (entry === undefined) continue;
       this.held.delete(entry);
       if (settlement.kind === "done") feed.done(entry);
-      else if (settlement.kind === "again") feed.again(entry, settlement.delayMs);
-      else returned.push(entry);
+      else if (settlement.kind === "again") {
+        if (this.#context.retry?.takes(settlement.delayMs)) moves.push(this.#move(entry, settlement.delayMs));
+        else feed.again(entry, settlement.delayMs);
+      } else returned.push(entry);
     }
     if (returned.length > 0) feed.giveBack(returned);
+    await Promise.all(moves);
     consumer.drained();
   }
 
@@ -103,6 +110,14 @@ export class KafkaSubscription implements DriverSubscription, Taker {
       topics,
       partitions.map((one) => ({ ...one, timestampMs: latest })),
     );
+    // What nobody has begun to read will be read from its first event.
+    const unread = others.filter(({ topic, partition }) => !byKey.has(`${partition}/${topic}`));
+    const begins = await listOffsets(
+      client,
+      topics,
+      unread.map((one) => ({ ...one, timestampMs: earliest })),
+    );
+    const beginOf = new Map(unread.map(({ topic, partition }, i) => [`${partition}/${topic}`, begins[i]!]));
     const lags: PartitionLag[] = [];
     let trimmedUnsettled = 0;
     for (const [index, { topic, partition }] of partitions.entries()) {
@@ -117,11 +132,28 @@ export class KafkaSubscription implements DriverSubscription, Taker {
         const progress = decodeProgress(other.metadata, other.offset);
         events = end - other.offset - progress.settled.size;
         trimmedUnsettled += progress.trimmed;
-      }
+      } else events = end - (beginOf.get(`${partition}/${topic}`) ?? end);
       lags.push({ topic: fromKafkaTopic(topic), partition, events: Math.max(0, events) });
     }
     const events = lags.reduce((sum, lag) => sum + lag.events, 0);
     return { events, trimmedUnsettled, partitions: lags };
+  }
+
+  /** Puts an entry where it waits without being held; when that fails it waits here. */
+  async #move(entry: Entry, delayMs: number): Promise<void> {
+    const { feed, group, retry } = this.#context;
+    entry.receipt = undefined;
+    try {
+      await retry!.put(entry, this.#origin(entry), group!, delayMs);
+      feed.done(entry);
+    } catch {
+      feed.again(entry, delayMs);
+    }
+  }
+
+  /** The topic that an entry was published to. */
+  #origin({ log }: Entry): string {
+    return this.#context.feed.retryTopics.has(log.topic) ? originOf(log.topic) : log.topic;
   }
 
   #entryOf(receipt: unknown): Entry | undefined {
@@ -143,7 +175,7 @@ export class KafkaSubscription implements DriverSubscription, Taker {
     return {
       receipt,
       event,
-      topic: fromKafkaTopic(log.topic),
+      topic: fromKafkaTopic(this.#origin(entry)),
       key: record.key === null ? "" : record.key.toString(),
       position: positionOf(log.partition, offset),
       publishedAtMs: record.timestampMs,
