@@ -1,5 +1,4 @@
 /** Whether what an outbox published is what its store committed. */
-import type { Application } from "./application.ts";
 import type { EventName, Records } from "./verdict.ts";
 
 const itemPrefix = "tx-";
@@ -11,6 +10,16 @@ export const blockerKey = "blocker";
 /** The key under which an event's write is stored. */
 export function itemKey({ sequence }: EventName): string {
   return `${itemPrefix}${sequence}`;
+}
+
+/** What has the store: an Application, or what stands for one. */
+export interface Store {
+  readonly state: {
+    list(
+      request: { prefix: string; pageSize: number; pageToken: string; keysOnly: boolean },
+      options: { timeoutMs: number },
+    ): Promise<{ readonly items: readonly { readonly key: string }[]; readonly nextPageToken: string }>;
+  };
 }
 
 /** What came of it. */
@@ -25,7 +34,7 @@ export interface OutboxVerdict {
 
 /** Judges by what the store has in the end. */
 export async function judgeOutbox(
-  app: Application,
+  app: Store,
   { settled }: Records,
   groups: readonly { readonly name: string }[],
 ): Promise<OutboxVerdict> {
@@ -48,7 +57,7 @@ function isOfOutbox({ key, sequence }: EventName): boolean {
   return key === "doomed" || sequence % 10 >= 7;
 }
 
-async function sequencesUnder(app: Application, prefix: string): Promise<number[]> {
+async function sequencesUnder(app: Store, prefix: string): Promise<number[]> {
   const all: number[] = [];
   let pageToken = "";
   do {
