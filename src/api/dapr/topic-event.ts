@@ -26,7 +26,8 @@ export function topicEventOf(
   { pubsubName, path, raw }: TopicEventContext,
 ): TopicEventRequest {
   const { event, topic } = received;
-  const common = { specVersion: "1.0", topic: event.extensions["topic"] ?? topic, pubsubName, path };
+  // The topic that it came by: of a dead letter, unlike in its attributes, not the one it was published to.
+  const common = { specVersion: "1.0", topic, pubsubName, path };
   if (raw || received.notCloudEvent !== undefined) {
     const dataContentType = "application/octet-stream";
     const own = { id: randomUUID(), type: eventType, dataContentType, data: event.data };

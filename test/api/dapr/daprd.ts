@@ -1,12 +1,14 @@
 /** A sidecar as Dapr's users start it, for tests: the one place that knows how. */
+import { type ChildProcess, spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
-import { mkdir, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
 import { type Client, createClient } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
 import { expect } from "vitest";
 import { Dapr } from "../../../gen/dapr/proto/runtime/v1/dapr_pb.ts";
-import { freePorts, makeProject, Outrider, removeProject } from "../../outrider.ts";
+import { freePorts } from "../../servers/ports.ts";
 
 /** What can be said about a sidecar. */
 export interface DaprdOptions {
@@ -16,6 +18,11 @@ export interface DaprdOptions {
   readonly app?: { readonly port: number; readonly protocol?: string };
   readonly appId?: string;
   readonly flags?: readonly string[];
+  /** Documents of `--config`, a file each. */
+  readonly configs?: readonly string[];
+  /** Further files of the resources folder, by name. */
+  readonly files?: Readonly<Record<string, string>>;
+  /** Undefined: that of the tests. Else these variables alone. */
   readonly env?: Readonly<Record<string, string>>;
   /** False: it is not waited until the sidecar says that it is healthy. */
   readonly wait?: boolean;
@@ -39,43 +46,69 @@ export interface MetadataEntry {
   readonly appConnectionProperties?: Readonly<Record<string, unknown>>;
 }
 
+const executable = resolve(import.meta.dirname, "../../../src/outriderd.ts");
+const portNames = ["grpc", "http", "internal", "public", "metrics"] as const;
+
 /** A running sidecar. */
 export class Daprd {
   readonly appId: string;
-  readonly #process: Outrider;
+  readonly #ports: Readonly<Record<(typeof portNames)[number], number>>;
+  readonly #child: ChildProcess;
+  readonly #ended: Promise<number | null>;
+  /** Where its resources are; other files may be put beside them. */
+  readonly resourcesPath: string;
   readonly #folder: string;
+  #log = "";
   #grpc: Client<typeof Dapr> | undefined;
-  httpPort = 0;
-  grpcPort = 0;
 
-  private constructor(appId: string, folder: string, words: readonly string[], env: DaprdOptions["env"]) {
+  private constructor(appId: string, folder: string, options: DaprdOptions, ports: readonly number[]) {
+    const { app, configs = [], env, flags = [] } = options;
+    this.resourcesPath = join(folder, "resources");
     this.appId = appId;
     this.#folder = folder;
-    this.#process = new Outrider(words, { cwd: folder, env: env ?? {} });
+    const [grpc, http, internal, open, metrics] = ports as [number, number, number, number, number];
+    this.#ports = { grpc, http, internal, public: open, metrics };
+    const words = [
+      ...["--log-level=debug", `--app-id=${appId}`, `--app-protocol=${app?.protocol ?? "http"}`],
+      ...[`--dapr-grpc-port=${grpc}`, `--dapr-http-port=${http}`, `--dapr-internal-grpc-port=${internal}`],
+      ...["--dapr-internal-grpc-listen-address=127.0.0.1", "--dapr-listen-addresses=127.0.0.1"],
+      ...[`--dapr-public-port=${open}`, "--dapr-public-listen-address=127.0.0.1"],
+      ...[`--metrics-port=${metrics}`, "--metrics-listen-address=127.0.0.1"],
+      ...["--enable-app-health-check=false", "--app-health-probe-interval=0", "--app-health-threshold=0"],
+      ...["--mode=standalone", "--enable-mtls=false", "--enable-api-logging=true"],
+      ...(app ? [`--app-port=${app.port}`] : []),
+      `--resources-path=${this.resourcesPath}`,
+      ...configs.map((_, index) => `--config=${join(folder, `config-${index}.yaml`)}`),
+      ...flags,
+      "--enable-profiling",
+    ];
+    this.#child = spawn(process.execPath, [executable, ...words], {
+      cwd: folder,
+      env: { ...(env ?? { ...process.env, NODE_OPTIONS: undefined }) },
+      stdio: ["ignore", "pipe", "pipe"],
+    });
+    for (const output of [this.#child.stdout!, this.#child.stderr!])
+      output.setEncoding("utf8").on("data", (text: string) => {
+        this.#log += text;
+      });
+    this.#ended = new Promise((done) => this.#child.once("close", (code) => done(code)));
   }
 
   static async start(options: DaprdOptions = {}): Promise<Daprd> {
-    const { resources = "", app, flags = [], env, wait = true } = options;
-    const appId = options.appId ?? randomUUID();
-    const folder = await makeProject();
-    const resourcesPath = join(folder, "resources");
-    await mkdir(resourcesPath);
-    await writeFile(join(resourcesPath, "all.yaml"), resources);
-    const words = [
-      "run",
-      ...freePorts,
-      `--app-id=${appId}`,
-      `--resources-path=${resourcesPath}`,
-      ...(app ? [`--app-port=${app.port}`, `--app-protocol=${app.protocol ?? "http"}`] : []),
-      ...flags,
-    ];
-    const daprd = new Daprd(appId, folder, words, env);
+    const { resources, configs = [], files = {}, wait = true } = options;
+    const folder = await mkdtemp(join(tmpdir(), "outriderd-test-"));
+    await mkdir(join(folder, "resources"));
+    const all = { ...(resources !== undefined && { "all.yaml": resources }), ...files };
+    for (const [name, text] of Object.entries(all)) await writeFile(join(folder, "resources", name), text);
+    for (const [index, text] of configs.entries())
+      await writeFile(join(folder, `config-${index}.yaml`), text);
+    const ports = await freePorts(portNames.length);
+    const daprd = new Daprd(options.appId ?? randomUUID(), folder, options, ports);
     try {
-      await daprd.#process.said(/^Ready\.$/m);
-      const port = (name: string) => Number(new RegExp(`^ {2}${name} +\\S+:(\\d+)`, "m").exec(daprd.log)![1]);
-      daprd.httpPort = port("http");
-      daprd.grpcPort = port("grpc");
-      if (wait) await expect.poll(() => daprd.health(), { timeout: 15_000, interval: 10 }).toBe(204);
+      const path = wait ? "" : "/outbound";
+      await expect
+        .poll(() => daprd.health(path).catch(() => daprd.#child.exitCode), { timeout: 25_000, interval: 20 })
+        .toBe(204);
       return daprd;
     } catch (error) {
       await daprd[Symbol.asyncDispose]();
@@ -83,9 +116,30 @@ export class Daprd {
     }
   }
 
+  get httpPort(): number {
+    return this.#ports.http;
+  }
+
+  get grpcPort(): number {
+    return this.#ports.grpc;
+  }
+
+  get publicPort(): number {
+    return this.#ports.public;
+  }
+
+  get ports(): readonly number[] {
+    return Object.values(this.#ports);
+  }
+
+  /** What the metrics port says. */
+  async metrics(): Promise<string> {
+    return (await fetch(`http://127.0.0.1:${this.#ports.metrics}/metrics`)).text();
+  }
+
   /** Everything that it has logged. */
   get log(): string {
-    return this.#process.stderr;
+    return this.#log;
   }
 
   get grpc(): Client<typeof Dapr> {
@@ -129,17 +183,18 @@ export class Daprd {
   }
 
   signal(signal: NodeJS.Signals): void {
-    this.#process.kill(signal);
+    this.#child.kill(signal);
   }
 
   /** Its exit code, once it has ended. */
-  async exitCode(): Promise<number | null> {
-    return (await this.#process.ended).code;
+  exitCode(): Promise<number | null> {
+    return this.#ended;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#process[Symbol.asyncDispose]();
-    await removeProject(this.#folder);
+    this.#child.kill("SIGKILL");
+    await this.#ended;
+    await rm(this.#folder, { recursive: true, force: true });
   }
 }
 
