@@ -14,6 +14,7 @@ const { values: flags } = parseArgs({
     "data-dir": { type: "string", default: join(import.meta.dirname, ".outrider") },
     every: { type: "string", default: "1000" },
     stock: { type: "string", default: "10000" },
+    resources: { type: "string" },
   },
 });
 const outrider = resolve(import.meta.dirname, "../../src/main.ts");
@@ -36,6 +37,7 @@ function sidecar(app: string, found: (port: number) => void): void {
   keepRunning(`${app} sidecar`, () => {
     const ports = ["--grpc-port", String(port), "--http-port", "0", "--metrics-port", "0"];
     const words = ["run", "--app-id", app, "--data-dir", flags["data-dir"], ...ports, "--log-as-json"];
+    if (flags.resources) words.push("--resources", flags.resources);
     // Detached from the terminal: Ctrl-C comes to it from here, once.
     const child = spawn(process.execPath, [outrider, ...words], {
       detached: true,
