@@ -157,7 +157,7 @@ describeWith("postgresql", "processes that share a log on PostgreSQL", () => {
     // Two at a time on one topic, so that their transactions meet.
     for (let round = 0; round < 3; round += 1) {
       const publishers = [child("publish", "log", `r${round}a-`), child("publish", "log", `r${round}b-`)];
-      for (const publisher of publishers) await publisher.said("acknowledged", 300);
+      for (const publisher of publishers) await publisher.said("acknowledged", 200);
       for (const publisher of publishers) await publisher.kill();
       for (const { lines } of publishers)
         for (const line of lines) if (line.acknowledged) acknowledged.add(line.acknowledged);
@@ -172,7 +172,7 @@ describeWith("postgresql", "processes that share a log on PostgreSQL", () => {
       expect(Number(number)).toBe((last.get(publisher) ?? -1) + 1);
       last.set(publisher, Number(number));
     }
-  });
+  }, 120_000);
 });
 
 describeWith(["postgresql", "pgbouncer"], "a pooler in transaction mode before PostgreSQL", () => {

@@ -68,7 +68,7 @@ export const connectionFields = {
   /** Connections at most, beside the one that listens. 0: as many as there are processors, and at least 4. */
   maxConns: integer(0, 1000).optional(),
   connectionMaxIdleTime: durationMs(1000).optional(),
-  /** `cache_statement`: statements are prepared once for each connection; not through a pooler before PgBouncer 1.21. */
+  /** `cache_statement`: statements are prepared once for each connection, in any case; the others: never. */
   queryExecMode: choice("cache_statement", "cache_describe", "describe_exec", "exec", "simple_protocol"),
   useAzureAD: notHere("signing in with Azure"),
   useAWSIAM: notHere("signing in with AWS IAM"),
@@ -115,7 +115,11 @@ export interface ConnectionSettings {
   readonly timeoutMs: number;
   readonly maxConnections: number;
   readonly maxIdleMs: number;
-  readonly prepare: boolean;
+  /**
+   * Whether statements are prepared once for each connection. Undefined: when notifications have shown that there is no
+   * pooler in between which hands every transaction to another connection.
+   */
+  readonly prepare: boolean | undefined;
   readonly pollMs: number;
 }
 
@@ -130,7 +134,7 @@ export function connectionSettings(fields: ConnectionFields, processors: number)
     timeoutMs: fields.timeout ?? fields.timeoutInSeconds ?? defaultTimeoutMs,
     maxConnections: fields.maxConns || Math.max(4, processors),
     maxIdleMs: fields.connectionMaxIdleTime || defaultIdleMs,
-    prepare: fields.queryExecMode === "cache_statement",
+    prepare: fields.queryExecMode === undefined ? undefined : fields.queryExecMode === "cache_statement",
     pollMs: fields.pollInterval ?? defaultPollMs,
   };
 }

@@ -33,6 +33,7 @@ export class Database {
   readonly clients: Clients;
   readonly #pool: Pool;
   readonly #closing = new AbortController();
+  #prepare: boolean;
   /** By text. */
   readonly #names = new Map<string, string>();
 
@@ -40,6 +41,7 @@ export class Database {
     this.settings = settings;
     this.clients = clients;
     this.#pool = pool;
+    this.#prepare = settings.prepare ?? false;
   }
 
   /** Connects once, to see that all is well. Throws PostgresError. */
@@ -62,6 +64,11 @@ export class Database {
     return this.clients.server;
   }
 
+  /** Says that sessions are the server's own: what is prepared in one is there the next time. */
+  knownToBeDirect(): void {
+    this.#prepare = this.settings.prepare ?? true;
+  }
+
   /** Aborts when `close` begins. */
   get closing(): AbortSignal {
     return this.#closing.signal;
@@ -79,7 +86,7 @@ export class Database {
   ): Promise<Row[]> {
     const untilMs = performance.now() + connectionLimitMs;
     let name: string | undefined;
-    if (this.settings.prepare) {
+    if (this.#prepare) {
       name = this.#names.get(text) ?? `outrider_${this.#names.size}`;
       this.#names.set(text, name);
     }

@@ -142,6 +142,8 @@ export class Listener {
         this.#told = true;
         return false;
       }
+      const { listen, endpoint } = this.#database.settings;
+      if (listen === endpoint) this.#database.knownToBeDirect();
       await this.#takeLock(client);
       this.#change(true);
       this.#tried.resolve();

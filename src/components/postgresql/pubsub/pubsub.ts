@@ -11,7 +11,7 @@ import type {
 import type { OpenContext } from "../../../component.ts";
 import { Bell } from "../bell.ts";
 import type { Database } from "../database.ts";
-import { classify, PostgresError } from "../errors.ts";
+import { classify, PostgresError, raised } from "../errors.ts";
 import { Listener } from "../listener.ts";
 import { Keeper } from "./keeper.ts";
 import { patternOf } from "./patterns.ts";
@@ -112,7 +112,7 @@ export class PostgresPubSub implements PubSubDriver {
   }
 
   async open(spec: SubscriptionSpec, call: Call): Promise<DriverSubscription> {
-    const { topic, group, ordered, raw } = spec;
+    const { raw } = spec;
     call.signal.throwIfAborted();
     // A member that nobody knows would hold events for ever: its number is waited for.
     const unconditional = { signal: this.#database.closing };
@@ -120,10 +120,7 @@ export class PostgresPubSub implements PubSubDriver {
     this.#listener.start();
     // Others find out at once when a member with the lock dies.
     await this.#listener.tried(lockWithinMs);
-    const values = [topic, patternOf(topic) ?? null, group ?? null, ordered, ...startOf(spec.start), sidecar];
-    type Row = { member: number; group_id: number; topic_id: number | null };
-    const [row] = await this.#database.query<Row>(this.#join, values, unconditional);
-    const { member, group_id, topic_id } = row!;
+    const { member, group_id, topic_id } = await this.#joinAs(sidecar, spec, unconditional);
     const membership = { member, group: group_id, topic: topic_id ?? undefined, raw };
     const subscription = new PostgresSubscription(this.#database, this.#tables, membership, this.#receivers, {
       onFreed: (freed) => this.#free(freed),
@@ -152,10 +149,36 @@ export class PostgresPubSub implements PubSubDriver {
     await this.#database.close();
   }
 
+  /** Adds a member; as another sidecar when others have taken this one for dead. */
+  async #joinAs(sidecar: number, spec: SubscriptionSpec, call: Call): Promise<JoinRow> {
+    const { topic, group, ordered, start } = spec;
+    const join = (as: number) =>
+      this.#database.query<JoinRow>(
+        this.#join,
+        [topic, patternOf(topic) ?? null, group ?? null, ordered, ...startOf(start), as],
+        call,
+      );
+    try {
+      return (await join(sidecar))[0]!;
+    } catch (error) {
+      if (!(error instanceof PostgresError && error.code === raised.memberGone)) throw error;
+      const renewed = await this.#sidecars.renew(sidecar, call);
+      // The lock is that of the old number.
+      this.#listener.reconnect();
+      return (await join(renewed))[0]!;
+    }
+  }
+
   #free(group: number): void {
     this.#receivers.wakeGroup(group);
     this.#bell.ring(groupWord(group));
   }
+}
+
+interface JoinRow extends Record<string, unknown> {
+  readonly member: number;
+  readonly group_id: number;
+  readonly topic_id: number | null;
 }
 
 function startOf(start: StartAt): [string, number | null, number | null, number | null] {

@@ -76,17 +76,14 @@ export class Sidecars {
     locked: boolean,
     call: Call,
   ): Promise<{ readonly freed: readonly number[]; readonly lost: boolean }> {
+    const beaten = this.#self;
     const rows = await this.#database.query<Row & Record<string, unknown>>(
       this.#texts.beat,
-      [this.#self, locked],
+      [beaten, locked],
       call,
     );
-    const lost = this.#self !== 0 && !rows.some(({ id }) => id === this.#self);
-    if (lost) {
-      this.#self = 0;
-      this.#registering = undefined;
-      await this.register(call);
-    }
+    const lost = beaten !== 0 && !rows.some(({ id }) => id === beaten);
+    if (lost) await this.renew(beaten, call);
     const nowMs = performance.now();
     const freed: number[] = [];
     for (const row of rows) {
@@ -97,6 +94,15 @@ export class Sidecars {
     }
     for (const id of this.#signs.keys()) if (!rows.some((row) => row.id === id)) this.#signs.delete(id);
     return { freed, lost };
+  }
+
+  /** Makes this sidecar known anew, since others have taken the one of a number for dead; one call does it. */
+  async renew(lost: number, call: Call): Promise<number> {
+    if (this.#self === lost) {
+      this.#self = 0;
+      this.#registering = undefined;
+    }
+    return this.register(call);
   }
 
   /** Says that this sidecar holds its lock. */
