@@ -51,6 +51,17 @@ export class Metadata {
         this.#values.set(name, { index, resolved });
       }
     }
+    this.#nameSecrets(items);
+  }
+
+  /** A field `xName` beside a field `x` has the name of the secret that `x` refers to, unless it is given. */
+  #nameSecrets(items: Items): void {
+    for (const [name, { index, resolved }] of [...this.#values]) {
+      const secret = items[index]?.secretKeyRef?.name;
+      const field = `${name}Name`;
+      if (!secret || !resolved || !this.#known.includes(field) || this.#values.has(field)) continue;
+      this.#values.set(field, { index, resolved: { ...resolved, text: secret, secret: false } });
+    }
   }
 
   /** What a schema makes of the values that are its own; undefined when it refuses them. */

@@ -48,6 +48,11 @@ export class DaprState {
     this.#appId = appId;
   }
 
+  /** Whether a store encrypts values: over HTTP they are then text, as in Dapr. */
+  isEncrypted(storeName: string): boolean {
+    return this.#stores.get(storeName)?.encrypted ?? false;
+  }
+
   /** Throws DaprError, as every method does. */
   async get(storeName: string, key: string, call: StateCall): Promise<Item | undefined> {
     const store = this.#store(storeName);

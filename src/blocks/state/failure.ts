@@ -4,6 +4,7 @@ import { fault, reasonOf } from "../../faults.ts";
 import type { Call } from "../call.ts";
 import type { StateDriver } from "./driver.ts";
 import { EtagMismatch, PositionExpired, ValueChanged } from "./driver.ts";
+import { DecryptionFailed } from "./encryption.ts";
 
 /** How long a client waits before it tries again, when the store does not say, in milliseconds. */
 const retryAfterMs = 1000;
@@ -27,6 +28,10 @@ export function failureOf(
       metadata: { component, key },
       cause: error,
     });
+  }
+  if (error instanceof DecryptionFailed) {
+    const message = `state store "${component}" cannot decrypt: ${error.message}`;
+    return fault("COMPONENT_FAILED", message, { metadata, cause: error });
   }
   if (error instanceof PositionExpired) {
     const message =

@@ -1,17 +1,21 @@
 /** The fields of a state component's `spec.metadata` that every store has, because the block handles them. */
 import * as z from "zod";
 import { flag, integer, text } from "../../config/fields.ts";
+import type { EncryptionKeys } from "./encryption.ts";
 import { prefixViolation } from "./keys.ts";
 import { maxTimeToLiveMs } from "./requests.ts";
 
-/** A field that asks for what cannot be done yet. To pass it over would be to promise it. */
-const refused = (why: string) =>
+/** A key of AES in hexadecimal digits; empty text is none. */
+const encryptionKey = () =>
   text()
-    .refine((value) => value === "", { error: why })
+    .transform((value, context) => {
+      if (value === "") return undefined;
+      if (/^(?:[0-9a-f]{32}|[0-9a-f]{48}|[0-9a-f]{64})$/i.test(value)) return Buffer.from(value, "hex");
+      // Without the value: it is a secret.
+      context.addIssue({ code: "custom", message: "expected a key of 32, 48 or 64 hexadecimal digits" });
+      return z.NEVER;
+    })
     .optional();
-
-const noEncryption =
-  "values cannot be encrypted yet, and would be stored as plain text: remove the field, or encrypt in the application";
 
 /** The schema of the block's own fields, as Dapr names them. */
 export const stateSettings = z
@@ -27,8 +31,12 @@ export const stateSettings = z
     ttlInSeconds: integer(-1, maxTimeToLiveMs / 1000).optional(),
     /** Taken because Dapr's files have it. It has no meaning until there are actors. */
     actorStateStore: flag().optional(),
-    primaryEncryptionKey: refused(noEncryption),
-    secondaryEncryptionKey: refused(noEncryption),
+    /** Encrypts values, and decrypts them. It must be a reference to a secret, whose name is stored with each value. */
+    primaryEncryptionKey: encryptionKey(),
+    primaryEncryptionKeyName: text().optional(),
+    /** Decrypts values that were encrypted with it. */
+    secondaryEncryptionKey: encryptionKey(),
+    secondaryEncryptionKeyName: text().optional(),
     /** The pub/sub component that gets an event for each write of a transaction, if and only if it commits. */
     outboxPublishPubsub: text().optional(),
     /** The topic of these events. */
@@ -38,7 +46,17 @@ export const stateSettings = z
     /** Taken because Dapr's files have it: an event never comes without its state here, so none is discarded. */
     outboxDiscardWhenMissingState: flag().optional(),
   })
-  .superRefine(({ outboxPublishPubsub, outboxPublishTopic }, context) => {
+  .superRefine((settings, context) => {
+    const { outboxPublishPubsub, outboxPublishTopic } = settings;
+    for (const field of ["primaryEncryptionKey", "secondaryEncryptionKey"] as const) {
+      if (!settings[field] || settings[`${field}Name`]) continue;
+      const message = "expected a secretKeyRef: values are stored with the name of the secret";
+      context.addIssue({ code: "custom", path: [field], message });
+    }
+    if (settings.secondaryEncryptionKey && !settings.primaryEncryptionKey) {
+      const message = "needs primaryEncryptionKey, which encrypts";
+      context.addIssue({ code: "custom", path: ["secondaryEncryptionKey"], message });
+    }
     const [missing, given] = outboxPublishPubsub
       ? ["outboxPublishTopic", outboxPublishTopic]
       : ["outboxPublishPubsub", outboxPublishPubsub];
@@ -47,6 +65,14 @@ export const stateSettings = z
       context.addIssue({ code: "custom", path: [missing!], message });
     }
   });
+
+/** The keys of an encrypted store; undefined: it is none. */
+export function encryptionKeysOf(settings: StateSettings): EncryptionKeys | undefined {
+  const { primaryEncryptionKey: primary, secondaryEncryptionKey: secondary } = settings;
+  if (!primary) return undefined;
+  const first = { name: settings.primaryEncryptionKeyName!, bytes: primary };
+  return secondary ? [first, { name: settings.secondaryEncryptionKeyName!, bytes: secondary }] : [first];
+}
 
 /** What the schema makes of the metadata. */
 export type StateSettings = z.output<typeof stateSettings>;

@@ -77,6 +77,7 @@ export class StateStore {
   readonly #connection: Connection<StateDriver>;
   readonly #prefix: string;
   readonly #outbox: Outbox | undefined;
+  readonly #encrypted: boolean;
   readonly #defaultTimeToLiveMs: number | undefined;
   readonly #operations: Readonly<Record<OperationName, Operation>>;
 
@@ -86,6 +87,7 @@ export class StateStore {
     this.name = component;
     this.#connection = connection;
     this.#outbox = options.outbox;
+    this.#encrypted = settings.primaryEncryptionKey !== undefined;
     this.#prefix = storedPrefix(settings.keyPrefix, { component, appId, namespace });
     const { ttlInSeconds = 0 } = settings;
     this.#defaultTimeToLiveMs = ttlInSeconds > 0 ? ttlInSeconds * 1000 : undefined;
@@ -160,6 +162,11 @@ export class StateStore {
     return this.#run("delete", call, 1, async (driver) => {
       await driver.write([{ kind: "delete", key: this.#prefix + key, precondition }], call);
     });
+  }
+
+  /** Whether values are encrypted in the store. */
+  get encrypted(): boolean {
+    return this.#encrypted;
   }
 
   /** Where the events of transactions go; undefined: nowhere. */

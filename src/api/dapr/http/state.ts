@@ -18,7 +18,11 @@ const transaction = z.object({
 /** The routes of the state API. */
 export function stateRoutes(state: DaprState): HttpRoute[] {
   const save = async (request: RouteRequest) => {
-    await state.save(request.params["store"]!, itemsOf(request), request);
+    const name = request.params["store"]!;
+    const items = itemsOf(request);
+    const asText = state.isEncrypted(name);
+    const own = asText ? items.map((each) => ({ ...each, value: textOf(each.value) })) : items;
+    await state.save(name, own, request);
     return noContent;
   };
   const transact = async (request: RouteRequest) => {
@@ -26,7 +30,8 @@ export function stateRoutes(state: DaprState): HttpRoute[] {
     const values = operationValues(request);
     const own = operations.map(({ operation, request: each }, index) => {
       const value = values[index] ?? new Uint8Array();
-      return { type: operation, item: inputOf(each, value), eventData: eventDataOf(each, value) };
+      const own = state.isEncrypted(request.params["store"]!) ? textOf(value) : value;
+      return { type: operation, item: inputOf(each, own), eventData: eventDataOf(each, value) };
     });
     await state.transact(request.params["store"]!, own, request, request.trace);
     return noContent;
@@ -122,9 +127,13 @@ function valueIn(document: string): Uint8Array {
 
 /** A string without its quotes, unless it is said to be JSON. */
 function eventDataOf({ metadata: own }: z.output<typeof item>, value: Uint8Array): Uint8Array {
+  return /^application\/json/i.test(own?.["contentType"] ?? "") ? value : textOf(value);
+}
+
+/** JSON that is a string, without its quotes; what else it is stays. */
+function textOf(value: Uint8Array): Uint8Array {
   const text = Buffer.from(value).toString();
-  const asJson = /^application\/json/i.test(own?.["contentType"] ?? "");
-  return text.startsWith('"') && !asJson ? Buffer.from(JSON.parse(text) as string) : value;
+  return text.startsWith('"') ? Buffer.from(JSON.parse(text) as string) : value;
 }
 
 function inputOf(given: z.output<typeof item>, value: Uint8Array): StateItemInput {

@@ -85,7 +85,9 @@ describe("state", () => {
   it("state/grpc/odd-keys", async () => {
     const storeName = randomUUID();
     await using daprd = await Daprd.start({ resources: component(storeName, "state.in-memory") });
-    const oddKey = () => oddName(false, /\|\|/);
+    let made = 0;
+    // The number keeps short ones apart.
+    const oddKey = () => `${oddName(false, /\|\|/)}${made++}`;
     const round = async () => {
       const missing = await daprd.grpc.getState({ storeName, key: oddKey() });
       expect(missing.data.length).toBe(0);
@@ -126,6 +128,31 @@ describe("state", () => {
       expect([saved.status, await saved.text()], name).toEqual([204, ""]);
       const got = await fetch(`${url}/key1`);
       expect([got.status, await got.text()], name).toEqual([200, '"value1"']);
+    }
+  });
+
+  it("state/http/encryption", async () => {
+    const folder = await mkdtemp(join(tmpdir(), "outriderd-key-"));
+    try {
+      const file = join(folder, "secrets.json");
+      await writeFile(file, JSON.stringify({ key: "00112233445566778899aabbccddeeff" }));
+      const files = {
+        "a.yaml": component("secretstore", "secretstores.local.file", { secretsFile: file }),
+        "b.yaml": component(
+          "mystore",
+          "state.in-memory",
+          { primaryEncryptionKey: { secretKeyRef: { name: "key" } } },
+          { auth: { secretStore: "secretstore" } },
+        ),
+      };
+      await using daprd = await Daprd.start({ files });
+      const body = Buffer.from('[{"key": "key1", "value": "value1"}]');
+      const saved = await fetch(daprd.url("/v1.0/state/mystore"), { method: "POST", body });
+      expect([saved.status, await saved.text()]).toEqual([204, ""]);
+      const got = await fetch(daprd.url("/v1.0/state/mystore/key1"));
+      expect([got.status, await got.text()]).toEqual([200, "value1"]);
+    } finally {
+      await rm(folder, { recursive: true });
     }
   });
 
