@@ -12,9 +12,10 @@ import {
   isSecretStore,
 } from "./components.ts";
 import { type ReadFile, readFiles } from "./files.ts";
-import { type LaterKind, laterKinds } from "./kinds/later.ts";
+import { type LaterKind, laterKinds, resiliency } from "./kinds/later.ts";
 import { isMiddleware, type MiddlewareResource, readMiddleware } from "./middlewares.ts";
 import { type Remark, Remarks } from "./remarks.ts";
+import { inboundRetries, type RetrySettings } from "./resiliency.ts";
 import { type Resource, resourcesOf, type Source } from "./resource.ts";
 import { type Environment, type SecretStore, Secrets } from "./secrets.ts";
 import { Configured, type Settings } from "./settings.ts";
@@ -64,6 +65,8 @@ export interface Configuration<Schemas extends BlockSchemas = BlockSchemas> {
   readonly secretStoreComponents: readonly { name: string; type: string; version: string }[];
   readonly subscriptions: readonly DeclaredSubscription[];
   readonly settings: Settings;
+  /** How deliveries of a pub/sub component are repeated when the application fails, by component. */
+  readonly inboundRetries: ReadonlyMap<string, RetrySettings>;
   /** Resources that are checked and not used yet. */
   readonly unused: readonly UnusedResource[];
   /** What the operator may want to know: what was ignored, not loaded, or is not used yet. */
@@ -177,7 +180,8 @@ export async function assemble<Schemas extends BlockSchemas>(
   const subscriptions = ofKind(resources, "Subscription").flatMap(
     (each) => readSubscription(each, appId, known, checkRule) ?? [],
   );
-  const unused = resources.flatMap((each) => checkOnly(each, appId) ?? []);
+  const retries = new Map<string, RetrySettings>();
+  const unused = resources.flatMap((each) => checkOnly(each, appId, retries) ?? []);
   remarks.throwIfAny(documents.files);
   return Object.freeze({
     components: Object.freeze(components),
@@ -191,6 +195,7 @@ export async function assemble<Schemas extends BlockSchemas>(
     ),
     subscriptions: Object.freeze(subscriptions),
     settings,
+    inboundRetries: retries,
     unused: Object.freeze(unused),
     notes: Object.freeze(remarks.notes(documents.files)),
     secretStores: secrets.stores,
@@ -257,13 +262,22 @@ function knownComponents(
   return { loaded, others: new Set(others.map(({ name }) => name)) };
 }
 
-/** Checks a resource of a kind that is not used yet, and says so. */
-function checkOnly(resource: Resource, appId: string | undefined): UnusedResource | undefined {
+/** Checks a resource of a kind that is not used yet, or little of it, and says so. Adds to `retries`; the first one of a component counts. */
+function checkOnly(
+  resource: Resource,
+  appId: string | undefined,
+  retries: Map<string, RetrySettings>,
+): UnusedResource | undefined {
   const { kind, name, source, root } = resource;
   if (!Object.hasOwn(laterKinds, kind)) return undefined;
   const later = kind as LaterKind;
-  const value = read(laterKinds[later], root, [], resource.mistake);
+  const own = kind === "Resiliency" ? read(resiliency, root, [], resource.mistake) : undefined;
+  const value = own ?? read(laterKinds[later], root, [], resource.mistake);
   if (!value || !isInScope(value.scopes, appId)) return undefined;
-  resource.note(root.at, [], "checked, not used yet");
+  const used = own ? inboundRetries(own.spec) : new Map<string, RetrySettings>();
+  for (const [component, settings] of used) if (!retries.has(component)) retries.set(component, settings);
+  const what =
+    used.size > 0 ? "only the inbound retries of components are used yet" : "checked, not used yet";
+  resource.note(root.at, [], what);
   return Object.freeze({ kind: later, name, source });
 }

@@ -58,7 +58,7 @@ export class Metrics {
     ).with({});
   }
 
-  /** A number that only grows; its name ends in `_total`. */
+  /** A number that only grows; its name ends in `_total`, or is one that Dapr has. */
   counter<L extends string>(name: string, help: string, labels: readonly L[]): Family<Counter, L> {
     return this.#family(this.#counters, "counter", name, help, labels, () => new Counter());
   }
@@ -159,7 +159,8 @@ function compare(a: string, b: string): number {
 
 function checkNames(kind: Kind, name: string, labels: readonly string[]): void {
   if (!/^[a-z][a-z0-9_]*$/.test(name)) throw new Error(`not a metric name: "${name}"`);
-  if ((kind === "counter") !== name.endsWith("_total")) {
+  // Dapr's own names are what they are.
+  if (!name.startsWith("dapr_") && (kind === "counter") !== name.endsWith("_total")) {
     throw new Error(`"${name}": counters, and only they, end in _total`);
   }
   for (const label of labels) {

@@ -1,6 +1,7 @@
 /** Dapr's API of one sidecar: its service, its routes, and the application that it calls. */
 import type { Bus } from "../../blocks/pubsub/bus.ts";
 import type { StateStore } from "../../blocks/state/store.ts";
+import type { RetrySettings } from "../../config/resiliency.ts";
 import type { SecretScope, SecretStore } from "../../config/secrets.ts";
 import type { DeclaredSubscription } from "../../config/subscriptions.ts";
 import type { HttpRoutes } from "../../server/http-route.ts";
@@ -11,15 +12,18 @@ import { bulkOf } from "./app/discovery.ts";
 import { daprRoutes, publicRoutes } from "./http/routes.ts";
 import { type ComponentSummary, DaprMetadata } from "./metadata.ts";
 import { DaprPublish } from "./publish.ts";
+import { DaprPubSubMetrics } from "./pubsub-metrics.ts";
 import { DaprSecrets } from "./secrets.ts";
 import type { DaprApi } from "./service.ts";
 import { DaprState } from "./state.ts";
 import { Subscriptions } from "./subscriptions.ts";
-import type { TopicSubscriptionSpec } from "./topic-subscription.ts";
+import type { RetryPolicy, TopicSubscriptionSpec } from "./topic-subscription.ts";
 
 /** What the API is made of. */
 export interface DaprApiOptions {
   readonly appId: string;
+  /** For metrics; "" for none. */
+  readonly namespace: string;
   readonly version: string;
   readonly stores: ReadonlyMap<string, StateStore>;
   readonly buses: ReadonlyMap<string, Bus>;
@@ -30,6 +34,8 @@ export interface DaprApiOptions {
   readonly components: () => readonly ComponentSummary[];
   /** In the order of the files. */
   readonly declared: readonly DeclaredSubscription[];
+  /** By component. */
+  readonly inboundRetries: ReadonlyMap<string, RetrySettings>;
   /** Undefined: no application listens. */
   readonly app: AppOptions | undefined;
   readonly maxMessageBytes: number;
@@ -39,6 +45,9 @@ export interface DaprApiOptions {
   /** Begins to stop the sidecar, and returns at once. */
   readonly shutdown: () => void;
 }
+
+/** As in Dapr: each wait is half as long again. */
+const exponentialBase = 1.5;
 
 /** See the head of this file. */
 export class DaprSide {
@@ -53,10 +62,13 @@ export class DaprSide {
   constructor(options: DaprApiOptions) {
     const { appId, app, buses, components, maxMessageBytes, outboundReady, stores, telemetry } = options;
     const subscriptions = this.#subscriptions;
+    const pubsubMetrics = new DaprPubSubMetrics(telemetry.metrics, appId, options.namespace);
+    const retries = new Map([...options.inboundRetries].map(([name, retry]) => [name, policyOf(retry)]));
+    const retryOf = (pubsubName: string) => retries.get(pubsubName);
     subscriptions.setDeclared(options.declared.map(specOf));
     this.api = {
       state: new DaprState(stores, appId),
-      publish: new DaprPublish(buses, appId),
+      publish: new DaprPublish(buses, appId, pubsubMetrics),
       secrets: new DaprSecrets(options.secretStores, options.secretScopes),
       metadata: new DaprMetadata({
         appId,
@@ -67,6 +79,7 @@ export class DaprSide {
         app,
       }),
       subscriptions,
+      retryOf,
       shutdown: options.shutdown,
     };
     this.application =
@@ -75,7 +88,8 @@ export class DaprSide {
         app,
         subscriptions,
         busOf: (name) => buses.get(name),
-        retryOf: () => undefined,
+        retryOf,
+        metrics: pubsubMetrics,
         maxMessageBytes,
         log: telemetry.log.child({ scope: "app" }),
       });
@@ -123,4 +137,10 @@ function specOf(declared: DeclaredSubscription): TopicSubscriptionSpec {
     deadLetterTopic,
     bulk: bulkOf(bulk?.enabled === true, bulk?.maxMessagesCount, bulk?.maxAwaitDurationMs),
   };
+}
+
+function policyOf({ policy, durationMs, maxIntervalMs, maxRetries }: RetrySettings): RetryPolicy {
+  if (policy === "constant") return { maxRetries, delayMs: () => durationMs };
+  const delayMs = (retry: number) => Math.min(durationMs * exponentialBase ** (retry - 1), maxIntervalMs);
+  return { maxRetries, delayMs };
 }

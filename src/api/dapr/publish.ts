@@ -7,6 +7,7 @@ import { reasonOf } from "../../faults.ts";
 import { noTrace, type TraceHeaders } from "../../telemetry/tracing.ts";
 import { DaprError, daprErrors } from "./errors.ts";
 import { outgoingOf, type PublishInput } from "./published-event.ts";
+import type { DaprPubSubMetrics } from "./pubsub-metrics.ts";
 
 /** One entry of a bulk publish. */
 export interface BulkEntry extends PublishInput {
@@ -29,10 +30,12 @@ export interface Destination {
 export class DaprPublish {
   readonly #buses: ReadonlyMap<string, Bus>;
   readonly #appId: string;
+  readonly #metrics: DaprPubSubMetrics;
 
-  constructor(buses: ReadonlyMap<string, Bus>, appId: string) {
+  constructor(buses: ReadonlyMap<string, Bus>, appId: string, metrics: DaprPubSubMetrics) {
     this.#buses = buses;
     this.#appId = appId;
+    this.#metrics = metrics;
   }
 
   /** The component of that name. Throws DaprError, as every method does. */
@@ -55,7 +58,7 @@ export class DaprPublish {
   async publish(to: Destination, input: PublishInput, trace: TraceHeaders, call: Call): Promise<void> {
     const bus = this.bus(to);
     const outgoing = outgoingOf(input, { ...to, appId: this.#appId, trace });
-    const [result] = await this.#send(bus, to, [outgoing], call);
+    const [result] = await this.#send(bus, to, [outgoing], false, call);
     if (result instanceof ConnectError) throw this.#failure(result, to);
   }
 
@@ -71,7 +74,7 @@ export class DaprPublish {
     if (ids.has("") || ids.size < entries.length)
       throw this.marshalError(to, "entryId is duplicated or not present for entry");
     const outgoing = entries.map((entry) => outgoingOf(entry, { ...to, appId: this.#appId, trace }));
-    const results = await this.#send(bus, to, outgoing, call);
+    const results = await this.#send(bus, to, outgoing, true, call);
     return results.flatMap((result, index) =>
       result instanceof ConnectError ? [{ entryId: entries[index]!.entryId, error: result.rawMessage }] : [],
     );
@@ -95,12 +98,16 @@ export class DaprPublish {
     );
   }
 
-  async #send(bus: Bus, to: Destination, outgoing: readonly Outgoing[], call: Call) {
+  async #send(bus: Bus, to: Destination, outgoing: readonly Outgoing[], bulk: boolean, call: Call) {
+    let success = false;
     try {
-      const names = { anyExtensionName: true };
-      return await bus.publish(to.topic, outgoing, (index) => `entries[${index}]`, noTrace, call, names);
+      const results = await bus.publish(to.topic, outgoing, (index) => `entries[${index}]`, noTrace, call);
+      success = !results.some((result) => result instanceof ConnectError);
+      return results;
     } catch (error) {
       throw this.#failure(error, to);
+    } finally {
+      this.#metrics.published(to.pubsubName, to.topic, bulk, success);
     }
   }
 

@@ -14,6 +14,7 @@ import type { DaprSecrets } from "./secrets.ts";
 import { type DaprState, itemMetadata, type StateItemInput } from "./state.ts";
 import { SubscribeStream } from "./subscribe-stream.ts";
 import type { Subscriptions } from "./subscriptions.ts";
+import type { RetryPolicy } from "./topic-subscription.ts";
 
 /** What the API is made of; both protocols share it. */
 export interface DaprApi {
@@ -22,6 +23,8 @@ export interface DaprApi {
   readonly secrets: DaprSecrets;
   readonly metadata: DaprMetadata;
   readonly subscriptions: Subscriptions;
+  /** How deliveries of a pub/sub component are repeated; undefined: they are not. */
+  retryOf(pubsubName: string): RetryPolicy | undefined;
   /** Begins to stop the sidecar, and returns at once. */
   shutdown(): void;
 }
@@ -95,7 +98,10 @@ export function daprService(api: DaprApi): Partial<ServiceImpl<typeof Dapr>> {
     bulkPublishEventAlpha1: bulkPublish,
 
     async *subscribeTopicEventsAlpha1(requests, context) {
-      const stream = new SubscribeStream((pubsubName, topic) => publish.bus({ pubsubName, topic }));
+      const stream = new SubscribeStream(
+        (pubsubName, topic) => publish.bus({ pubsubName, topic }),
+        (pubsubName) => api.retryOf(pubsubName),
+      );
       // A client that dies can look as if it had half-closed: only the signal tells them apart.
       context.signal.addEventListener("abort", () => stream.abandon(), { once: true });
       void stream.listen(requests);

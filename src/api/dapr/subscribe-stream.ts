@@ -13,6 +13,7 @@ import type { Received } from "../../blocks/pubsub/driver.ts";
 import { topicEventOf } from "./topic-event.ts";
 import {
   isRaw,
+  type RetryPolicy,
   type TopicEventOutcome,
   TopicSubscription,
   type TopicSubscriptionSpec,
@@ -31,6 +32,7 @@ const outcomes: Readonly<Record<number, TopicEventOutcome>> = {
 /** One stream of one application. */
 export class SubscribeStream {
   readonly #busOf: (pubsubName: string, topic: string) => Bus;
+  readonly #retryOf: (pubsubName: string) => RetryPolicy | undefined;
   readonly #messages: Response[] = [];
   /** Events in hand by the id of their CloudEvent: there may be several of one id, the oldest first. */
   readonly #inHand = new Map<string, Received[]>();
@@ -41,8 +43,12 @@ export class SubscribeStream {
   #leaving = false;
 
   /** `busOf` throws DaprError. */
-  constructor(busOf: (pubsubName: string, topic: string) => Bus) {
+  constructor(
+    busOf: (pubsubName: string, topic: string) => Bus,
+    retryOf: (pubsubName: string) => RetryPolicy | undefined,
+  ) {
     this.#busOf = busOf;
+    this.#retryOf = retryOf;
   }
 
   /** What it subscribes to; undefined until it is live. */
@@ -71,6 +77,8 @@ export class SubscribeStream {
         }
       }
       this.drain();
+      // What it holds can never be settled now.
+      this.#subscription?.close();
     } catch (error) {
       this.#fail(error);
     }
@@ -114,8 +122,11 @@ export class SubscribeStream {
   async #open(spec: TopicSubscriptionSpec): Promise<void> {
     try {
       const bus = this.#busOf(spec.pubsubName, spec.topic);
-      this.#subscription = new TopicSubscription(bus, spec, (received, path) =>
-        this.#deliver(received, path),
+      this.#subscription = new TopicSubscription(
+        bus,
+        spec,
+        (received, path) => this.#deliver(received, path),
+        this.#retryOf(spec.pubsubName),
       );
       await this.#subscription.open(this.#ended.signal);
       const answer = create(SubscribeTopicEventsResponseInitialAlpha1Schema);

@@ -9,7 +9,8 @@ const count = integer(0, 2 ** 31 - 1);
 const policy = { timeout: text(), retry: text(), circuitBreaker: text() };
 const policies = z.object(policy).partial();
 
-const resiliency = z.object({
+/** Resiliency, of which some is used already: see `resiliency.ts`. */
+export const resiliency = z.object({
   ...scoped,
   spec: z.object({
     policies: z

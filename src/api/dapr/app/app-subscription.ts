@@ -3,6 +3,7 @@ import { randomUUID } from "node:crypto";
 import type { Bus } from "../../../blocks/pubsub/bus.ts";
 import type { Received } from "../../../blocks/pubsub/driver.ts";
 import type { Log } from "../../../telemetry/log.ts";
+import type { DaprPubSubMetrics } from "../pubsub-metrics.ts";
 import { type RetryPolicy, TopicSubscription, type TopicSubscriptionSpec } from "../topic-subscription.ts";
 import { type Answer, type AppChannel, AppUnreachable } from "./channel.ts";
 import type { Concurrency } from "./concurrency.ts";
@@ -16,6 +17,7 @@ export interface AppSubscriptionOptions {
   readonly concurrency: Concurrency;
   /** Undefined: a delivery that failed is not repeated here. */
   readonly retry: RetryPolicy | undefined;
+  readonly metrics: DaprPubSubMetrics;
   readonly log: Log;
 }
 
@@ -149,8 +151,9 @@ export class AppSubscription {
   }
 
   #settle(received: Received, { outcome, detail }: Answer): void {
+    const { pubsubName: component, topic } = this.spec;
+    this.#options.metrics.delivered(component, topic, outcome);
     if (detail !== "") {
-      const { pubsubName: component, topic } = this.spec;
       this.#options.log.warn({ component, topic, id: received.event.id, outcome, detail }, "delivery failed");
     }
     this.#topic.settle(received, outcome, detail);

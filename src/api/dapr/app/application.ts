@@ -3,6 +3,7 @@ import { connect } from "node:net";
 import type { Bus } from "../../../blocks/pubsub/bus.ts";
 import { reasonOf } from "../../../faults.ts";
 import type { Log } from "../../../telemetry/log.ts";
+import type { DaprPubSubMetrics } from "../pubsub-metrics.ts";
 import { keyOf, type Subscriptions } from "../subscriptions.ts";
 import type { RetryPolicy, TopicSubscriptionSpec } from "../topic-subscription.ts";
 import { AppSubscription } from "./app-subscription.ts";
@@ -20,6 +21,7 @@ export interface ApplicationOptions {
   readonly busOf: (pubsubName: string) => Bus | undefined;
   /** What is repeated here when the application fails. */
   readonly retryOf: (pubsubName: string) => RetryPolicy | undefined;
+  readonly metrics: DaprPubSubMetrics;
   readonly maxMessageBytes: number;
   readonly log: Log;
 }
@@ -156,7 +158,7 @@ export class Application {
 
   /** Opens a subscription. One that cannot be opened now is tried again; one that may not be opened stays closed. */
   async #enter(key: string, spec: TopicSubscriptionSpec): Promise<void> {
-    const { busOf, retryOf, log } = this.#options;
+    const { busOf, retryOf, metrics, log } = this.#options;
     const { pubsubName: component, topic } = spec;
     const bus = busOf(component);
     if (!bus) {
@@ -169,6 +171,7 @@ export class Application {
       channel: this.#channel,
       concurrency: this.#concurrency,
       retry: retryOf(component),
+      metrics,
       log,
     });
     this.#open.set(key, subscription);

@@ -1,0 +1,47 @@
+/** What is counted of publishing and delivering, under the names that Dapr has. */
+import type { Counter, Family, Metrics } from "../../telemetry/metrics.ts";
+
+type EgressLabel = "app_id" | "component" | "namespace" | "success" | "topic";
+type IngressLabel = "app_id" | "component" | "namespace" | "process_status" | "status" | "topic";
+
+const egressLabels = ["app_id", "component", "namespace", "success", "topic"] as const;
+const ingressLabels = ["app_id", "component", "namespace", "process_status", "status", "topic"] as const;
+
+/** See the head of this file. */
+export class DaprPubSubMetrics {
+  readonly #egress: Family<Counter, EgressLabel>;
+  readonly #egressBulk: Family<Counter, EgressLabel>;
+  readonly #ingress: Family<Counter, IngressLabel>;
+  readonly #common: { readonly app_id: string; readonly namespace: string };
+
+  constructor(metrics: Metrics, appId: string, namespace: string) {
+    this.#common = { app_id: appId, namespace };
+    this.#egress = metrics.counter(
+      "dapr_component_pubsub_egress_count",
+      "Events published by Dapr's API, by outcome.",
+      egressLabels,
+    );
+    this.#egressBulk = metrics.counter(
+      "dapr_component_pubsub_egress_bulk_count",
+      "Bulk publishes by Dapr's API, by outcome.",
+      egressLabels,
+    );
+    this.#ingress = metrics.counter(
+      "dapr_component_pubsub_ingress_count",
+      "Events that an application that listens has answered, by its answer.",
+      ingressLabels,
+    );
+  }
+
+  /** A publish of one event, or of several at once. */
+  published(component: string, topic: string, bulk: boolean, success: boolean): void {
+    const family = bulk ? this.#egressBulk : this.#egress;
+    family.with({ ...this.#common, component, success: String(success), topic }).add();
+  }
+
+  /** An event that the application has answered. */
+  delivered(component: string, topic: string, outcome: "success" | "retry" | "drop"): void {
+    const status = outcome === "drop" ? "success" : outcome;
+    this.#ingress.with({ ...this.#common, component, process_status: outcome, status, topic }).add();
+  }
+}

@@ -1,0 +1,205 @@
+/** Section 12 of dapr-cases.md: streams. */
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import { describe, expect, it } from "vitest";
+import { TopicEventResponse_TopicEventResponseStatus as Status } from "../../../../gen/dapr/proto/runtime/v1/appcallback_pb.ts";
+import {
+  SubscribeTopicEventsRequestAlpha1Schema,
+  type SubscribeTopicEventsResponseAlpha1,
+} from "../../../../gen/dapr/proto/runtime/v1/pubsub_pb.ts";
+import { Daprd, inMemory } from "../daprd.ts";
+import { GrpcApp } from "../grpc-app.ts";
+import { DATA } from "./payloads.ts";
+
+type Sent = MessageInitShape<typeof SubscribeTopicEventsRequestAlpha1Schema>;
+
+/** A stream of an application. */
+class TopicStream {
+  readonly #answers: AsyncIterator<SubscribeTopicEventsResponseAlpha1>;
+  readonly #abort = new AbortController();
+  readonly #sent: Sent[] = [];
+  #ended = false;
+  #wake: () => void = () => {};
+
+  private constructor(daprd: Daprd) {
+    const signal = this.#abort.signal;
+    const answers = daprd.grpc.subscribeTopicEventsAlpha1(this.#requests(), { signal });
+    this.#answers = answers[Symbol.asyncIterator]();
+  }
+
+  /** Resolves when the subscription is live. */
+  static async open(daprd: Daprd, topic: string): Promise<TopicStream> {
+    const stream = new TopicStream(daprd);
+    const value = { pubsubName: "mypub", topic };
+    stream.#send({ subscribeTopicEventsRequestType: { case: "initialRequest", value } });
+    const first = await stream.#next();
+    expect(first.case).toBe("initialResponse");
+    return stream;
+  }
+
+  async event() {
+    const { case: kind, value } = await this.#next();
+    if (kind !== "eventMessage") throw new Error(`not an event: ${kind}`);
+    return value;
+  }
+
+  settle(id: string, status: Status): void {
+    const value = { id, status: { status } };
+    this.#send({ subscribeTopicEventsRequestType: { case: "eventProcessed", value } });
+  }
+
+  halfClose(): void {
+    this.#ended = true;
+    this.#wake();
+  }
+
+  [Symbol.dispose](): void {
+    this.#abort.abort();
+  }
+
+  #send(sent: Sent): void {
+    this.#sent.push(sent);
+    this.#wake();
+  }
+
+  async #next() {
+    const { value, done } = await this.#answers.next();
+    if (done) throw new Error("the stream has ended");
+    return value.subscribeTopicEventsResponseType;
+  }
+
+  async *#requests() {
+    while (!this.#ended || this.#sent.length > 0) {
+      const next = this.#sent.shift();
+      if (next) yield create(SubscribeTopicEventsRequestAlpha1Schema, next);
+      else
+        await new Promise<void>((wake) => {
+          this.#wake = wake;
+        });
+    }
+  }
+}
+
+describe("subscriptions/stream", () => {
+  it.each([
+    ["basic", true],
+    ["no-app", false],
+  ])("subscriptions/stream/%s", async (_name, withApp) => {
+    await using app = await GrpcApp.start();
+    const at = { port: app.port, protocol: "grpc" };
+    await using daprd = await Daprd.start({ resources: inMemory(), ...(withApp && { app: at }) });
+    using stream = await TopicStream.open(daprd, "a");
+    expect((await daprd.metadata()).subscriptions).toEqual([
+      { pubsubname: "mypub", topic: "a", rules: [{ path: "/" }], type: "STREAMING" },
+    ]);
+    await daprd.publishEvent("a", DATA, "application/json");
+    const event = await stream.event();
+    expect(event).toMatchObject({ topic: "a", pubsubName: "mypub", path: "/" });
+    expect(Buffer.from(event.data).toString()).toBe(DATA);
+    stream.settle(event.id, Status.SUCCESS);
+    stream.halfClose();
+  });
+
+  it("subscriptions/stream/multi", async () => {
+    await using app = await GrpcApp.start();
+    await using daprd = await Daprd.start({
+      resources: inMemory(),
+      app: { port: app.port, protocol: "grpc" },
+    });
+    using stack = new DisposableStack();
+    const topics = ["a", "b", "c"];
+    const streams = await Promise.all(topics.map((topic) => TopicStream.open(daprd, topic)));
+    for (const stream of streams) stack.use(stream);
+    const { subscriptions } = await daprd.metadata();
+    expect([...subscriptions!].sort((one, other) => one.topic.localeCompare(other.topic))).toEqual(
+      topics.map((topic) => ({
+        ...{ pubsubname: "mypub", topic, type: "STREAMING" },
+        rules: [{ path: "/" }],
+      })),
+    );
+    for (const [index, topic] of topics.entries()) {
+      await daprd.publishEvent(topic, DATA);
+      expect((await streams[index]!.event()).topic).toBe(topic);
+    }
+    const more = await Promise.all([1, 2, 3].map(() => TopicStream.open(daprd, "new")));
+    for (const stream of more) stack.use(stream);
+    const taken = more.map(async (stream) => {
+      const data: string[] = [];
+      for (let count = 0; count < 100; count++) {
+        const event = await stream.event();
+        data.push(Buffer.from(event.data).toString());
+        stream.settle(event.id, Status.SUCCESS);
+      }
+      return data;
+    });
+    const sent = Array.from({ length: 100 }, (_, index) => `${index}`);
+    for (const data of sent) await daprd.publishEvent("new", data);
+    expect(await Promise.all(taken)).toEqual([sent, sent, sent]);
+  });
+
+  it("subscriptions/stream/ordering", { timeout: 45_000 }, async () => {
+    await using app = await GrpcApp.start();
+    await using daprd = await Daprd.start({
+      resources: inMemory(),
+      app: { port: app.port, protocol: "grpc" },
+    });
+    using stream = await TopicStream.open(daprd, "ordered");
+    const sent = Array.from({ length: 1000 }, (_, index) => `${index}`);
+    const publishing = (async () => {
+      for (const data of sent) await daprd.publishEvent("ordered", data, "text/plain");
+    })();
+    const received: string[] = [];
+    while (received.length < sent.length) {
+      const event = await stream.event();
+      received.push(Buffer.from(event.data).toString());
+      stream.settle(event.id, Status.SUCCESS);
+    }
+    expect(received).toEqual(sent);
+    await publishing;
+  });
+
+  it("subscriptions/stream/retry", async () => {
+    const resources = `${inMemory()}---
+apiVersion: dapr.io/v1alpha1
+kind: Resiliency
+metadata:
+  name: myresiliency
+spec:
+  policies:
+    retries:
+      pubsub:
+        policy: constant
+        duration: 10ms
+        maxRetries: 4
+  targets:
+    components:
+      mypub:
+        inbound:
+          retry: pubsub
+`;
+    await using daprd = await Daprd.start({ resources });
+    using stream = await TopicStream.open(daprd, "a");
+    const publish = () => daprd.publishEvent("a", DATA, "application/json");
+    await publish();
+    const first = await stream.event();
+    for (const answer of [Status.RETRY, Status.RETRY]) {
+      stream.settle(first.id, answer);
+      expect((await stream.event()).id).toBe(first.id);
+    }
+    stream.settle(first.id, Status.DROP);
+    await publish();
+    const second = await stream.event();
+    expect(second.id).not.toBe(first.id);
+    stream.settle(second.id, Status.SUCCESS);
+    await publish();
+    const third = await stream.event();
+    expect([first.id, second.id]).not.toContain(third.id);
+    stream.settle(third.id, Status.DROP);
+    await publish();
+    const fourth = await stream.event();
+    stream.settle(fourth.id, Status.RETRY);
+    expect((await stream.event()).id).toBe(fourth.id);
+    stream.halfClose();
+    daprd.signal("SIGINT");
+    expect(await daprd.exitCode()).toBe(0);
+  });
+});
