@@ -1,4 +1,5 @@
 /** Publishing: what is published while Redis is busy with a topic goes to it in one script, in the order of the calls. */
+import { randomBytes } from "node:crypto";
 import type { Call } from "../../blocks/call.ts";
 import type { Outgoing, Published } from "../../blocks/pubsub/driver.ts";
 import type { DelayedEvents } from "./delayed-events.ts";
@@ -43,6 +44,8 @@ export class Publisher {
   readonly #delayed: DelayedEvents;
   readonly #settings: StreamSettings;
   readonly #queues = new Map<string, Queue>();
+  /** No other publisher is called so. */
+  readonly #name = randomBytes(9).toString("base64url");
   readonly #looking: NodeJS.Timeout;
 
   constructor(link: Link, topics: Topics, delayed: DelayedEvents, settings: StreamSettings) {
@@ -62,7 +65,7 @@ export class Publisher {
     let queue = this.#queues.get(topic);
     if (!queue) {
       if (this.#queues.size >= maxKnownTopics) this.#forgetIdle();
-      queue = new Queue(topic, this.#link, this.#topics, this.#delayed, this.#settings);
+      queue = new Queue(topic, this.#name, this.#link, this.#topics, this.#delayed, this.#settings);
       this.#queues.set(topic, queue);
     }
     return queue.add(events, call);
@@ -86,6 +89,7 @@ export function limitOf({ maxLength, maxAgeMs }: StreamSettings): readonly [stri
 /** What is on its way to one topic. One batch at a time: so their order is that of the calls, also when one is sent again. */
 class Queue {
   readonly #keys: TopicKeys;
+  readonly #memory: string;
   readonly #link: Link;
   readonly #topics: Topics;
   readonly #delayed: DelayedEvents;
@@ -93,11 +97,20 @@ class Queue {
   #waiting: Waiting[] = [];
   #queued = 0;
   #sending = false;
+  #batches = 0;
   /** Whether everybody knows of the topic. */
   #known = false;
 
-  constructor(topic: string, link: Link, topics: Topics, delayed: DelayedEvents, settings: StreamSettings) {
+  constructor(
+    topic: string,
+    publisher: string,
+    link: Link,
+    topics: Topics,
+    delayed: DelayedEvents,
+    settings: StreamSettings,
+  ) {
     this.#keys = new TopicKeys(topic);
+    this.#memory = this.#keys.published(publisher);
     this.#link = link;
     this.#topics = topics;
     this.#delayed = delayed;
@@ -181,7 +194,9 @@ class Queue {
       await this.#topics.add(this.#keys.topic, call, { withinMs });
       this.#known = true;
     }
-    const args: Argument[] = [...this.#limit];
+    // A queue that was forgotten and made again must not take its first batch for an old one.
+    this.#batches += 1;
+    const args: Argument[] = [...this.#limit, `${this.#batches}:${Date.now()}`];
     let firstDueMs = Number.POSITIVE_INFINITY;
     for (const { events, encoded } of batch) {
       for (const [index, { deliverAtMs }] of events.entries()) {
@@ -193,8 +208,8 @@ class Queue {
     const delayed = firstDueMs !== Number.POSITIVE_INFINITY;
     if (delayed) await this.#delayed.announce(this.#keys.topic, firstDueMs, call);
     const { topic, delayed: numbers, payloads } = this.#keys;
-    // Its answer may be lost, and then it is sent again: an event may be there twice, but never not at all.
-    const answer = await this.#link.run(publishScript, [topic, numbers, payloads], args, call, {
+    // Its answer may be lost, and then it is sent again: Redis knows the batch by its name.
+    const answer = await this.#link.run(publishScript, [topic, numbers, payloads, this.#memory], args, call, {
       repeat: true,
       withinMs,
     });

@@ -40,6 +40,11 @@ export class TopicKeys {
     ];
   }
 
+  /** What a publisher has published last. */
+  published(publisher: string): string {
+    return `${this.#prefix}:published:${publisher}`;
+  }
+
   /** What the keys of lists of waiting events begin with; the ordering key follows. */
   lanes(group: string): string {
     return `${this.#prefix}:lane:${group.length}:${group}:`;

@@ -2,17 +2,25 @@
 import { Script } from "./script.ts";
 import { appendLua, moveLua, prelude } from "./stream-lua.ts";
 
+/** Longer than any publish is tried, in milliseconds. */
+const rememberMs = 60_000;
+
 /**
- * Appends events. Keys: the stream, delayed numbers, delayed events. Arguments: limit and bound of the stream; for each event when it
- * enters ("" for now), the number of its fields and values, and those. Answers whether the stream was there, then an id for each event,
+ * Appends events, once: the last batch of a publisher is remembered with what was answered. Keys: the stream, delayed numbers, delayed
+ * events, the publisher's memory. Arguments: limit and bound of the stream, the batch's name; for each event when it enters ("" for now), the number of its fields and values, and those. Answers whether the stream was there, then an id for each event,
  * "" for a delayed one, and an error's text after "!".
  */
 export const publishScript = new Script(`
   local time = redis.call('TIME')
   local now = time[1] * 1000 + math.floor(time[2] / 1000)
   ${appendLua}
+  local last = redis.call('GET', KEYS[4])
+  if last then
+    local known = cmsgpack.unpack(last)
+    if known[1] == ARGV[3] then return known[2] end
+  end
   local answers = {redis.call('EXISTS', KEYS[1])}
-  local at = 3
+  local at = 4
   while at <= #ARGV do
     local enters, count = tonumber(ARGV[at]), tonumber(ARGV[at + 1])
     local fields = {}
@@ -29,6 +37,7 @@ export const publishScript = new Script(`
     end
     answers[#answers + 1] = answer
   end
+  redis.pcall('SET', KEYS[4], cmsgpack.pack({ARGV[3], answers}), 'PX', ${rememberMs})
   return answers
 `);
 
