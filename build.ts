@@ -1,5 +1,5 @@
 /**
- * Bundles `dist/`, for the package and the image: `node build.ts`.
+ * Bundles `dist/`, for the package and the image: `node build.ts`, or another folder: `node build.ts <folder>`.
  *
  * What is imported lazily stays in files of its own, which are not read before they are needed. `outriderd` is
  * one file, to be put wherever a daprd was: it names its interpreter by its path, and needs nothing else.
@@ -7,7 +7,7 @@
 import { chmod, rm, writeFile } from "node:fs/promises";
 import { type BuildOptions, build, type Plugin } from "esbuild";
 
-const folder = "dist";
+const folder = process.argv[2] ?? "dist";
 
 /**
  * An import of a module of Node reads every property that it exports, also

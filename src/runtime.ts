@@ -64,7 +64,7 @@ export interface RuntimeOptions {
   readonly allowedOrigins?: readonly string[] | undefined;
   /**
    * False: commands do not find this sidecar by its id, and there is no data directory unless a component
-   * needs one. Default true.
+   * keeps data in it. Default true.
    */
   readonly announced?: boolean;
   /** Undefined: metrics are not served. */
@@ -230,7 +230,8 @@ class Sidecar implements Runtime {
 
   async start(): Promise<void> {
     const { dataDirectory, telemetry } = this.#options;
-    if (this.#announced || this.#components.useDataDirectory)
+    // A component that keeps data there makes it all the same.
+    if (this.#announced)
       await makeDataDirectory(dataDirectory).catch((err) =>
         telemetry.log.warn({ err, dataDirectory }, "the data directory cannot be made"),
       );

@@ -2,9 +2,10 @@
 import { Code, ConnectError } from "@connectrpc/connect";
 import findMyWay from "find-my-way";
 import { fault } from "../faults.ts";
+import { type Log, logTrace } from "../telemetry/log.ts";
 import type { Counter, Histogram } from "../telemetry/metrics.ts";
 import type { Telemetry } from "../telemetry/telemetry.ts";
-import { checkedTrace, type Span } from "../telemetry/tracing.ts";
+import { checkedTrace, type Span, type TraceHeaders } from "../telemetry/tracing.ts";
 import { ApiTokens, tokenHeaders } from "./authentication.ts";
 import { errorForClient } from "./errors.ts";
 import type { HttpRequest, HttpResponse } from "./http-calls.ts";
@@ -37,6 +38,8 @@ export class HttpRouting {
   readonly #telemetry: Telemetry;
   readonly #stopping: AbortSignal;
   readonly #pipeline: HttpPipeline | undefined;
+  /** Where calls are logged, if they are. */
+  readonly #callLog: Log | undefined;
 
   constructor(groups: readonly HttpRoutes[], options: RoutingOptions, limits: Limits, stopping: AbortSignal) {
     this.#limits = limits;
@@ -44,6 +47,7 @@ export class HttpRouting {
     this.#telemetry = options.telemetry;
     this.#stopping = stopping;
     this.#pipeline = options.pipeline;
+    if (options.telemetry.callLog) this.#callLog = options.telemetry.log.child({ scope: "api" });
     for (const owner of groups) {
       for (const route of owner.routes) {
         // What is found is served by `serve`: the router's own call would hide the parameters' types.
@@ -83,6 +87,7 @@ export class HttpRouting {
       if (!response.writableFinished) gone.abort(new ConnectError("the client has left", Code.Canceled));
     };
     response.once("close", leave);
+    const trace = span?.headers ?? parent;
     let answer: RouteAnswer;
     let failure: unknown;
     try {
@@ -90,7 +95,6 @@ export class HttpRouting {
       const signal = AbortSignal.any([gone.signal, this.#stopping]);
       const read = await this.#read(request);
       const body = this.#pipeline ? this.#pipeline.body(read) : read;
-      const trace = span?.headers ?? parent;
       answer = await route.handle({ params, query: new URLSearchParams(query), header, body, trace, signal });
     } catch (error) {
       const name = `${route.method} ${route.path}`;
@@ -99,7 +103,9 @@ export class HttpRouting {
     }
     request.resume();
     send(response, answer, request.method === "HEAD");
-    served.observe((performance.now() - startedAt) / 1000, answer.status);
+    const durationMs = performance.now() - startedAt;
+    served.observe(durationMs / 1000, answer.status);
+    this.#log(route, request, answer.status, durationMs, trace);
     span?.set("http.response.status_code", answer.status);
     span?.end(answer.status >= 500 ? failure : undefined);
   }
@@ -108,6 +114,25 @@ export class HttpRouting {
     if (!this.#tokens.required || route.withoutToken) return;
     const refusal = this.#tokens.refusal(tokenHeaders.map(header).find((token) => token !== ""));
     if (refusal) throw refusal;
+  }
+
+  /** A line for the call, where that is asked for. Probes are those that need no token. */
+  #log(
+    route: HttpRoute,
+    { url }: HttpRequest,
+    status: number,
+    durationMs: number,
+    trace: TraceHeaders,
+  ): void {
+    const options = this.#telemetry.callLog;
+    if (!this.#callLog || !options || (options.omitHealthChecks && route.withoutToken)) return;
+    const path = options.obfuscateUrls ? route.path : (url ?? "").split("?", 1)[0];
+    const fields = {
+      http: `${route.method} ${path}`,
+      status,
+      duration_ms: Math.round(durationMs * 1000) / 1000,
+    };
+    this.#callLog.info({ ...fields, ...logTrace(trace) }, "call");
   }
 
   /** The whole body. Throws TOO_LARGE as soon as it is. */

@@ -18,6 +18,8 @@ export interface Telemetry {
 export interface CallLogOptions {
   /** True: not for those of probes. */
   readonly omitHealthChecks: boolean;
+  /** True: of paths over HTTP that are no RPCs, the pattern and not the values in it. Default false. */
+  readonly obfuscateUrls?: boolean;
 }
 
 /** Telemetry of a running sidecar. */

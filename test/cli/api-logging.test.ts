@@ -22,6 +22,8 @@ async function callsLogged(...flags: readonly string[]): Promise<Record<string, 
   const headers = { "content-type": "application/json" };
   await fetch(get, { method: "POST", headers, body: '{"key":"k"}' });
   await fetch(get, { method: "POST", headers, body: '{"key":""}' });
+  await fetch(`http://127.0.0.1:${httpPort}/v1.0/state/state/k?metadata.a=b`);
+  await fetch(`http://127.0.0.1:${httpPort}/v1.0/healthz`);
   const transport = createGrpcTransport({ baseUrl: `http://127.0.0.1:${grpcPort}` });
   await createClient(Health, transport).check({});
   sidecar.kill("SIGTERM");
@@ -40,17 +42,20 @@ it("each call is a line with its method and code, when the flag asks for it", as
   expect(await callsLogged("--enable-api-logging")).toMatchObject([
     { ...get, code: "OK" },
     { ...get, code: "INVALID_ARGUMENT" },
+    { http: "GET /v1.0/state/state/k", status: 204, duration_ms: expect.any(Number) },
+    { http: "GET /v1.0/healthz", status: 204 },
     check,
   ]);
 });
 
 it("calls of probes are left out when a Configuration asks for it", async () => {
-  const api = "logging: { apiLogging: { enabled: true, omitHealthChecks: true } }";
+  const api = "logging: { apiLogging: { enabled: true, omitHealthChecks: true, obfuscateURLs: true } }";
   const head = "apiVersion: dapr.io/v1alpha1\nkind: Configuration\nmetadata: { name: c }\n";
   await writeFile(join(cwd, "config.yaml"), `${head}spec:\n  ${api}\n`);
   expect(await callsLogged("--config", "config.yaml")).toMatchObject([
     { ...get, code: "OK" },
     { ...get, code: "INVALID_ARGUMENT" },
+    { http: "GET /v1.0/state/:store/:key", status: 204 },
   ]);
 });
 
