@@ -239,7 +239,8 @@ describe("tests", () => {
     const stray = tests
       .filter(
         ({ path }) =>
-          /\.test\.ts$/.test(path) && !/^test\/(conformance|end-to-end|examples|servers|api\/dapr\/cases)\//.test(path),
+          /\.test\.ts$/.test(path) &&
+          !/^test\/(conformance|end-to-end|examples|servers|api\/dapr\/cases)\//.test(path),
       )
       .map(({ path }) => dirname(path).replace(/^test/, "src"))
       .filter(

@@ -8,21 +8,24 @@ const root = resolve(import.meta.dirname, "../..");
 const read = (path: string) => readFileSync(join(root, path), "utf8");
 const readme = read("README.md");
 
-describe.each(makeComponents().map((each) => [each.type, each] as const))("the page of %s", (type, { schema }) => {
-  const page = `docs/components/${type.slice(type.indexOf(".") + 1)}.md`;
-  const text = read(page);
+describe.each(makeComponents().map((each) => [each.type, each] as const))(
+  "the page of %s",
+  (type, { schema }) => {
+    const page = `docs/components/${type.slice(type.indexOf(".") + 1)}.md`;
+    const text = read(page);
 
-  it("is about it", () => {
-    expect(text.split("\n", 1)[0]).toContain(type);
-  });
+    it("is about it", () => {
+      expect(text.split("\n", 1)[0]).toContain(type);
+    });
 
-  it("has every field of its metadata", () => {
-    const fields = Object.keys(fieldsOf(schema) ?? {});
-    expect(fields.filter((field) => !text.includes(`\`${field}\``))).toEqual([]);
-  });
+    it("has every field of its metadata", () => {
+      const fields = Object.keys(fieldsOf(schema) ?? {});
+      expect(fields.filter((field) => !text.includes(`\`${field}\``))).toEqual([]);
+    });
 
-  it("is linked from the README's table, which names the type", () => {
-    expect(readme).toContain(`](${page})`);
-    expect(readme).toContain(`\`${type}\``);
-  });
-});
+    it("is linked from the README's table, which names the type", () => {
+      expect(readme).toContain(`](${page})`);
+      expect(readme).toContain(`\`${type}\``);
+    });
+  },
+);
