@@ -1,5 +1,7 @@
 /** An application that listens: how it is waited for, asked, and what its answers mean. */
+import { readFile } from "node:fs/promises";
 import { describe, expect, it } from "vitest";
+import { certificates } from "../../servers/certificates.ts";
 import { freePort } from "../../servers/ports.ts";
 import { Daprd, inMemory, v2 } from "./daprd.ts";
 import { GrpcApp } from "./grpc-app.ts";
@@ -64,6 +66,32 @@ describe("an application that listens", () => {
     await newGrpc.delivered("orders", 2);
     expect(newHttp.calls.map(({ body }) => body!["data"])).toEqual(["1", "2", "3"]);
     expect(newGrpc.events.map(({ event }) => Buffer.from(event.data).toString())).toEqual(["1", "2", "3"]);
+  });
+
+  it("is called with TLS, whoever has signed its certificate: https, grpcs, and --app-ssl", async () => {
+    const { server } = await certificates();
+    const tls = { cert: await readFile(server.cert), key: await readFile(server.key) };
+    await using http = await HttpApp.start({ tls, routes: { "/orders": 200 } });
+    await using grpc = await GrpcApp.start({ tls });
+    for (const [protocol, flags] of [
+      ["https", []],
+      ["http", ["--app-ssl"]],
+      ["grpcs", []],
+    ] as const) {
+      const { port } = protocol === "grpcs" ? grpc : http;
+      await using daprd = await Daprd.start({ resources: orders, app: { port, protocol }, flags });
+      await daprd.publish("orders", protocol);
+      if (protocol === "grpcs") await grpc.delivered("orders");
+      else await expect.poll(() => http.calls.at(-1)?.body?.["data"], { interval: 5 }).toBe(protocol);
+    }
+  });
+
+  it("of another protocol than it is said to have delays nothing but its own events", async () => {
+    await using app = await GrpcApp.start();
+    await using daprd = await Daprd.start({ resources: orders, app, wait: false });
+    expect(await daprd.publish("orders", "x")).toBe(204);
+    daprd.signal("SIGINT");
+    expect(await daprd.exitCode()).toBe(0);
   });
 
   it("gets the token with each call", async () => {

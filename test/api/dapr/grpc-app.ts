@@ -45,6 +45,8 @@ export interface GrpcAppOptions {
   /** False: only the older method for bulk deliveries. */
   readonly stableBulk?: boolean;
   readonly port?: number;
+  /** Served with TLS: a certificate and its key, in PEM. */
+  readonly tls?: { readonly cert: Buffer; readonly key: Buffer };
 }
 
 /** A running application. */
@@ -89,7 +91,11 @@ export class GrpcApp {
 
   static async start(options: GrpcAppOptions = {}): Promise<GrpcApp> {
     const app = new GrpcApp(options);
-    const credentials = grpc.ServerCredentials.createInsecure();
+    const credentials = options.tls
+      ? grpc.ServerCredentials.createSsl(null, [
+          { cert_chain: options.tls.cert, private_key: options.tls.key },
+        ])
+      : grpc.ServerCredentials.createInsecure();
     app.port = await new Promise<number>((resolve, reject) =>
       app.#server.bindAsync(`127.0.0.1:${options.port ?? 0}`, credentials, (error, port) =>
         error ? reject(error) : resolve(port),

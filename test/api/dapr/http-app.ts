@@ -1,6 +1,7 @@
 /** An application that listens for HTTP, for tests: it remembers what it was asked. */
 import { createServer, type IncomingHttpHeaders, type Server } from "node:http";
 import { createServer as createHttp2Server, type Http2Server } from "node:http2";
+import { createServer as createHttpsServer } from "node:https";
 import type { AddressInfo } from "node:net";
 import type { Readable } from "node:stream";
 import { expect } from "vitest";
@@ -27,6 +28,8 @@ export interface HttpAppOptions {
   readonly routes?: Readonly<Record<string, AppAnswer | AppRoute>>;
   /** True: HTTP/2 without TLS. */
   readonly h2c?: boolean;
+  /** Served with TLS: a certificate and its key, in PEM. */
+  readonly tls?: { readonly cert: Buffer; readonly key: Buffer };
   /** 0: a free one. */
   readonly port?: number;
 }
@@ -65,7 +68,9 @@ export class HttpApp {
     };
     this.#server = options.h2c
       ? createHttp2Server((request, response) => listener(request, response))
-      : createServer((request, response) => listener(request, response));
+      : options.tls
+        ? createHttpsServer(options.tls, (request, response) => listener(request, response))
+        : createServer((request, response) => listener(request, response));
   }
 
   static async start(options: HttpAppOptions = {}): Promise<HttpApp> {

@@ -1,5 +1,6 @@
 /** An application that listens for gRPC: Dapr's AppCallback services. */
 import { randomUUID } from "node:crypto";
+import { isIP } from "node:net";
 import { create, type DescMethodUnary, fromBinary, type MessageShape, toBinary } from "@bufbuild/protobuf";
 import { EmptySchema } from "@bufbuild/protobuf/wkt";
 import * as grpc from "@grpc/grpc-js";
@@ -54,6 +55,8 @@ export class GrpcAppChannel implements AppChannel {
         ? grpc.credentials.createSsl(null, null, null, { rejectUnauthorized: false })
         : grpc.credentials.createInsecure();
     this.#client = new grpc.Client(`${host}:${port}`, credentials, {
+      // TLS has no server names that are addresses, and whose certificate it is does not matter.
+      ...(isIP(channelAddress) > 0 && { "grpc.ssl_target_name_override": "localhost" }),
       "grpc.enable_http_proxy": 0,
       "grpc.enable_retries": 0,
       "grpc.use_local_subchannel_pool": 1,
