@@ -65,7 +65,7 @@ describe("the completion of a shell", () => {
     expect(complete("outrider", "state", "")).toContain("watch");
     expect(complete("outrider", "state", "get", "--out")).toEqual(["--output"]);
     expect(complete("outrider", "run", "--dapr-g")).toContain("--dapr-grpc-port");
-    expect(complete("outrider", "run", "--app-po")).toEqual([]);
+    expect(complete("outrider", "run", "--sentry-a")).toEqual([]);
     expect(complete("outrider", "completion", "z")).toEqual(["zsh"]);
   });
 });
