@@ -16,12 +16,13 @@ import type { InboxMemoryOf } from "./blocks/pubsub/inbox.ts";
 import { type PubSubServer, pubSubCodecs, pubSubService } from "./blocks/pubsub/service.ts";
 import { resolver } from "./blocks/resolve.ts";
 import { type ComponentView, type ListeningPort, runtimeService } from "./blocks/runtime/service.ts";
+import { encryptedConnection } from "./blocks/state/encryption.ts";
 import { HandledEvents } from "./blocks/state/handled-events.ts";
 import { Outbox } from "./blocks/state/outbox.ts";
 import type { OutboxTarget } from "./blocks/state/outbox-note.ts";
 import type { PublishEvents } from "./blocks/state/outbox-publisher.ts";
 import { stateService } from "./blocks/state/service.ts";
-import type { StateSettings } from "./blocks/state/settings.ts";
+import { encryptionKeysOf, type StateSettings } from "./blocks/state/settings.ts";
 import { StateStore } from "./blocks/state/store.ts";
 import { OpenedComponents } from "./components/opened.ts";
 import { makeDataDirectory } from "./data-directory.ts";
@@ -169,7 +170,9 @@ class Sidecar implements Runtime {
         anyExtensionName: true,
       });
     const stores = new Map(
-      this.#components.of("state").map(({ connection, blockSettings: settings }) => {
+      this.#components.of("state").map(({ connection: opened, blockSettings: settings }) => {
+        const keys = encryptionKeysOf(settings);
+        const connection = keys ? encryptedConnection(opened, keys) : opened;
         const target = outboxTarget(settings);
         const outbox =
           target && new Outbox({ ...common, connection, target, instanceId, maxEventBytes, publish });
