@@ -12,8 +12,8 @@ import { acknowledgedLine, type EventName } from "./verdict.ts";
 const keys = 12;
 /** Events that were sent and not acknowledged, at most. */
 const maxWaiting = 300;
-/** Between two messages, in milliseconds: about five hundred events a second. */
-const paceMs = 20;
+/** Between two messages, in milliseconds: about 250 events a second, which an ordered group on a busy machine can handle. */
+const paceMs = 40;
 /** More than one life can send: sequences grow from life to life. */
 const sequencesOfALife = 10_000_000;
 
