@@ -93,7 +93,7 @@ export interface Runtime {
   readonly ports: readonly Listening[];
   /** Resolves when every component that must be there can serve. Rejects when the signal aborts first. */
   ready(signal: AbortSignal): Promise<void>;
-  /** Aborts when a client asks the sidecar to stop, which is the caller's to do. */
+  /** Aborts when a client asks the sidecar to stop, which is the caller's to do. Its reason may be `forcedStop`. */
   readonly stopRequested: AbortSignal;
   /**
    * Stops: takes nothing new from brokers, has streams drain, and waits for what is in
@@ -102,6 +102,9 @@ export interface Runtime {
    */
   stop(reason: string, until?: Promise<unknown>): Promise<void>;
 }
+
+/** Why `Runtime.stopRequested` aborts when a client of Dapr's API wants the process to end at once. */
+export const forcedStop = "a client asked for it, by force";
 
 /** Data of an event may be so much shorter than a message: room for its attributes, in bytes. */
 const eventEnvelopeBytes = 64 * 1024;
@@ -210,7 +213,7 @@ class Sidecar implements Runtime {
       app: options.app,
       maxMessageBytes,
       outboundReady: ready,
-      shutdown: () => this.#stopRequested.abort(),
+      shutdown: (force) => this.#stopRequested.abort(force ? forcedStop : undefined),
     });
     this.#routes = [this.#dapr.routes];
     const blocks = [

@@ -42,8 +42,8 @@ export interface DaprApiOptions {
   readonly telemetry: Telemetry;
   /** Components and ports work. */
   readonly outboundReady: () => boolean;
-  /** Begins to stop the sidecar, and returns at once. */
-  readonly shutdown: () => void;
+  /** Begins to stop the sidecar, and returns at once. `force`: without waiting for anything. */
+  readonly shutdown: (force: boolean) => void;
 }
 
 /** As in Dapr: each wait is half as long again. */

@@ -25,8 +25,8 @@ export interface DaprApi {
   readonly subscriptions: Subscriptions;
   /** How deliveries of a pub/sub component are repeated; undefined: they are not. */
   retryOf(pubsubName: string): RetryPolicy | undefined;
-  /** Begins to stop the sidecar, and returns at once. */
-  shutdown(): void;
+  /** Begins to stop the sidecar, and returns at once. `force`: without waiting for anything. */
+  shutdown(force: boolean): void;
 }
 
 /** Makes the service. Methods of other blocks answer UNIMPLEMENTED. */
@@ -131,11 +131,16 @@ export function daprService(api: DaprApi): Partial<ServiceImpl<typeof Dapr>> {
       return create(EmptySchema);
     },
 
-    shutdown() {
-      api.shutdown();
+    shutdown(_request, { requestHeader }) {
+      api.shutdown(isForced(requestHeader.get("dapr-force-shutdown")));
       return create(EmptySchema);
     },
   };
+}
+
+/** Whether `dapr-force-shutdown` says so. */
+export function isForced(header: string | null): boolean {
+  return /^(1|t|true)$/i.test(header ?? "");
 }
 
 const noItem: StateItemInput = {

@@ -1,11 +1,12 @@
 /** `outriderd`: a sidecar as daprd would have started it. */
 import { flushCompileCache } from "node:module";
+import { setTimeout as delay } from "node:timers/promises";
 import { makeAssembly, type SidecarConfiguration } from "../../assembly.ts";
 import { load } from "../../config/load.ts";
 import { ConfigError, formatRemark } from "../../config/remarks.ts";
 import { findDataDirectory } from "../../data-directory.ts";
 import { PortUnavailable } from "../../ports.ts";
-import { newInstanceId, type Runtime, startRuntime } from "../../runtime.ts";
+import { forcedStop, newInstanceId, type Runtime, startRuntime } from "../../runtime.ts";
 import { createLog, type LogOptions } from "../../telemetry/log.ts";
 import { type RunningTelemetry, startTelemetry } from "../../telemetry/telemetry.ts";
 import { version } from "../../version.ts";
@@ -18,6 +19,8 @@ import { waitUntilOutboundReady } from "./wait.ts";
 
 /** When the compiled code is kept for the next start, in milliseconds: serving comes first. */
 const keepCodeAfterMs = 3000;
+/** What the answer to a forced shutdown gets to leave, in milliseconds, as in daprd. */
+const lastAnswerMs = 100;
 
 /** Runs until a signal or a client's wish, and returns the exit code. What goes wrong is in the log. */
 export async function runDaprd(terminal: Terminal, words: readonly string[]): Promise<number> {
@@ -57,8 +60,7 @@ async function run(terminal: Terminal, flags: DaprdFlags, unknown: readonly stri
     const telemetry = await observe(terminal, flags, configuration, instanceId);
     for (const remark of configuration.notes) telemetry.log.info(formatRemark(remark));
     const runtime = await startRuntime(runtimeOptions(terminal, flags, configuration, instanceId, telemetry));
-    await liveAndStop(terminal, runtime, telemetry);
-    return exitCodes.success;
+    return await liveAndStop(terminal, runtime, telemetry);
   } catch (error) {
     if (error instanceof CommandFailure || error instanceof PortUnavailable) early.fatal(error.message);
     else early.fatal({ err: error }, "the sidecar cannot run");
@@ -66,7 +68,11 @@ async function run(terminal: Terminal, flags: DaprdFlags, unknown: readonly stri
   }
 }
 
-async function liveAndStop(terminal: Terminal, runtime: Runtime, telemetry: RunningTelemetry): Promise<void> {
+async function liveAndStop(
+  terminal: Terminal,
+  runtime: Runtime,
+  telemetry: RunningTelemetry,
+): Promise<number> {
   const stop = AbortSignal.any([terminal.interrupted, runtime.stopRequested]);
   void runtime.ready(stop).then(
     () => telemetry.log.info({ scope: "dapr.runtime" }, "dapr initialized. Status: Running."),
@@ -74,9 +80,14 @@ async function liveAndStop(terminal: Terminal, runtime: Runtime, telemetry: Runn
   );
   setTimeout(flushCompileCache, keepCodeAfterMs).unref();
   if (!stop.aborted) await new Promise((resolve) => stop.addEventListener("abort", resolve, { once: true }));
+  if (runtime.stopRequested.reason === forcedStop) {
+    await delay(lastAnswerMs);
+    return exitCodes.failure;
+  }
   await runtime.stop(
     terminal.interrupted.aborted ? String(terminal.interrupted.reason) : "a client asked for it",
   );
+  return exitCodes.success;
 }
 
 function runtimeOptions(

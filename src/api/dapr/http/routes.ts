@@ -20,7 +20,7 @@ export function daprRoutes(api: DaprApi, health: SidecarHealth): HttpRoutes {
       ...publishRoutes(api.publish),
       ...secretRoutes(api.secrets),
       ...healthAndMetadataRoutes(api.metadata, health),
-      ...controlRoutes(api.metadata, () => api.shutdown()),
+      ...controlRoutes(api.metadata, (force) => api.shutdown(force)),
     ],
     errorAnswer,
   };

@@ -1,6 +1,7 @@
 /** Metadata, health and shutdown over HTTP. */
 import type { HttpRoute } from "../../../server/http-route.ts";
 import type { DaprMetadata } from "../metadata.ts";
+import { isForced } from "../service.ts";
 import { json, noContent } from "./answers.ts";
 
 /** What the routes ask of the sidecar. */
@@ -40,7 +41,7 @@ export function healthAndMetadataRoutes(metadata: DaprMetadata, health: SidecarH
 }
 
 /** The routes that change something. */
-export function controlRoutes(metadata: DaprMetadata, shutdown: () => void): HttpRoute[] {
+export function controlRoutes(metadata: DaprMetadata, shutdown: (force: boolean) => void): HttpRoute[] {
   return [
     {
       method: "PUT",
@@ -53,9 +54,9 @@ export function controlRoutes(metadata: DaprMetadata, shutdown: () => void): Htt
     {
       method: "POST",
       path: "/v1.0/shutdown",
-      handle() {
+      handle({ header }) {
         // After the answer has left.
-        setImmediate(shutdown);
+        setImmediate(() => shutdown(isForced(header("dapr-force-shutdown"))));
         return noContent;
       },
     },

@@ -104,6 +104,15 @@ describe("HTTP server", () => {
   });
 });
 
+describe("a forced shutdown", () => {
+  it("ends the process with 1 as soon as it is answered, whatever is in flight", async () => {
+    await using daprd = await Daprd.start({ flags: ["--dapr-graceful-shutdown-seconds=60"] });
+    const headers = { "dapr-force-shutdown": "true" };
+    expect((await fetch(daprd.url("/v1.0/shutdown"), { method: "POST", headers })).status).toBe(204);
+    expect(await daprd.exitCode()).toBe(1);
+  });
+});
+
 describe("spec.api of a Configuration", () => {
   const resources = component("mystore", "state.in-memory") + component("mypub", "pubsub.in-memory");
   const native = (daprd: Daprd, method: string) =>
