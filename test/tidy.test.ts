@@ -138,7 +138,7 @@ describe("imports", () => {
 
   it("let each library in where it belongs, and nowhere else", () => {
     const homes: readonly (readonly [library: RegExp, home: RegExp])[] = [
-      [/^@grpc\/grpc-js$/, /^src\/(server\/|telemetry\/otlp-grpc\.ts$|api\/dapr\/app\/)/],
+      [/^@grpc\/grpc-js$/, /^src\/(server\/|telemetry\/otlp-grpc\.ts$)/],
       [/^@connectrpc\/connect-node$/, /^src\/(server\/|cli\/client\.ts$)/],
       [/^@marcbachmann\/cel-js$/, /^src\/blocks\/pubsub\//],
       [/^@opentelemetry\/(?!api$)/, /^src\/telemetry\//],

@@ -1,9 +1,8 @@
 /** An application that listens for gRPC: Dapr's AppCallback services. */
 import { randomUUID } from "node:crypto";
-import { isIP } from "node:net";
-import { create, type DescMethodUnary, fromBinary, type MessageShape, toBinary } from "@bufbuild/protobuf";
+import { create } from "@bufbuild/protobuf";
 import { EmptySchema } from "@bufbuild/protobuf/wkt";
-import * as grpc from "@grpc/grpc-js";
+import { Code } from "@connectrpc/connect";
 import {
   AppCallback,
   AppCallbackAlpha,
@@ -18,15 +17,9 @@ import type { Log } from "../../../telemetry/log.ts";
 import { cloudEventType } from "../cloud-event.ts";
 import { topicEventOf } from "../topic-event.ts";
 import { isRaw, type TopicEventOutcome, type TopicSubscriptionSpec } from "../topic-subscription.ts";
-import {
-  type Answer,
-  type AppChannel,
-  type AppOptions,
-  AppUnreachable,
-  type BulkDelivery,
-  type Delivery,
-} from "./channel.ts";
+import type { Answer, AppChannel, AppOptions, BulkDelivery, Delivery } from "./channel.ts";
 import { subscriptionOfMessage } from "./discovery.ts";
+import { GrpcClient, GrpcStatus } from "./grpc-client.ts";
 import { binaryTrace, brokerHeadersOf, eventTraceOf } from "./headers.ts";
 
 const bulkEventType = "com.dapr.event.sent.bulk";
@@ -35,37 +28,18 @@ const outcomes: Readonly<Record<number, TopicEventOutcome>> = {
   [Status.RETRY]: "retry",
   [Status.DROP]: "drop",
 };
-/** What the library says when the application itself said nothing. */
-const unseen = /^No connection established|ECONNREFUSED|ENOTFOUND|Name resolution failed/;
-const broken =
-  /^(Connection dropped|read ECONNRESET|write EPIPE|Received RST_STREAM|GOAWAY|.*socket hang up)/;
-const reconnectMs = { first: 50, last: 1000 } as const;
-
 /** See the head of this file. */
 export class GrpcAppChannel implements AppChannel {
-  readonly #client: grpc.Client;
+  readonly #client: GrpcClient;
   readonly #token: string;
   readonly #log: Log;
 
   constructor({ channelAddress, port, protocol, token }: AppOptions, maxMessageBytes: number, log: Log) {
-    const host = channelAddress.includes(":") ? `[${channelAddress}]` : channelAddress;
-    // Applications beside a sidecar have certificates that nobody signed; Dapr does not check them either.
-    const credentials =
-      protocol === "grpcs"
-        ? grpc.credentials.createSsl(null, null, null, { rejectUnauthorized: false })
-        : grpc.credentials.createInsecure();
-    this.#client = new grpc.Client(`${host}:${port}`, credentials, {
-      // TLS has no server names that are addresses, and whose certificate it is does not matter.
-      ...(isIP(channelAddress) > 0 && { "grpc.ssl_target_name_override": "localhost" }),
-      "grpc.enable_http_proxy": 0,
-      "grpc.enable_retries": 0,
-      "grpc.use_local_subchannel_pool": 1,
-      "grpc.service_config_disable_resolution": 1,
-      "grpc.initial_reconnect_backoff_ms": reconnectMs.first,
-      "grpc.min_reconnect_backoff_ms": reconnectMs.first,
-      "grpc.max_reconnect_backoff_ms": reconnectMs.last,
-      "grpc.max_receive_message_length": maxMessageBytes,
-      "grpc.max_send_message_length": -1,
+    this.#client = new GrpcClient({
+      host: channelAddress,
+      port,
+      tls: protocol === "grpcs",
+      maxAnswerBytes: maxMessageBytes,
     });
     this.#token = token;
     this.#log = log;
@@ -79,10 +53,15 @@ export class GrpcAppChannel implements AppChannel {
   async listSubscriptions(signal: AbortSignal): Promise<readonly TopicSubscriptionSpec[]> {
     try {
       const method = AppCallback.method.listTopicSubscriptions;
-      const { subscriptions } = await this.#call(method, create(EmptySchema), this.#metadata(), signal);
+      const { subscriptions } = await this.#client.call(
+        method,
+        create(EmptySchema),
+        this.#metadata(),
+        signal,
+      );
       return subscriptions.map(subscriptionOfMessage);
     } catch (err) {
-      if (!isStatus(err)) throw err;
+      if (!(err instanceof GrpcStatus)) throw err;
       this.#log.debug({ err }, "the application lists no subscriptions");
       return [];
     }
@@ -93,19 +72,18 @@ export class GrpcAppChannel implements AppChannel {
     const event = topicEventOf(received, { pubsubName, path, raw: isRaw(spec) });
     const metadata = this.#metadata(brokerHeadersOf(received));
     const { traceparent, tracestate, baggage } = eventTraceOf(received, spec);
-    metadata.set("traceparent", traceparent);
-    if (tracestate !== "") metadata.set("tracestate", tracestate);
-    if (baggage !== "") metadata.set("baggage", baggage);
+    metadata["traceparent"] = traceparent;
+    if (tracestate !== "") metadata["tracestate"] = tracestate;
+    if (baggage !== "") metadata["baggage"] = baggage;
     const binary = binaryTrace(traceparent);
-    if (binary) metadata.set("grpc-trace-bin", binary);
+    if (binary) metadata["grpc-trace-bin"] = binary.toString("base64").replace(/=+$/, "");
     try {
-      const { status } = await this.#call(AppCallback.method.onTopicEvent, event, metadata, signal);
+      const { status } = await this.#client.call(AppCallback.method.onTopicEvent, event, metadata, signal);
       return { outcome: outcomes[status] ?? "retry", detail: "" };
     } catch (error) {
-      if (!isStatus(error)) throw error;
-      const detail = `the application answered ${grpc.status[error.code]}: ${error.details}`;
+      if (!(error instanceof GrpcStatus)) throw error;
       // An application without the method will not have it later: there is nothing to gain from keeping the event.
-      return { outcome: error.code === grpc.status.UNIMPLEMENTED ? "success" : "retry", detail };
+      return { outcome: error.code === Code.Unimplemented ? "success" : "retry", detail: error.summary };
     }
   }
 
@@ -121,16 +99,15 @@ export class GrpcAppChannel implements AppChannel {
         ]),
       );
     } catch (error) {
-      if (!isStatus(error)) throw error;
-      const detail = `the application answered ${grpc.status[error.code]}: ${error.details}`;
-      return all({ outcome: error.code === grpc.status.UNIMPLEMENTED ? "success" : "retry", detail });
+      if (!(error instanceof GrpcStatus)) throw error;
+      return all({ outcome: error.code === Code.Unimplemented ? "success" : "retry", detail: error.summary });
     }
   }
 
   async healthy(signal: AbortSignal): Promise<boolean> {
     try {
       const method = AppCallbackHealthCheck.method.healthCheck;
-      await this.#call(method, create(EmptySchema), this.#metadata(), signal);
+      await this.#client.call(method, create(EmptySchema), this.#metadata(), signal);
       return true;
     } catch {
       return false;
@@ -144,58 +121,21 @@ export class GrpcAppChannel implements AppChannel {
   /** Applications of older SDKs have the older method. */
   async #callBulk(request: TopicEventBulkRequest, signal: AbortSignal): Promise<TopicEventBulkResponse> {
     try {
-      return await this.#call(AppCallback.method.onBulkTopicEvent, request, this.#metadata(), signal);
+      return await this.#client.call(AppCallback.method.onBulkTopicEvent, request, this.#metadata(), signal);
     } catch (error) {
-      if (!isStatus(error) || error.code !== grpc.status.UNIMPLEMENTED) throw error;
+      if (!(error instanceof GrpcStatus) || error.code !== Code.Unimplemented) throw error;
       const older = AppCallbackAlpha.method.onBulkTopicEventAlpha1;
-      return await this.#call(older, request, this.#metadata(), signal);
+      return await this.#client.call(older, request, this.#metadata(), signal);
     }
   }
 
-  #metadata(headers: Readonly<Record<string, string>> = {}): grpc.Metadata {
-    const metadata = new grpc.Metadata();
+  #metadata(headers: Readonly<Record<string, string>> = {}): Record<string, string> {
+    const metadata: Record<string, string> = {};
     for (const [name, value] of Object.entries(headers))
-      if (!name.endsWith("-bin") && /^[0-9a-z_.-]+$/.test(name)) metadata.set(name, value);
-    if (this.#token !== "") metadata.set("dapr-api-token", this.#token);
+      if (!name.endsWith("-bin") && /^[0-9a-z_.-]+$/.test(name)) metadata[name] = value;
+    if (this.#token !== "") metadata["dapr-api-token"] = this.#token;
     return metadata;
   }
-
-  #call<Method extends DescMethodUnary>(
-    method: Method,
-    message: MessageShape<Method["input"]>,
-    metadata: grpc.Metadata,
-    signal: AbortSignal,
-  ): Promise<MessageShape<Method["output"]>> {
-    return new Promise((resolve, reject) => {
-      signal.throwIfAborted();
-      const call = this.#client.makeUnaryRequest(
-        `/${method.parent.typeName}/${method.name}`,
-        (sent: MessageShape<Method["input"]>) => Buffer.from(toBinary<Method["input"]>(method.input, sent)),
-        (bytes: Buffer): MessageShape<Method["output"]> => fromBinary<Method["output"]>(method.output, bytes),
-        message,
-        metadata,
-        (error, answer) => {
-          signal.removeEventListener("abort", cancel);
-          if (!error) resolve(answer!);
-          else reject(signal.aborted ? signal.reason : failureOf(error));
-        },
-      );
-      const cancel = () => call.cancel();
-      signal.addEventListener("abort", cancel, { once: true });
-    });
-  }
-}
-
-/** A status that the application gave, or the broken connection that the library says there is. */
-function failureOf(error: grpc.ServiceError): Error {
-  const lost = error.code === grpc.status.UNAVAILABLE || error.code === grpc.status.INTERNAL;
-  if (error.code === grpc.status.UNAVAILABLE && unseen.test(error.details))
-    return new AppUnreachable(true, error);
-  return lost && broken.test(error.details) ? new AppUnreachable(false, error) : error;
-}
-
-function isStatus(error: unknown): error is grpc.ServiceError {
-  return error instanceof Error && "code" in error && "details" in error;
 }
 
 function bulkRequestOf({ spec, path, entries }: BulkDelivery): TopicEventBulkRequest {

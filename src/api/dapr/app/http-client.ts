@@ -1,8 +1,8 @@
 /** HTTP to one application: HTTP/1.1 with or without TLS, and HTTP/2 without. */
 import * as http from "node:http";
-import * as http2 from "node:http2";
 import * as https from "node:https";
 import { AppUnreachable } from "./channel.ts";
+import { Http2Connection } from "./http2-connection.ts";
 
 /** A request to the application. */
 export interface AppRequest {
@@ -11,7 +11,7 @@ export interface AppRequest {
   readonly path: string;
   /** Names in lower case. */
   readonly headers: Readonly<Record<string, string>>;
-  readonly body?: Uint8Array | string;
+  readonly body?: Uint8Array;
 }
 
 /** Its answer. */
@@ -108,53 +108,20 @@ class Http1Client implements HttpClient {
 }
 
 class Http2Client implements HttpClient {
-  readonly #options: HttpClientOptions;
-  #session: http2.ClientHttp2Session | undefined;
+  readonly #connection: Http2Connection;
 
   constructor(options: HttpClientOptions) {
-    this.#options = options;
+    this.#connection = new Http2Connection({ ...options, tls: false });
   }
 
-  request({ method, path, headers, body }: AppRequest, signal: AbortSignal): Promise<AppAnswer> {
-    return new Promise((resolve, reject) => {
-      signal.throwIfAborted();
-      let status = 0;
-      const answer = new AnswerBody(this.#options.maxAnswerBytes);
-      const session = this.#connected();
-      const stream = session.request({ ":method": method, ":path": path, ...headers }, { signal });
-      const failed = (error: Error & { code?: string }) =>
-        reject(
-          signal.aborted ? signal.reason : new AppUnreachable(neverConnected.test(error.code ?? ""), error),
-        );
-      // A connection that is refused is told to the session, and the stream only hears that it has ended.
-      session.once("error", failed);
-      stream.on("error", failed);
-      stream.on("response", (given) => {
-        status = given[":status"] ?? 0;
-      });
-      stream.on("data", (chunk: Buffer) => answer.add(chunk));
-      stream.on("close", () => {
-        session.off("error", failed);
-        if (status > 0 && stream.readableEnded) resolve({ status, body: answer.text });
-        else failed(new Error("the connection ended before the answer"));
-      });
-      stream.end(body);
-    });
+  async request({ method, path, headers, body }: AppRequest, signal: AbortSignal): Promise<AppAnswer> {
+    const all = { ":method": method, ":path": path, ...headers };
+    const answer = await this.#connection.request(all, body, signal);
+    return { status: answer.headers[":status"] ?? 0, body: answer.body?.toString("utf8") ?? "" };
   }
 
   close(): void {
-    this.#session?.destroy();
-  }
-
-  #connected(): http2.ClientHttp2Session {
-    if (this.#session && !this.#session.closed && !this.#session.destroyed) return this.#session;
-    const { host, port } = this.#options;
-    const session = http2.connect(`http://${host.includes(":") ? `[${host}]` : host}:${port}`);
-    // Whoever has a request on it hears of it there.
-    session.on("error", () => session.destroy());
-    session.on("goaway", () => session.close());
-    this.#session = session;
-    return session;
+    this.#connection.close();
   }
 }
 
