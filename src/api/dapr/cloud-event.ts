@@ -1,10 +1,8 @@
 /** An event as one JSON document, as Dapr writes it: to HTTP applications, and to brokers. */
-import { toJson } from "@bufbuild/protobuf";
-import { TimestampSchema } from "@bufbuild/protobuf/wkt";
 import type { Received } from "../../blocks/pubsub/driver.ts";
 import { compactJson } from "../../blocks/pubsub/json-text.ts";
 import { isJsonType } from "../../blocks/pubsub/media-types.ts";
-import { isBinaryType } from "./topic-event.ts";
+import { isBinaryType, timeText } from "./topic-event.ts";
 
 /** The media type of the document. */
 export const cloudEventType = "application/cloudevents+json";
@@ -23,7 +21,7 @@ export function daprDocument({ event, topic }: Received, pubsubName: string): st
   };
   if (event.subject !== "") document["subject"] = event.subject;
   if (event.dataSchema !== "") document["dataschema"] = event.dataSchema;
-  if (event.time) document["time"] = toJson(TimestampSchema, event.time);
+  if (event.time) document["time"] = timeText(event.time);
   return `${JSON.stringify(document).slice(0, -1)},${dataMember(event.data, event.dataContentType)}}`;
 }
 

@@ -39,9 +39,12 @@ export class DaprPubSubMetrics {
     family.with({ ...this.#common, component, success: String(success), topic }).add();
   }
 
-  /** An event that the application has answered. */
-  delivered(component: string, topic: string, outcome: "success" | "retry" | "drop"): void {
-    const status = outcome === "drop" ? "success" : outcome;
-    this.#ingress.with({ ...this.#common, component, process_status: outcome, status, topic }).add();
+  /** Counters of a subscription's events, by the application's answer. */
+  deliveries(component: string, topic: string): Readonly<Record<"success" | "retry" | "drop", Counter>> {
+    const counter = (outcome: "success" | "retry" | "drop") => {
+      const status = outcome === "drop" ? "success" : outcome;
+      return this.#ingress.with({ ...this.#common, component, process_status: outcome, status, topic });
+    };
+    return { success: counter("success"), retry: counter("retry"), drop: counter("drop") };
   }
 }

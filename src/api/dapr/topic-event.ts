@@ -1,7 +1,7 @@
 /** An event as Dapr gives it to applications. */
 import { randomUUID } from "node:crypto";
 import { create, type JsonObject, type MessageInitShape, toJson } from "@bufbuild/protobuf";
-import { TimestampSchema } from "@bufbuild/protobuf/wkt";
+import { type Timestamp, TimestampSchema, timestampMs } from "@bufbuild/protobuf/wkt";
 import {
   type TopicEventRequest,
   TopicEventRequestSchema,
@@ -51,10 +51,16 @@ export function topicEventOf(
 function extensionsOf({ event }: Received): JsonObject {
   const { topic: _topic, pubsubname: _pubsubname, ...extensions } = event.extensions;
   const all: JsonObject = { ...extensions };
-  if (event.time) all["time"] = toJson(TimestampSchema, event.time);
+  if (event.time) all["time"] = timeText(event.time);
   if (event.subject !== "") all["subject"] = event.subject;
   if (event.dataSchema !== "") all["dataschema"] = event.dataSchema;
   return all;
+}
+
+/** A time as RFC 3339 has it. Whole milliseconds, which most have, cost a tenth of the rest. */
+export function timeText(time: Timestamp): string {
+  if (time.nanos % 1_000_000 !== 0) return toJson(TimestampSchema, time);
+  return new Date(timestampMs(time)).toISOString();
 }
 
 function carriesData(dataContentType: string): boolean {

@@ -32,6 +32,7 @@ export class AppSubscription {
   readonly bus: Bus;
   readonly #options: AppSubscriptionOptions;
   readonly #topic: TopicSubscription;
+  readonly #deliveries: ReturnType<DaprPubSubMetrics["deliveries"]>;
   readonly #closing = new AbortController();
   /** Events that wait for others, by their path. */
   readonly #gathered = new Map<string, { readonly events: Received[]; readonly timer: NodeJS.Timeout }>();
@@ -41,6 +42,7 @@ export class AppSubscription {
     this.#options = options;
     this.spec = options.spec;
     this.bus = options.bus;
+    this.#deliveries = options.metrics.deliveries(options.spec.pubsubName, options.spec.topic);
     this.#topic = new TopicSubscription(
       options.bus,
       options.spec,
@@ -152,7 +154,7 @@ export class AppSubscription {
 
   #settle(received: Received, { outcome, detail }: Answer): void {
     const { pubsubName: component, topic } = this.spec;
-    this.#options.metrics.delivered(component, topic, outcome);
+    this.#deliveries[outcome].add();
     if (detail !== "") {
       this.#options.log.warn({ component, topic, id: received.event.id, outcome, detail }, "delivery failed");
     }

@@ -1,9 +1,12 @@
 /** Section 8 of dapr-cases.md: publishing, and what of it the application gets. */
 import { randomInt } from "node:crypto";
-import { createClient } from "@connectrpc/connect";
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import { Code, ConnectError, createClient } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
 import { describe, expect, it } from "vitest";
 import { Dapr } from "../../../../gen/dapr/proto/runtime/v1/dapr_pb.ts";
+import type { PublishEventRequestSchema } from "../../../../gen/dapr/proto/runtime/v1/pubsub_pb.ts";
+import { ErrorInfoSchema, ResourceInfoSchema } from "../../../../gen/google/rpc/error_details_pb.ts";
 import { Daprd, inMemory, v1 } from "../daprd.ts";
 import { GrpcApp } from "../grpc-app.ts";
 import { HttpApp } from "../http-app.ts";
@@ -87,6 +90,52 @@ describe("traces and tokens", () => {
     await daprd.publish(topic, '{"message": "hello from http"}', type);
     expect((await app.delivered(`/${topic}`, 0)).headers["traceparent"]).toBe(traceparent);
     expect((await app.delivered(`/${topic}`, 1)).headers["traceparent"]).toBe(noTraceparent);
+  });
+});
+
+describe("what publishing does not take", () => {
+  // The outbox of this entry is behind a pluggable component: see the tests of those.
+  it("pubsub/grpc/error-details", async () => {
+    await using daprd = await Daprd.start({ resources: inMemory("mypubsub") });
+    const failure = async (request: MessageInitShape<typeof PublishEventRequestSchema>) => {
+      const error = await daprd.grpc.publishEvent(request).then(
+        () => expect.unreachable(),
+        (reason: unknown) => ConnectError.from(reason),
+      );
+      const [info] = error.findDetails(ErrorInfoSchema);
+      const [resource] = error.findDetails(ResourceInfoSchema);
+      return {
+        ...{ code: error.code, message: error.rawMessage, reason: info?.reason, domain: info?.domain },
+        ...{ metadata: Object.keys(info?.metadata ?? {}).sort(), resource: resource?.resourceName },
+        ...{ details: error.details.length },
+      };
+    };
+    const invalid = { code: Code.InvalidArgument, domain: "dapr.io", metadata: [] as string[] };
+    expect(await failure({ pubsubName: "pubsub-doesn't-exist", topic: "t" })).toEqual({
+      ...{ ...invalid, message: "pubsub pubsub-doesn't-exist is not found", resource: undefined },
+      ...{ reason: "DAPR_PUBSUB_NOT_FOUND", details: 1 },
+    });
+    expect(await failure({ pubsubName: "", topic: "t" })).toEqual({
+      ...{ ...invalid, message: "pubsub name is empty", resource: "", details: 2 },
+      reason: "DAPR_PUBSUB_NAME_EMPTY",
+    });
+    const own = { ...invalid, resource: "mypubsub", details: 2 };
+    expect(await failure({ pubsubName: "mypubsub", topic: "" })).toEqual({
+      ...{ ...own, message: "topic is empty in pubsub mypubsub", reason: "DAPR_PUBSUB_TOPIC_NAME_EMPTY" },
+    });
+    const metadata = { rawPayload: "invalidBooleanValue" };
+    expect(await failure({ pubsubName: "mypubsub", topic: "t", metadata })).toEqual({
+      ...{ ...own, metadata: ["appID", "error"], reason: "DAPR_PUBSUB_METADATA_DESERIALIZATION" },
+      message:
+        "failed deserializing metadata. Error: rawPayload value must be a valid boolean: actual is 'invalidBooleanValue'",
+    });
+    const broken = { data: Buffer.from('{"missing_quote: invalid}'), dataContentType: cloudEvents };
+    expect(
+      await failure({ pubsubName: "mypubsub", topic: "t", metadata: { rawPayload: "false" }, ...broken }),
+    ).toEqual({
+      ...{ ...own, metadata: ["appID", "error"], reason: "DAPR_PUBSUB_CLOUD_EVENT_CREATION" },
+      message: "cannot create cloudevent",
+    });
   });
 });
 
