@@ -49,8 +49,6 @@ export interface RetryPolicy {
 const maxInHand = 100;
 /** The in-memory broker of Dapr gives one event at a time, to every subscription. */
 const serialType = "pubsub.in-memory";
-/** Brokers that, in Dapr, forget an event that its application has not handled. */
-const forgetful: readonly string[] = [serialType, "pubsub.redis"];
 /** Brokers that do not have events as JSON documents: who wants the record gets what another broker would have. */
 const withoutDocuments: readonly string[] = [serialType, "pubsub.sqlite", "pubsub.postgresql"];
 const firstRetryMs = 100;
@@ -198,7 +196,8 @@ export class TopicSubscription implements Consumer {
     const hasDeadLetters = this.spec.deadLetterTopic !== "";
     // Dropping an event is what Dapr calls it; without a dead-letter topic nothing was lost by mistake.
     if (outcome === "drop") return hasDeadLetters ? "reject" : "ack";
-    return hasDeadLetters || forgetful.includes(this.#bus.type) ? "reject" : "retry";
+    // Dapr's in-memory broker forgets the event then. Its Redis does, too; ours loses nothing that was acknowledged.
+    return hasDeadLetters || this.#bus.type === serialType ? "reject" : "retry";
   }
 
   #tellIfIdle(): void {
