@@ -310,12 +310,20 @@ class Stage {
 
   /** What is left of all groups together, and which groups are behind. */
   async #left(): Promise<{ readonly events: number; readonly groups: string[] }> {
+    const silent: string[] = [];
     const told = await Promise.all(
       range(sidecarCount).map(async (index) => {
         using app = new Application(readPort(this.#records, index));
-        return (await app.runtime.getMetadata({}, { timeoutMs: 20_000 })).subscriptions;
+        try {
+          return (await app.runtime.getMetadata({}, { timeoutMs: 20_000 })).subscriptions;
+        } catch (error) {
+          silent.push(`sidecar ${index} does not answer: ${error}`);
+          return [];
+        }
       }),
     );
+    // Who has fallen does not come back; the report says so.
+    if (silent.length > 0) return { events: Number.POSITIVE_INFINITY, groups: silent };
     let events = 0;
     const behind = groups.flatMap(({ name }) => {
       const group = told.flat().filter((subscription) => subscription.group === name);
