@@ -70,6 +70,8 @@ export class Clients {
     });
     // An idle connection that breaks is replaced.
     pool.on("error", () => undefined);
+    // One that is lent, or just given back, has no other listener at times: its error would end the process.
+    pool.on("connect", (client) => client.on("error", () => undefined));
     return pool;
   }
 
