@@ -3,26 +3,13 @@ import { create, toBinary } from "@bufbuild/protobuf";
 import { Kafka, logLevel, type Producer } from "kafkajs";
 import { SubscribeRequestSchema } from "../../gen/outrider/pubsub/v1/pubsub_pb.ts";
 import { startKafka } from "../../test/servers/kafka.ts";
-import type { Call } from "../client/call.ts";
 import { Connection } from "../client/connection.ts";
-import { type Caller, closedLoop, type Slice } from "../measure/load.ts";
-import { median, percentile } from "../measure/numbers.ts";
-import {
-  ackRequest,
-  deliveryIds,
-  paths,
-  payload,
-  publishRequest,
-  publishStreamRequest,
-  settledThrough,
-} from "../messages.ts";
+import { median } from "../measure/numbers.ts";
+import { ackRequest, deliveryIds, paths, payload } from "../messages.ts";
 import type { Effort, Figure, Scenario } from "../scenario.ts";
-import { type Sidecar, startSidecar } from "../servers/sidecar.ts";
+import type { Sidecar } from "../servers/sidecar.ts";
+import { batch, publishing, startSidecarOn } from "./beside-client.ts";
 
-/** Publishes under way at once. */
-const many = 64;
-/** Events of the plain client's requests, and in a message of the streams. */
-const batch = 100;
 /** Events that are there before anybody reads them. */
 const backlog = 300_000;
 const partitions = 4;
@@ -33,23 +20,15 @@ export const kafka: Scenario = {
   async *run(effort) {
     await using server = await startKafka({ "num.partitions": String(partitions) });
     const brokers = `127.0.0.1:${server.port}`;
-    const yaml = [
-      "apiVersion: dapr.io/v1alpha1",
-      "kind: Component",
-      "metadata: { name: pubsub }",
-      "spec:",
-      "  type: pubsub.kafka",
-      "  version: v1",
-      `  metadata: [{ name: brokers, value: "${brokers}" }]`,
-      "",
-    ].join("\n");
-    const sidecar = await startSidecar({ store: { yaml } });
+    const sidecar = await startSidecarOn("pubsub.kafka", { brokers });
     const client = new Kafka({ brokers: [brokers], logLevel: logLevel.NOTHING });
     const idempotent = { idempotent: true, maxInFlightRequests: 1, createPartitioner: roundRobin };
     const producer = client.producer(idempotent);
     await producer.connect();
     try {
-      yield* publishing(sidecar, producer, effort);
+      const value = Buffer.from(payload());
+      const plain = () => producer.send({ topic: "bench-plain", acks: -1, messages: [{ value }] });
+      yield* publishing(sidecar, "kafkajs", plain, effort);
       yield* reading(sidecar, client, producer, effort);
     } finally {
       await producer.disconnect();
@@ -61,44 +40,6 @@ export const kafka: Scenario = {
 function roundRobin() {
   let next = 0;
   return () => next++ % partitions;
-}
-
-async function* publishing(sidecar: Sidecar, producer: Producer, effort: Effort): AsyncGenerator<Figure> {
-  const connection = await Connection.open(sidecar.grpcPort);
-  const request = publishRequest("pubsub", "bench");
-  const value = Buffer.from(payload());
-  const through: Caller = () => connection.call(paths.publish, request);
-  const plain: Caller = () => producer.send({ topic: "bench-plain", acks: -1, messages: [{ value }] });
-  const stream = new PublishStream(connection);
-  const ways = [
-    { name: "publish, one at a time", inFlight: 1, through },
-    { name: `publish, ${many} in flight, a call each`, inFlight: many, through },
-    { name: `publish, ${many} in flight on one stream`, inFlight: many, through: () => stream.publish() },
-  ];
-  for (const { name, inFlight, through } of ways) {
-    const slices: { through: Slice[]; plain: Slice[] } = { through: [], plain: [] };
-    await closedLoop(sidecar.pid, effort.sliceMs, inFlight, through);
-    for (let round = 0; round < effort.rounds; round++) {
-      slices.through.push(await closedLoop(sidecar.pid, effort.sliceMs, inFlight, through));
-      slices.plain.push(await closedLoop(sidecar.pid, effort.sliceMs, inFlight, plain));
-    }
-    const p50 = (all: readonly Slice[]) => median(all.map(({ latencies }) => percentile(latencies, 0.5)));
-    const rate = (all: readonly Slice[]) => median(all.map(({ count, seconds }) => count / seconds));
-    const cpu = median(slices.through.map((one) => one.cpuMicros));
-    yield { what: `${name}: kafkajs alone`, value: rate(slices.plain), unit: "/s" };
-    yield { what: `${name}: through the sidecar`, value: rate(slices.through), unit: "/s" };
-    yield { what: `${name}: CPU of the sidecar`, value: cpu, unit: "us" };
-    yield { what: `${name}: kafkajs alone, p50`, value: p50(slices.plain), unit: "us" };
-    const added = p50(slices.through) - p50(slices.plain);
-    if (inFlight === 1)
-      yield { what: `${name}: added at p50`, value: added, unit: "us", target: { atMost: 1000 } };
-    else {
-      const share = (100 * rate(slices.through)) / rate(slices.plain);
-      yield { what: `${name}: share of kafkajs alone`, value: share, unit: "%", target: { over: 70 } };
-    }
-  }
-  stream.end();
-  connection.close();
 }
 
 /** A backlog, read from its first event. */
@@ -182,33 +123,4 @@ async function plainConsumer(client: Kafka, groupId: string): Promise<number> {
   const rate = await promise;
   await consumer.disconnect();
   return rate;
-}
-
-/** Publishes an event a message on a stream. */
-class PublishStream {
-  readonly #call: Call;
-  readonly #event = publishStreamRequest([payload()]);
-  readonly #waiting: (() => void)[] = [];
-  #acknowledged = 0;
-
-  constructor(connection: Connection) {
-    this.#call = connection.start(paths.publishStream);
-    this.#call.onMessage = (message) => {
-      for (const through = settledThrough(message); this.#acknowledged < through; this.#acknowledged++) {
-        this.#waiting.shift()?.();
-      }
-    };
-    this.#call.send(publishStreamRequest([], { component: "pubsub", topic: "bench" }));
-  }
-
-  publish(): Promise<void> {
-    return new Promise((resolve) => {
-      this.#waiting.push(resolve);
-      this.#call.send(this.#event);
-    });
-  }
-
-  end(): void {
-    this.#call.end();
-  }
 }
