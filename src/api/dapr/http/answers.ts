@@ -8,7 +8,7 @@ import {
   ResourceInfoSchema,
 } from "../../../../gen/google/rpc/error_details_pb.ts";
 import { reasonOf } from "../../../faults.ts";
-import type { RouteAnswer, RouteRequest } from "../../../server/http-route.ts";
+import type { HttpRoute, RouteAnswer, RouteRequest } from "../../../server/http-route.ts";
 import { DaprError, daprErrors } from "../errors.ts";
 
 const jsonType = "application/json";
@@ -34,6 +34,14 @@ export function errorAnswer(error: unknown): RouteAnswer {
   const details = error instanceof DaprError ? detailsOf(error) : [];
   const body = JSON.stringify({ errorCode, message, ...(details.length > 0 && { details }) });
   return { status, headers: { "content-type": jsonType }, body };
+}
+
+/** Dapr takes both methods wherever something is written. */
+export function postAndPut(path: string, handle: HttpRoute["handle"]): HttpRoute[] {
+  return [
+    { method: "POST", path, handle },
+    { method: "PUT", path, handle },
+  ];
 }
 
 /** The body as JSON. Throws ERR_MALFORMED_REQUEST. */

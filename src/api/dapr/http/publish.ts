@@ -4,7 +4,7 @@ import { jsonElements, jsonMembers } from "../../../blocks/pubsub/json-text.ts";
 import type { HttpRoute, RouteRequest } from "../../../server/http-route.ts";
 import { daprErrors } from "../errors.ts";
 import type { BulkEntry, DaprPublish, Destination } from "../publish.ts";
-import { json, jsonBody, noContent, queryMetadata } from "./answers.ts";
+import { json, jsonBody, noContent, postAndPut, queryMetadata } from "./answers.ts";
 
 const bulkEntry = z.object({
   entryId: z.string().default(""),
@@ -32,14 +32,10 @@ export function publishRoutes(publish: DaprPublish): HttpRoute[] {
     const failedEntries = failed.map(({ entryId, error }) => ({ entryId, error }));
     return { ...json({ failedEntries, errorCode: daprErrors.pubsubPublish.errorCode }), status: 500 };
   };
-  const both = (path: string, handle: HttpRoute["handle"]): HttpRoute[] => [
-    { method: "POST", path, handle },
-    { method: "PUT", path, handle },
-  ];
   return [
-    ...both("/v1.0/publish/:pubsub/*", one),
-    ...both("/v1.0/publish/bulk/:pubsub/*", bulk),
-    ...both("/v1.0-alpha1/publish/bulk/:pubsub/*", bulk),
+    ...postAndPut("/v1.0/publish/:pubsub/*", one),
+    ...postAndPut("/v1.0/publish/bulk/:pubsub/*", bulk),
+    ...postAndPut("/v1.0-alpha1/publish/bulk/:pubsub/*", bulk),
   ];
 }
 

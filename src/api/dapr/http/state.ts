@@ -4,7 +4,7 @@ import { compactJson, jsonElements, jsonMembers } from "../../../blocks/pubsub/j
 import type { HttpRoute, RouteAnswer, RouteRequest } from "../../../server/http-route.ts";
 import type { DaprState, StateItemInput } from "../state.ts";
 import { itemMetadata } from "../state.ts";
-import { json, jsonBody, malformed, noContent, queryMetadata } from "./answers.ts";
+import { json, jsonBody, malformed, noContent, postAndPut, queryMetadata } from "./answers.ts";
 
 const metadata = z.record(z.string(), z.string()).nullish();
 const options = z.object({ concurrency: z.string().nullish(), consistency: z.string().nullish() }).nullish();
@@ -41,10 +41,6 @@ export function stateRoutes(state: DaprState): HttpRoute[] {
     const items = await state.getBulk(request.params["store"]!, keys, request);
     return bulkAnswer(items);
   };
-  const both = (path: string, handle: HttpRoute["handle"]): HttpRoute[] => [
-    { method: "POST", path, handle },
-    { method: "PUT", path, handle },
-  ];
   return [
     {
       method: "GET",
@@ -69,10 +65,10 @@ export function stateRoutes(state: DaprState): HttpRoute[] {
         return noContent;
       },
     },
-    ...both("/v1.0/state/:store", save),
-    ...both("/v1.0/state/:store/bulk", getBulk),
-    ...both("/v1.0/state/:store/transaction", transact),
-    ...both("/v1.0-alpha1/state/:store/query", (request) => state.query(request.params["store"]!)),
+    ...postAndPut("/v1.0/state/:store", save),
+    ...postAndPut("/v1.0/state/:store/bulk", getBulk),
+    ...postAndPut("/v1.0/state/:store/transaction", transact),
+    ...postAndPut("/v1.0-alpha1/state/:store/query", (request) => state.query(request.params["store"]!)),
   ];
 }
 
