@@ -197,6 +197,7 @@ class Sidecar implements Runtime {
     });
     const storeOf = resolver("state store", stores, "state");
     const ready = () => this.#readiness.ready;
+    const appPipeline = pipelineOf(configuration.settings.appHttpPipeline, configuration.middlewares);
     this.#dapr = new DaprSide({
       ...common,
       version,
@@ -211,6 +212,7 @@ class Sidecar implements Runtime {
       // Dapr's metrics have what the environment says, and it says nothing by default.
       namespace: namespace === "default" ? "" : namespace,
       app: options.app,
+      appPipeline: () => appPipeline,
       maxMessageBytes,
       outboundReady: ready,
       shutdown: (force) => this.#stopRequested.abort(force ? forcedStop : undefined),

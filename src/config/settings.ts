@@ -174,7 +174,7 @@ export class Configured {
   }
 
   #refuse(): void {
-    const { accessControl, httpPipeline } = this.#spec;
+    const { accessControl } = this.#spec;
     const refuse = (path: [Field, ...Path], what: string) => {
       const origin = this.#origins.get(path[0]);
       const { at } = locate(origin!.tree, ["spec", ...path]);
@@ -182,8 +182,10 @@ export class Configured {
       origin!.resource.mistake(at, ["spec", ...path], message);
     };
     if (accessControl && denies(accessControl)) refuse(["accessControl"], "denies calls");
-    for (const [index, { type }] of (httpPipeline?.handlers ?? []).entries()) {
-      if (guards.test(type)) refuse(["httpPipeline", "handlers", index], `"${type}" turns requests away`);
+    for (const pipeline of ["httpPipeline", "appHttpPipeline"] as const) {
+      for (const [index, { type }] of (this.#spec[pipeline]?.handlers ?? []).entries()) {
+        if (guards.test(type)) refuse([pipeline, "handlers", index], `"${type}" turns requests away`);
+      }
     }
   }
 

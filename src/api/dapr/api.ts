@@ -6,6 +6,7 @@ import type { SecretScope, SecretStore } from "../../config/secrets.ts";
 import type { DeclaredSubscription } from "../../config/subscriptions.ts";
 import type { HttpRoutes } from "../../server/http-route.ts";
 import type { Telemetry } from "../../telemetry/telemetry.ts";
+import type { AppPipeline } from "./app/app-pipeline.ts";
 import { Application } from "./app/application.ts";
 import type { AppOptions } from "./app/channel.ts";
 import { bulkOf } from "./app/discovery.ts";
@@ -38,6 +39,8 @@ export interface DaprApiOptions {
   readonly inboundRetries: ReadonlyMap<string, RetrySettings>;
   /** Undefined: no application listens. */
   readonly app: AppOptions | undefined;
+  /** What requests to it pass, when it speaks HTTP. */
+  readonly appPipeline: AppPipeline;
   readonly maxMessageBytes: number;
   readonly telemetry: Telemetry;
   /** Components and ports work. */
@@ -90,6 +93,7 @@ export class DaprSide {
         busOf: (name) => buses.get(name),
         retryOf,
         metrics: pubsubMetrics,
+        pipeline: options.appPipeline,
         maxMessageBytes,
         log: telemetry.log.child({ scope: "app" }),
       });

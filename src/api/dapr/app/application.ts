@@ -6,6 +6,7 @@ import type { Log } from "../../../telemetry/log.ts";
 import type { DaprPubSubMetrics } from "../pubsub-metrics.ts";
 import { keyOf, type Subscriptions } from "../subscriptions.ts";
 import type { RetryPolicy, TopicSubscriptionSpec } from "../topic-subscription.ts";
+import type { AppPipeline } from "./app-pipeline.ts";
 import { AppSubscription } from "./app-subscription.ts";
 import { type AppChannel, type AppOptions, AppUnreachable } from "./channel.ts";
 import { Concurrency } from "./concurrency.ts";
@@ -22,6 +23,8 @@ export interface ApplicationOptions {
   /** What is repeated here when the application fails. */
   readonly retryOf: (pubsubName: string) => RetryPolicy | undefined;
   readonly metrics: DaprPubSubMetrics;
+  /** What requests to an application that speaks HTTP pass. */
+  readonly pipeline: AppPipeline;
   readonly maxMessageBytes: number;
   readonly log: Log;
 }
@@ -47,11 +50,11 @@ export class Application {
   #draining = false;
 
   constructor(options: ApplicationOptions) {
-    const { app, maxMessageBytes, log } = options;
+    const { app, maxMessageBytes, pipeline, log } = options;
     this.#options = options;
     this.#channel = /^grpc/.test(app.protocol)
       ? new GrpcAppChannel(app, maxMessageBytes, log)
-      : new HttpAppChannel(app, maxMessageBytes, log);
+      : new HttpAppChannel(app, pipeline, maxMessageBytes, log);
     this.#concurrency = new Concurrency(app.maxConcurrency);
     const probe = (signal: AbortSignal) => this.#channel.healthy(signal);
     this.#health = app.health && new AppHealth(app.health, probe, (healthy) => this.#changed(healthy));

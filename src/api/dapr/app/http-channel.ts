@@ -4,6 +4,7 @@ import type { Received } from "../../../blocks/pubsub/driver.ts";
 import type { Log } from "../../../telemetry/log.ts";
 import { cloudEventType } from "../cloud-event.ts";
 import { isRaw, type TopicEventOutcome, type TopicSubscriptionSpec } from "../topic-subscription.ts";
+import { type AppPipeline, PipedClient } from "./app-pipeline.ts";
 import { bodyOf } from "./body.ts";
 import type { Answer, AppChannel, AppOptions, BulkDelivery, Delivery } from "./channel.ts";
 import { subscriptionsOfJson } from "./discovery.ts";
@@ -21,15 +22,18 @@ const maxDetailLength = 200;
 
 /** See the head of this file. */
 export class HttpAppChannel implements AppChannel {
+  /** Without the handlers: what they do is not about health. */
+  readonly #bare: HttpClient;
   readonly #client: HttpClient;
   readonly #common: Readonly<Record<string, string>>;
   readonly #healthPath: string;
   readonly #log: Log;
 
-  constructor(options: AppOptions, maxMessageBytes: number, log: Log) {
+  constructor(options: AppOptions, pipeline: AppPipeline, maxMessageBytes: number, log: Log) {
     const { channelAddress: host, port, token, health } = options;
     const protocol = options.protocol === "https" || options.protocol === "h2c" ? options.protocol : "http";
-    this.#client = httpClient({ protocol, host, port, maxAnswerBytes: maxMessageBytes });
+    this.#bare = httpClient({ protocol, host, port, maxAnswerBytes: maxMessageBytes });
+    this.#client = new PipedClient(this.#bare, pipeline);
     this.#common = token === "" ? {} : { "dapr-api-token": token };
     this.#healthPath = pathOf(health?.path ?? "/healthz");
     this.#log = log;
@@ -87,7 +91,7 @@ export class HttpAppChannel implements AppChannel {
 
   async healthy(signal: AbortSignal): Promise<boolean> {
     const headers = this.#common;
-    const { status } = await this.#client
+    const { status } = await this.#bare
       .request({ method: "GET", path: this.#healthPath, headers }, signal)
       .catch(() => ({ status: 0 }));
     return isSuccess(status);

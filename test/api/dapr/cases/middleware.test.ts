@@ -1,6 +1,7 @@
 /** Section 4 of the cases, as far as it needs no invocation; and each middleware on the HTTP port. */
 import { describe, expect, it } from "vitest";
-import { Daprd } from "../daprd.ts";
+import { Daprd, inMemory } from "../daprd.ts";
+import { HttpApp } from "../http-app.ts";
 import { component, configuration } from "./yaml.ts";
 
 const store = component("mystore", "state.in-memory");
@@ -65,5 +66,32 @@ describe("HTTP middleware", () => {
     expect(answers.filter((status) => status === 200).length).toBeGreaterThanOrEqual(5);
     expect(answers).toContain(429);
     expect(await ask("10.0.0.2")).toBe(200);
+  });
+
+  it("has what goes to the application pass the handlers of appHttpPipeline, its probe excepted", async () => {
+    const subscribe = [{ pubsubname: "mypub", topic: "a", route: "/a" }];
+    await using app = await HttpApp.start({ subscribe, routes: { "/b": 200 } });
+    const configs = [configuration({ appHttpPipeline: handlers("uppercase", "routeralias") })];
+    const routes = { routes: '{"/a": "/b", "/healthz": "/nowhere"}' };
+    const resources = inMemory() + middleware(0, "uppercase") + middleware(1, "routeralias", routes);
+    const flags = ["--enable-app-health-check=true", "--app-health-probe-interval=1"];
+    await using daprd = await Daprd.start({ resources, configs, flags, app: { port: app.port } });
+    expect(await daprd.publish("a", "hello")).toBe(204);
+    const { body, headers } = await app.delivered("/b");
+    expect(body).toMatchObject({ DATA: "HELLO", TOPIC: "A", PUBSUBNAME: "MYPUB" });
+    expect(headers["content-length"]).toBe(String(JSON.stringify(body).length));
+    expect(app.to("/a")).toEqual([]);
+  });
+
+  it("takes what a handler of appHttpPipeline answers for the application's answer", async () => {
+    const subscribe = [{ pubsubname: "mypub", topic: "a", route: "/a", deadLetterTopic: "dead" }];
+    subscribe.push({ pubsubname: "mypub", topic: "dead", route: "/dead", deadLetterTopic: "" });
+    await using app = await HttpApp.start({ subscribe, routes: { "/a": 200, "/dead": 200 } });
+    const configs = [configuration({ appHttpPipeline: handlers("routerchecker") })];
+    const resources = inMemory() + middleware(0, "routerchecker", { rule: "^/(dapr/.*|dead)$" });
+    await using daprd = await Daprd.start({ resources, configs, app: { port: app.port } });
+    expect(await daprd.publish("a", "hello")).toBe(204);
+    expect((await app.delivered("/dead")).body).toMatchObject({ data: "hello" });
+    expect(app.to("/a")).toEqual([]);
   });
 });
