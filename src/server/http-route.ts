@@ -24,7 +24,7 @@ export interface RouteAnswer {
 
 /** One method at one path. */
 export interface HttpRoute {
-  readonly method: "GET" | "POST" | "PUT" | "DELETE";
+  readonly method: "GET" | "POST" | "PUT" | "DELETE" | "PATCH";
   /** As find-my-way has it: `/state/:store/:key`, with `*` at the end for the rest. */
   readonly path: string;
   /** True: served without an API token, where others need one. */

@@ -1,4 +1,6 @@
 /** Dapr's API of one sidecar: its service, its routes, and the application that it calls. */
+import type { ServiceImpl } from "@connectrpc/connect";
+import type { Dapr } from "../../../gen/dapr/proto/runtime/v1/dapr_pb.ts";
 import type { Bus } from "../../blocks/pubsub/bus.ts";
 import type { StateStore } from "../../blocks/state/store.ts";
 import type { RetrySettings } from "../../config/resiliency.ts";
@@ -6,6 +8,7 @@ import type { SecretScope, SecretStore } from "../../config/secrets.ts";
 import type { DeclaredSubscription } from "../../config/subscriptions.ts";
 import type { HttpRoutes } from "../../server/http-route.ts";
 import type { Telemetry } from "../../telemetry/telemetry.ts";
+import { absentMethods, absentRoutes } from "./absent/answers.ts";
 import type { AppPipeline } from "./app/app-pipeline.ts";
 import { Application } from "./app/application.ts";
 import type { AppOptions } from "./app/channel.ts";
@@ -15,7 +18,7 @@ import { type ComponentSummary, DaprMetadata } from "./metadata.ts";
 import { DaprPublish } from "./publish.ts";
 import { DaprPubSubMetrics } from "./pubsub-metrics.ts";
 import { DaprSecrets } from "./secrets.ts";
-import type { DaprApi } from "./service.ts";
+import { type DaprApi, daprService } from "./service.ts";
 import { DaprState } from "./state.ts";
 import { Subscriptions } from "./subscriptions.ts";
 import type { RetryPolicy, TopicSubscriptionSpec } from "./topic-subscription.ts";
@@ -54,7 +57,7 @@ const exponentialBase = 1.5;
 
 /** See the head of this file. */
 export class DaprSide {
-  readonly api: DaprApi;
+  readonly service: Partial<ServiceImpl<typeof Dapr>>;
   readonly routes: HttpRoutes;
   /** Those that anybody may use who reaches the public port. */
   readonly publicRoutes: HttpRoutes;
@@ -69,7 +72,7 @@ export class DaprSide {
     const retries = new Map([...options.inboundRetries].map(([name, retry]) => [name, policyOf(retry)]));
     const retryOf = (pubsubName: string) => retries.get(pubsubName);
     subscriptions.setDeclared(options.declared.map(specOf));
-    this.api = {
+    const api: DaprApi = {
       state: new DaprState(stores, appId),
       publish: new DaprPublish(buses, appId, pubsubMetrics),
       secrets: new DaprSecrets(options.secretStores, options.secretScopes),
@@ -98,8 +101,10 @@ export class DaprSide {
         log: telemetry.log.child({ scope: "app" }),
       });
     const ready = () => outboundReady() && (this.application?.ready ?? true);
-    this.routes = daprRoutes(this.api, { appId, ready, outboundReady });
-    this.publicRoutes = publicRoutes(this.api, { appId, ready, outboundReady });
+    const health = { appId, ready, outboundReady };
+    this.service = daprService(api, absentMethods(options));
+    this.routes = daprRoutes(api, absentRoutes(options), health);
+    this.publicRoutes = publicRoutes(api, health);
   }
 
   /** Begins to call the application; to be called when the ports listen. */

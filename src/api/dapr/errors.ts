@@ -89,6 +89,8 @@ export const daprErrors = {
   stateSaveMismatch: { code: Aborted, status: 409, errorCode: "ERR_STATE_SAVE" },
   stateDelete: { code: Internal, status: 500, errorCode: "ERR_STATE_DELETE" },
   stateDeleteMismatch: { code: Aborted, status: 409, errorCode: "ERR_STATE_DELETE" },
+  stateBulkDelete: { code: Internal, status: 500, errorCode: "ERR_STATE_BULK_DELETE" },
+  stateBulkDeleteMismatch: { code: Aborted, status: 409, errorCode: "ERR_STATE_BULK_DELETE" },
   stateBulkGet: { code: Internal, status: 500, errorCode: "ERR_STATE_BULK_GET" },
   stateTransaction: { code: Internal, status: 500, errorCode: "ERR_STATE_TRANSACTION" },
   stateTransactionsNotSupported: {

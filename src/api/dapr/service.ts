@@ -29,8 +29,11 @@ export interface DaprApi {
   shutdown(force: boolean): void;
 }
 
-/** Makes the service. Methods of other blocks answer UNIMPLEMENTED. */
-export function daprService(api: DaprApi): Partial<ServiceImpl<typeof Dapr>> {
+/** Makes the service, `absent` being the methods of blocks without a component. */
+export function daprService(
+  api: DaprApi,
+  absent: Partial<ServiceImpl<typeof Dapr>>,
+): Partial<ServiceImpl<typeof Dapr>> {
   const { state, publish, secrets, metadata, subscriptions } = api;
   const bulkPublish: ServiceImpl<typeof Dapr>["bulkPublishEvent"] = async (request, context) => {
     const entries = request.entries.map(({ entryId, event, contentType, metadata: own }) => {
@@ -40,6 +43,8 @@ export function daprService(api: DaprApi): Partial<ServiceImpl<typeof Dapr>> {
     return { failedEntries: failed.map(({ entryId, error }) => ({ entryId, error })) };
   };
   return {
+    ...absent,
+
     async getState({ storeName, key }, context) {
       const item = await state.get(storeName, key, context);
       return item

@@ -112,11 +112,15 @@ export class DaprState {
     items: readonly Omit<StateItemInput, "value">[],
     call: StateCall,
   ): Promise<void> {
-    this.#store(storeName);
+    const store = this.#store(storeName);
     for (const { key } of items) checkKey(storeName, key);
-    const results = await Promise.allSettled(items.map((item) => this.delete(storeName, item, call)));
+    const results = await Promise.allSettled(
+      items.map((item) => store.delete(item.key, preconditionOf(item), call)),
+    );
     const failure = results.find((result) => result.status === "rejected");
-    if (failure) throw failure.reason;
+    if (!failure) return;
+    const kind = isMismatch(failure.reason) ? daprErrors.stateBulkDeleteMismatch : daprErrors.stateBulkDelete;
+    throw failed(kind, `failed deleting state in state store ${storeName}`, failure.reason);
   }
 
   /** Applies all operations or none. */

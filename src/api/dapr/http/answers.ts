@@ -27,8 +27,16 @@ export function json(value: unknown): RouteAnswer {
   return { status: 200, headers: { "content-type": jsonType }, body: JSON.stringify(value) };
 }
 
+/** The answer to a request without a token, or with another. */
+const noToken: RouteAnswer = {
+  status: 401,
+  headers: { "content-type": "text/plain; charset=utf-8" },
+  body: "invalid api token\n",
+};
+
 /** What a route threw: `{errorCode, message, details}`. */
 export function errorAnswer(error: unknown): RouteAnswer {
+  if (reasonOf(error) === "UNAUTHENTICATED") return noToken;
   const { status, errorCode } = kindOf(error);
   const message = error instanceof ConnectError ? error.rawMessage : "internal error";
   const details = error instanceof DaprError ? detailsOf(error) : [];
@@ -68,7 +76,6 @@ export function queryMetadata({ query }: RouteRequest): Record<string, string> {
 
 function kindOf(error: unknown): { status: number; errorCode: string } {
   if (error instanceof DaprError) return error.kind;
-  if (reasonOf(error) === "UNAUTHENTICATED") return { status: 401, errorCode: "ERR_API_TOKEN" };
   if (reasonOf(error) === "TOO_LARGE") return { status: 413, errorCode: "ERR_BODY_TOO_LARGE" };
   if (error instanceof ConnectError && error.code === Code.DeadlineExceeded)
     return { status: 504, errorCode: "ERR_DEADLINE_EXCEEDED" };

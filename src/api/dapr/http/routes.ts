@@ -1,5 +1,5 @@
-/** Dapr's HTTP API: every route of the blocks that there are. */
-import type { HttpRoutes } from "../../../server/http-route.ts";
+/** Dapr's HTTP API: every route. */
+import type { HttpRoute, HttpRoutes } from "../../../server/http-route.ts";
 import type { DaprApi } from "../service.ts";
 import { errorAnswer } from "./answers.ts";
 import { publishRoutes } from "./publish.ts";
@@ -12,8 +12,8 @@ export function publicRoutes({ metadata }: DaprApi, health: SidecarHealth): Http
   return { routes: healthAndMetadataRoutes(metadata, health), errorAnswer };
 }
 
-/** Makes the routes. */
-export function daprRoutes(api: DaprApi, health: SidecarHealth): HttpRoutes {
+/** Makes the routes, `absent` being those of blocks without a component. */
+export function daprRoutes(api: DaprApi, absent: readonly HttpRoute[], health: SidecarHealth): HttpRoutes {
   return {
     routes: [
       ...stateRoutes(api.state),
@@ -21,6 +21,7 @@ export function daprRoutes(api: DaprApi, health: SidecarHealth): HttpRoutes {
       ...secretRoutes(api.secrets),
       ...healthAndMetadataRoutes(api.metadata, health),
       ...controlRoutes(api.metadata, (force) => api.shutdown(force)),
+      ...absent,
     ],
     errorAnswer,
   };
