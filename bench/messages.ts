@@ -3,12 +3,18 @@ import { create, type DescMessage, type MessageInitShape, toBinary } from "@bufb
 import { BinaryReader, WireType } from "@bufbuild/protobuf/wire";
 import {
   Outcome,
+  PublishBatchRequestSchema,
   PublishRequestSchema,
   PublishStreamRequestSchema,
   PubSubService,
   SubscribeRequestSchema,
 } from "../gen/outrider/pubsub/v1/pubsub_pb.ts";
-import { GetRequestSchema, SetRequestSchema, StateService } from "../gen/outrider/state/v1/state_pb.ts";
+import {
+  GetRequestSchema,
+  SetRequestSchema,
+  StateService,
+  TransactRequestSchema,
+} from "../gen/outrider/state/v1/state_pb.ts";
 
 /** Bytes of a value and of an event's data, as in daprd's figures. */
 export const payloadBytes = 200;
@@ -17,16 +23,23 @@ export const payloadBytes = 200;
 export const paths = {
   get: pathOf(StateService, "Get"),
   set: pathOf(StateService, "Set"),
+  transact: pathOf(StateService, "Transact"),
   publish: pathOf(PubSubService, "Publish"),
+  publishBatch: pathOf(PubSubService, "PublishBatch"),
   publishStream: pathOf(PubSubService, "PublishStream"),
   subscribe: pathOf(PubSubService, "Subscribe"),
 } as const;
 
-function pathOf(service: { readonly typeName: string }, method: string): string {
+/** The path of a method. */
+export function pathOf(service: { readonly typeName: string }, method: string): string {
   return `/${service.typeName}/${method}`;
 }
 
-function bytesOf<Schema extends DescMessage>(schema: Schema, message: MessageInitShape<Schema>): Uint8Array {
+/** A message as bytes. */
+export function bytesOf<Schema extends DescMessage>(
+  schema: Schema,
+  message: MessageInitShape<Schema>,
+): Uint8Array {
   return toBinary(schema, create(schema, message));
 }
 
@@ -48,19 +61,59 @@ export function setRequest(component: string, number: number): Uint8Array {
   return bytesOf(SetRequestSchema, { component, key: keyOf(number), value: payload() });
 }
 
+/** Sets items in one transaction. */
+export function transactRequest(component: string, numbers: readonly number[]): Uint8Array {
+  const writes = numbers.map((number) => ({
+    write: { case: "set" as const, value: { key: keyOf(number), value: payload() } },
+  }));
+  return bytesOf(TransactRequestSchema, { component, writes });
+}
+
 export function publishRequest(component: string, topic: string, data = payload()): Uint8Array {
   return bytesOf(PublishRequestSchema, { component, topic, outgoing: { event: { data } } });
 }
 
-/** Events of a publish stream; component and topic belong in the first of its messages. */
+/** What Dapr's API gives an event that was published through it. */
+const daprAttributes = {
+  source: "bench",
+  type: "com.dapr.event.sent",
+  dataContentType: "text/plain",
+  extensions: {
+    topic: "bench",
+    pubsubname: "pubsub",
+    traceparent: "00-00000000000000000000000000000000-0000000000000000-00",
+    traceid: "00-00000000000000000000000000000000-0000000000000000-00",
+    tracestate: "",
+  },
+};
+
+/** What a message of a publish stream has beside its events. */
+export interface PublishStreamSettings {
+  /** Component and topic belong in the first message. */
+  readonly component?: string;
+  readonly topic?: string;
+  /** True: each event with the attributes that Dapr's API gives it. */
+  readonly asDapr?: boolean | undefined;
+}
+
+/** Events of a publish stream. */
 export function publishStreamRequest(
   events: readonly Uint8Array[],
-  to: { readonly component?: string; readonly topic?: string } = {},
+  { asDapr = false, ...to }: PublishStreamSettings = {},
 ): Uint8Array {
   return bytesOf(PublishStreamRequestSchema, {
     ...to,
-    outgoing: events.map((data) => ({ event: { data } })),
+    outgoing: events.map((data) => ({ event: { ...(asDapr && daprAttributes), data } })),
   });
+}
+
+/** Events of one unary call, in the order of their data. */
+export function publishBatchRequest(component: string, topic: string, count: number): Uint8Array {
+  const entries = Array.from({ length: count }, (_, number) => ({
+    entryId: String(number),
+    outgoing: { event: { data: payload() } },
+  }));
+  return bytesOf(PublishBatchRequestSchema, { component, topic, entries });
 }
 
 /** What a subscription is opened with. */

@@ -8,6 +8,8 @@ import { jetStream } from "./brokers/jetstream.ts";
 import { kafka } from "./brokers/kafka.ts";
 import { postgresql } from "./brokers/postgresql.ts";
 import { redis } from "./brokers/redis.ts";
+import { daprDeliveryMemory, daprDeliveryRedis } from "./dapr/delivery.ts";
+import { daprUnary } from "./dapr/unary.ts";
 import { type Figure, meets, type Scenario } from "./scenario.ts";
 import { acrossSqlite } from "./scenarios/across.ts";
 import { idleStreams } from "./scenarios/idle-streams.ts";
@@ -22,6 +24,9 @@ const scenarios: readonly Scenario[] = [
   publishMemory,
   publishSqlite,
   streamsMemory,
+  daprUnary,
+  daprDeliveryMemory,
+  daprDeliveryRedis,
   acrossSqlite,
   start,
   idleStreams,
@@ -43,7 +48,7 @@ const unknown = positionals.find((name) => !scenarios.some((scenario) => scenari
 const effort = { sliceMs: Number(values.seconds) * 1000, rounds: Number(values.rounds) };
 if (values.list || unknown !== undefined || !(effort.sliceMs > 0 && effort.rounds >= 1)) {
   if (unknown !== undefined) process.stderr.write(`there is no scenario "${unknown}"\n`);
-  for (const { name, about } of scenarios) process.stdout.write(`${name.padEnd(16)} ${about}\n`);
+  for (const { name, about } of scenarios) process.stdout.write(`${name.padEnd(20)} ${about}\n`);
   process.exit(values.list ? 0 : 2);
 }
 

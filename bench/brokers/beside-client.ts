@@ -2,11 +2,12 @@
 import type { Call } from "../client/call.ts";
 import { Connection } from "../client/connection.ts";
 import { Flow } from "../client/flow.ts";
+import { Subscriber } from "../client/subscriber.ts";
 import { type Caller, closedLoop, type Slice } from "../measure/load.ts";
 import { median, percentile } from "../measure/numbers.ts";
 import { paths, payload, publishRequest, publishStreamRequest, settledThrough } from "../messages.ts";
 import type { Effort, Figure } from "../scenario.ts";
-import { type Sidecar, startSidecar } from "../servers/sidecar.ts";
+import { type Sidecar, type SidecarSettings, startSidecar } from "../servers/sidecar.ts";
 
 /** Publishes under way at once. */
 const many = 64;
@@ -14,7 +15,11 @@ const many = 64;
 export const batch = 100;
 
 /** A sidecar whose component `pubsub` is of this type. */
-export function startSidecarOn(type: string, fields: Readonly<Record<string, string>>): Promise<Sidecar> {
+export function startSidecarOn(
+  type: string,
+  fields: Readonly<Record<string, string>>,
+  app?: SidecarSettings["app"],
+): Promise<Sidecar> {
   const metadata = Object.entries(fields).map(([name, value]) => `{ name: ${name}, value: "${value}" }`);
   const yaml = [
     "apiVersion: dapr.io/v1alpha1",
@@ -26,7 +31,7 @@ export function startSidecarOn(type: string, fields: Readonly<Record<string, str
     `  metadata: [${metadata.join(", ")}]`,
     "",
   ].join("\n");
-  return startSidecar({ store: { yaml } });
+  return startSidecar({ store: { yaml }, ...(app && { app }) });
 }
 
 /** Publishes one at a time, many at once, and many on one stream. `plain` publishes one with the library called `library`. */
@@ -82,8 +87,15 @@ export async function* streaming(
     await Connection.open(sidecar.grpcPort),
     await Connection.open(sidecar.grpcPort),
   ] as const;
-  const shape = { topic: "flow", batch, settleEach: false, window: 5000 };
-  const flow = new Flow(...connections, { component: "pubsub", data: payload(), ...shape });
+  const settings = {
+    component: "pubsub",
+    data: payload(),
+    topic: "flow",
+    batch,
+    settleEach: false,
+    window: 5000,
+  };
+  const flow = new Flow(connections[0], new Subscriber(connections[1], settings), settings);
   const rates: { through: number[]; plain: number[] } = { through: [], plain: [] };
   await flow.run(sliceMs);
   for (let round = 0; round < rounds; round++) {

@@ -1,62 +1,65 @@
-/** Events up a publish stream and down a subscribe stream of the same sidecar. */
-import {
-  ackRequest,
-  deliveryIds,
-  openRequest,
-  paths,
-  publishStreamRequest,
-  settledThrough,
-} from "../messages.ts";
+/** Events up a publish stream, to a receiver. */
+import { paths, publishStreamRequest, settledThrough } from "../messages.ts";
 import type { Call } from "./call.ts";
 import type { Connection } from "./connection.ts";
+import type { Receiver } from "./receiver.ts";
 
 /** How events flow. */
 export interface FlowSettings {
   readonly component: string;
   readonly topic: string;
-  /** Events in a message, up, and at most in a message down. */
+  /** Events in a message. */
   readonly batch: number;
-  /** True: each delivery is settled by a message of its own; else all of a message by one, with those before. */
-  readonly settleEach: boolean;
   /** Events that may be published and not yet received. */
   readonly window: number;
   readonly data: Uint8Array;
+  /** True: with the attributes that Dapr gives what is published through its API. */
+  readonly asDapr?: boolean;
 }
 
-/** See the head of this file. Publisher and subscriber have a connection each, as two applications have. */
+/** See the head of this file. Publisher and receiver have a connection each, as two applications have. */
 export class Flow {
-  /** Events that were received. */
-  received = 0;
-  /** Called after each message with deliveries. */
-  onReceived: () => void = () => {};
   readonly #settings: FlowSettings;
   readonly #publisher: Call;
-  readonly #subscriber: Call;
+  readonly #receiver: Receiver;
   readonly #message: Uint8Array;
   #sent = 0;
   #acknowledged = 0;
   #running = false;
   #ended: Error | undefined;
+  #onReceived: () => void = () => {};
 
-  constructor(publisher: Connection, subscriber: Connection, settings: FlowSettings) {
+  constructor(publisher: Connection, receiver: Receiver, settings: FlowSettings) {
     this.#settings = settings;
-    const { component, topic, batch, data } = settings;
-    this.#message = publishStreamRequest(new Array<Uint8Array>(batch).fill(data));
-    this.#subscriber = subscriber.start(paths.subscribe);
-    this.#subscriber.onMessage = (message) => this.#take(message);
+    this.#receiver = receiver;
+    const { component, topic, batch, data, asDapr } = settings;
+    this.#message = publishStreamRequest(new Array<Uint8Array>(batch).fill(data), { asDapr });
+    receiver.onReceived = () => {
+      this.#publish();
+      this.#onReceived();
+    };
     this.#publisher = publisher.start(paths.publishStream);
     this.#publisher.onMessage = (message) => {
       this.#acknowledged = settledThrough(message);
       this.#publish();
     };
-    for (const call of [this.#publisher, this.#subscriber]) {
-      call.onEnd = () => {
+    for (const each of [this.#publisher, receiver]) {
+      each.onEnd = () => {
         this.#ended ??= new Error("the sidecar has ended a stream");
-        this.onReceived();
+        this.#onReceived();
       };
     }
-    this.#subscriber.send(openRequest({ component, topic, maxInFlight: 10 * batch, maxBatch: batch }));
     this.#publisher.send(publishStreamRequest([], { component, topic }));
+  }
+
+  /** Events that were received. */
+  get received(): number {
+    return this.#receiver.received;
+  }
+
+  /** Called after each message with deliveries. */
+  set onReceived(called: () => void) {
+    this.#onReceived = called;
   }
 
   /** Publishes as fast as events are received, for a time. Returns what was received in it. Throws when a stream ends. */
@@ -71,26 +74,25 @@ export class Flow {
     return this.received - before;
   }
 
-  /** Publishes one event. */
+  /** Publishes one message. */
   publishOne(): void {
     this.#sent += this.#settings.batch;
     this.#publisher.send(this.#message);
   }
 
   close(): void {
-    this.#ended = undefined;
-    for (const call of [this.#publisher, this.#subscriber]) call.onEnd = () => {};
+    for (const each of [this.#publisher, this.#receiver]) each.onEnd = () => {};
     this.#publisher.end();
-    this.#subscriber.end();
+    this.#receiver.close();
   }
 
   #until(reached: () => boolean): Promise<void> {
     return new Promise((resolve, reject) => {
-      this.onReceived = () => {
+      this.#onReceived = () => {
         if (this.#ended) reject(this.#ended);
         else if (reached()) resolve();
       };
-      this.onReceived();
+      this.#onReceived();
     });
   }
 
@@ -103,15 +105,5 @@ export class Flow {
     ) {
       this.publishOne();
     }
-  }
-
-  #take(message: Buffer): void {
-    const ids = deliveryIds(message);
-    if (!ids || ids.length === 0) return;
-    if (this.#settings.settleEach) for (const id of ids) this.#subscriber.send(ackRequest(id, id));
-    else this.#subscriber.send(ackRequest(1n, ids.at(-1)!));
-    this.received += ids.length;
-    this.#publish();
-    this.onReceived();
   }
 }

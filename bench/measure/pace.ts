@@ -29,9 +29,11 @@ export class Pace {
     return pace;
   }
 
-  /** One measurement. */
-  async measure(): Promise<void> {
-    this.#costs.push(await this.#slice());
+  /** One measurement: processor time of an echo now, in microseconds. */
+  async measure(): Promise<number> {
+    const cost = await this.#slice();
+    this.#costs.push(cost);
+    return cost;
   }
 
   /** Processor time of an echo in microseconds, the median of what was measured since this was last asked. */

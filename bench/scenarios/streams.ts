@@ -2,7 +2,9 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { Connection } from "../client/connection.ts";
 import { Flow } from "../client/flow.ts";
-import { median, percentile } from "../measure/numbers.ts";
+import { Subscriber } from "../client/subscriber.ts";
+import { type FlowCost, flowCost } from "../measure/flow-cost.ts";
+import { percentile } from "../measure/numbers.ts";
 import { Pace } from "../measure/pace.ts";
 import { cpuMicros, memoryMb } from "../measure/process-figures.ts";
 import { payload } from "../messages.ts";
@@ -44,7 +46,8 @@ async function withFlow(sidecar: Sidecar, shape: Shape, use: (flow: Flow) => Pro
     await Connection.open(sidecar.grpcPort),
     await Connection.open(sidecar.grpcPort),
   ] as const;
-  const flow = new Flow(...connections, { component: "pubsub", data: payload(), ...shape });
+  const settings = { component: "pubsub", data: payload(), ...shape };
+  const flow = new Flow(connections[0], new Subscriber(connections[1], settings), settings);
   try {
     await use(flow);
   } finally {
@@ -58,29 +61,16 @@ async function* full(
   name: string,
   shape: Shape,
   { atMost, pace }: { readonly atMost: number; readonly pace: Pace },
-  { sliceMs, rounds }: Effort,
+  effort: Effort,
 ): AsyncGenerator<Figure> {
-  const costs: number[] = [];
-  const rates: number[] = [];
+  let cost!: FlowCost;
   await withFlow(sidecar, shape, async (flow) => {
-    await flow.run(sliceMs);
-    for (let round = 0; round < rounds; round++) {
-      await pace.measure();
-      const cpuBefore = cpuMicros(sidecar.pid);
-      const startedAt = performance.now();
-      const events = await flow.run(sliceMs);
-      rates.push(events / ((performance.now() - startedAt) / 1000));
-      costs.push((cpuMicros(sidecar.pid) - cpuBefore) / events);
-    }
+    cost = await flowCost(sidecar.pid, flow, pace, effort);
   });
-  yield {
-    what: `${name}: CPU an event, publish and delivery`,
-    value: median(costs),
-    yardstick: pace.take(),
-    unit: "us",
-    target: { atMost },
-  };
-  yield { what: `${name}: events`, value: median(rates), unit: "/s" };
+  const { cpuMicros: value, echoMicros: yardstick, rate } = cost;
+  const what = `${name}: CPU an event, publish and delivery`;
+  yield { what, value, yardstick, unit: "us", target: { atMost } };
+  yield { what: `${name}: events`, value: rate, unit: "/s" };
 }
 
 async function* atRate(sidecar: Sidecar, { sliceMs, rounds }: Effort): AsyncGenerator<Figure> {

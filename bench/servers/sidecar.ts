@@ -14,6 +14,8 @@ export interface SidecarSettings {
   readonly dataDirectory?: string;
   /** True: the bundle in dist/, else the sources. */
   readonly bundled?: boolean;
+  /** An application that listens; the sidecar is ready when it has subscribed. */
+  readonly app?: { readonly port: number; readonly protocol: "grpc" | "http" };
   /** Flags for Node itself, such as those of the profiler. */
   readonly nodeArgs?: readonly string[];
 }
@@ -59,6 +61,7 @@ export async function startSidecar(settings: SidecarSettings): Promise<Sidecar> 
     `--data-dir=${directory}`,
     ...ports,
     ...resources,
+    ...(settings.app ? [`--app-port=${settings.app.port}`, `--app-protocol=${settings.app.protocol}`] : []),
   ];
   const startedAt = performance.now();
   const child = startNode([program, "run", ...flags], settings.nodeArgs);
@@ -68,7 +71,8 @@ export async function startSidecar(settings: SidecarSettings): Promise<Sidecar> 
     await stop(child);
     if (own) await rm(directory, { recursive: true, force: true });
   };
-  while (!(await isReady(httpPort!))) {
+  const readyPath = settings.app ? "/v1.0/healthz" : "/healthz/ready";
+  while (!(await isReady(httpPort!, readyPath))) {
     if (child.exitCode !== null || performance.now() - startedAt > readyWithinMs) {
       await end();
       throw new Error(`the sidecar did not get ready: ${Buffer.concat(said)}`);
@@ -106,9 +110,9 @@ function componentsOf(store: keyof typeof types): string {
   return resources.join("---\n");
 }
 
-function isReady(port: number): Promise<boolean> {
+function isReady(port: number, path: string): Promise<boolean> {
   return new Promise((resolve) => {
-    const asked = request({ host: "127.0.0.1", port, path: "/healthz/ready" }, (response) => {
+    const asked = request({ host: "127.0.0.1", port, path }, (response) => {
       response.resume();
       resolve(response.statusCode === 204);
     });
