@@ -7,7 +7,6 @@ import { RuntimeService } from "../../gen/outrider/runtime/v1/runtime_pb.ts";
 import { StateService } from "../../gen/outrider/state/v1/state_pb.ts";
 import { findDataDirectory } from "../data-directory.ts";
 import { runningSidecars } from "../sidecars.ts";
-import { SubscriptionRefused } from "./event-stream.ts";
 import type { SidecarOptions } from "./options.ts";
 import { CommandFailure, type Terminal, usageFailure } from "./terminal.ts";
 
@@ -87,6 +86,17 @@ function namesOf(sidecars: readonly { readonly appId: string }[]): string {
 /** The reason that an error carries, such as "ETAG_MISMATCH"; "" when it has none. */
 export function reasonIn(error: ConnectError): string {
   return error.findDetails(ErrorInfoSchema)[0]?.reason ?? "";
+}
+
+/** A subscription that was not opened, or ended by the sidecar's wish. */
+export class SubscriptionRefused extends CommandFailure {
+  /** As gRPC numbers them. */
+  readonly code: Code;
+
+  constructor(code: Code, message: string) {
+    super(message);
+    this.code = code;
+  }
 }
 
 /** How a connection ends that nobody ended on purpose: what libraries make of resets, timeouts and ends. */

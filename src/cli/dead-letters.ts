@@ -2,11 +2,18 @@
 import { timestampMs } from "@bufbuild/protobuf/wkt";
 import type { Delivery } from "../../gen/outrider/pubsub/v1/pubsub_pb.ts";
 import { callFailure, connectSidecar, type SidecarClient } from "./client.ts";
-import type { DeadLetterOptions } from "./deadletter.ts";
 import { EventStream, type OpenRequest } from "./event-stream.ts";
 import { deliveryJson } from "./events.ts";
+import type { SidecarOptions } from "./options.ts";
 import { lineOf, safe } from "./payload.ts";
 import { CommandFailure, note, paint, print, printJson, type Terminal } from "./terminal.ts";
+
+/** Flags of both parts. */
+export interface DeadLetterOptions extends SidecarOptions {
+  readonly component?: string;
+  readonly max?: number;
+  readonly json?: boolean;
+}
 
 /** The group that takes dead letters out of their topics. */
 const redriveGroup = "outrider-redrive";

@@ -1,20 +1,8 @@
 /** `outrider deadletter`. */
 import { Command, Option } from "commander";
-import {
-  addSidecarOptions,
-  componentOption,
-  jsonOption,
-  type SidecarOptions,
-  wholeNumber,
-} from "./options.ts";
+import type { DeadLetterOptions } from "./dead-letters.ts";
+import { addSidecarOptions, componentOption, jsonOption, wholeNumber } from "./options.ts";
 import type { Terminal } from "./terminal.ts";
-
-/** Flags of both parts. */
-export interface DeadLetterOptions extends SidecarOptions {
-  readonly component?: string;
-  readonly max?: number;
-  readonly json?: boolean;
-}
 
 /** The command and its parts. What they do is loaded when one of them is called. */
 export function deadLetterCommand(terminal: Terminal): Command {

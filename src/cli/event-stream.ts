@@ -1,14 +1,12 @@
 /** A subscribe stream as commands use it: deliveries out, outcomes in, and a way to leave in peace. */
 import type { MessageInitShape } from "@bufbuild/protobuf";
-import type { Code } from "@connectrpc/connect";
 import {
   type Delivery,
   type OpenSchema,
   Outcome,
   type SubscribeRequestSchema,
 } from "../../gen/outrider/pubsub/v1/pubsub_pb.ts";
-import type { SidecarClient } from "./client.ts";
-import { CommandFailure } from "./terminal.ts";
+import { type SidecarClient, SubscriptionRefused } from "./client.ts";
 
 type Request = MessageInitShape<typeof SubscribeRequestSchema>;
 /** A subscription to open; its number is given here. */
@@ -25,17 +23,6 @@ export interface EventStreamListener {
   draining?(): void;
   /** The sidecar did not understand; a defect of this program or of that one. */
   complaint?(message: string): void;
-}
-
-/** A subscription that was not opened, or ended by the sidecar's wish. */
-export class SubscriptionRefused extends CommandFailure {
-  /** As gRPC numbers them. */
-  readonly code: Code;
-
-  constructor(code: Code, message: string) {
-    super(message);
-    this.code = code;
-  }
 }
 
 /** One stream with any number of subscriptions. */
