@@ -31,7 +31,7 @@ export default class TotalsReporter implements Reporter {
         failed.push(failure(module.relativeModuleId, errors));
       }
     }
-    const lines = [...skipped].map(([reason, times]) => `skipped, ${times} times: ${reason}`);
+    const lines = [...skipped].map(([reason, times]) => `skipped (${times}): ${reason}`);
     lines.push(...failed);
     const total = `${count.passed} passed, ${count.failed + count.pending} failed`;
     lines.push(count.skipped > 0 ? `${total}, ${count.skipped} skipped` : total);
