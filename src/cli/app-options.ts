@@ -1,7 +1,7 @@
 /** Flags about an application that listens, as daprd has them. */
 import { InvalidArgumentError, Option } from "commander";
 import type { AppOptions, AppProtocol } from "../api/dapr/app/channel.ts";
-import { durationMs, onOff, portNumber, wholeNumber } from "./options.ts";
+import { commaSeparated, durationMs, onOff, portNumber, wholeNumber } from "./options.ts";
 
 /** The flags, as commander gives them. */
 export interface AppFlags {
@@ -102,8 +102,5 @@ function anyWhole(value: string): number {
 }
 
 function endpoints(value: string): string[] {
-  return value
-    .split(",")
-    .map((each) => each.trim().toLowerCase())
-    .filter((each) => each !== "");
+  return commaSeparated(value.toLowerCase());
 }

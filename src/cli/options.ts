@@ -55,6 +55,14 @@ export function gather(value: string, before: readonly string[] | undefined): st
   return [...(before ?? []), value];
 }
 
+/** The words between commas. */
+export function commaSeparated(value: string): string[] {
+  return value
+    .split(",")
+    .map((each) => each.trim())
+    .filter((each) => each !== "");
+}
+
 /** Gathers `name=value`. */
 export function gatherPairs(value: string, before: Readonly<Record<string, string>> | undefined) {
   const at = value.indexOf("=");

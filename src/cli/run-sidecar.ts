@@ -48,6 +48,14 @@ export async function runSidecar(
     grpcPort: choose(options.daprGrpcPort, defaultPorts.grpc),
     httpPort: choose(options.daprHttpPort, defaultPorts.http),
     metrics: metricsOf(options, configuration),
+    publicHttp:
+      options.daprPublicPort === undefined
+        ? undefined
+        : {
+            address: options.daprPublicListenAddress,
+            port: { port: options.daprPublicPort, fixed: true },
+          },
+    allowedOrigins: options.allowedOrigins,
     limits: {
       ...(options.maxBodySize === undefined ? {} : { maxMessageBytes: options.maxBodySize }),
       ...(options.readBufferSize === undefined ? {} : { maxHeaderBytes: options.readBufferSize }),

@@ -1,7 +1,7 @@
 /** `outrider run`: its flags. What it does is in `run-sidecar.ts`. */
 import { Command, Option } from "commander";
 import { type AppFlags, appOptions } from "./app-options.ts";
-import { durationMs, gather, onOff, portNumber, sizeBytes } from "./options.ts";
+import { commaSeparated, durationMs, gather, onOff, portNumber, sizeBytes } from "./options.ts";
 import { CommandFailure, exitCodes, type Terminal, usageFailure } from "./terminal.ts";
 
 /** The flags, as commander gives them. */
@@ -12,6 +12,9 @@ export interface RunOptions extends AppFlags {
   readonly metricsPort?: number;
   readonly metricsListenAddress: string;
   readonly enableMetrics?: boolean;
+  readonly daprPublicPort?: number;
+  readonly daprPublicListenAddress: string;
+  readonly allowedOrigins?: readonly string[];
   readonly daprListenAddresses: string;
   readonly resourcesPath?: readonly string[];
   readonly d?: readonly string[];
@@ -73,6 +76,12 @@ function options(): Option[] {
       "addresses to listen on, separated by commas",
     ).default(loopback),
     new Option("--metrics-listen-address <address>", "address of the metrics").default(loopback),
+    port("--dapr-public-port <port>", "port for health and metadata alone, without a token (default: none)"),
+    new Option("--dapr-public-listen-address <address>", "address of that port").default(loopback),
+    new Option(
+      "--allowed-origins <list>",
+      "origins whose pages may call over HTTP, separated by commas; * for all (default: none)",
+    ).argParser(commaSeparated),
     new Option("--enable-metrics [on]", "serve metrics (default: true)").argParser(onOff).preset("true"),
     new Option(
       "--max-message-size, --max-body-size <size>",
@@ -124,13 +133,10 @@ const unsupported: readonly UnsupportedFlag[] = [
   { flags: "--enable-mtls [on]", why: "sidecars do not talk to each other yet" },
   { flags: "--dapr-internal-grpc-port <port>", why: "sidecars do not talk to each other yet" },
   { flags: "--dapr-internal-grpc-listen-address <address>", why: "sidecars do not talk to each other yet" },
-  { flags: "--dapr-public-port <port>", why: "the HTTP port serves health" },
-  { flags: "--dapr-public-listen-address <address>", why: "the HTTP port serves health" },
   { flags: "-u, --unix-domain-socket <path>", why: "ports are TCP only" },
   { flags: "--enable-profiling [on]", why: "use node --cpu-prof" },
   { flags: "--profile-port <port>", why: "use node --inspect" },
   { flags: "--hot-reload-reconcile-interval <seconds>", why: "resources are read at the start" },
-  { flags: "--allowed-origins <list>", why: "browsers of other origins are not let in" },
   { flags: "--wait [on]", why: "use the ready endpoint of the HTTP port" },
   { flags: "--dapr-http-max-request-size <megabytes>", why: "use --max-body-size" },
   { flags: "--dapr-http-read-buffer-size <kilobytes>", why: "use --read-buffer-size" },

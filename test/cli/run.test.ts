@@ -4,6 +4,7 @@ import { type AddressInfo, createServer } from "node:net";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { freePorts, makeProject, Outrider, outrider, removeProject } from "../outrider.ts";
+import { freePorts as freePort } from "../servers/ports.ts";
 
 let cwd: string;
 beforeEach(async () => {
@@ -139,12 +140,25 @@ describe("the flags of outrider run", () => {
   });
 
   it("that daprd has and that mean nothing here are refused with the reason", async () => {
-    const { code, stderr } = await outrider(["run", "--dapr-public-port", "8080", "--mode=kubernetes"], {
+    const { code, stderr } = await outrider(["run", "--enable-mtls", "--mode=kubernetes"], {
       cwd,
     });
     expect(code).toBe(2);
-    expect(stderr).toContain("--dapr-public-port is not supported yet: the HTTP port serves health");
+    expect(stderr).toContain("--enable-mtls is not supported yet: sidecars do not talk to each other yet");
     expect(stderr).toContain("--mode is not supported yet");
+  });
+
+  it("open a port for health and metadata, and let browsers of an origin in", async () => {
+    const script = `
+      const ask = async (port, path) => (await fetch("http://127.0.0.1:" + port + path, { headers: { origin: "https://a.example" } }));
+      const metadata = await ask(process.env.DAPR_HTTP_PORT, "/v1.0/metadata");
+      const open = await ask(process.argv[1], "/v1.0/healthz");
+      console.log(metadata.headers.get("access-control-allow-origin"), open.status < 501);
+    `;
+    const [free] = await freePort(1);
+    const flags = ["--dapr-public-port", String(free), "--allowed-origins=https://a.example"];
+    const { stdout } = await outrider([...running(script, ...flags), String(free)], { cwd });
+    expect(stdout).toBe("[orders] https://a.example true\n");
   });
 
   it("that do not exist are refused with a suggestion", async () => {

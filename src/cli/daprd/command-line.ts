@@ -87,7 +87,7 @@ const booleans = [
   "wait",
 ] as const;
 
-/** Flags with a value. Those that nothing here reads are taken because whoever starts a daprd gives them. */
+/** Flags with a value. */
 const valued = [
   "actors-disseminate-timeout",
   "actors-service",

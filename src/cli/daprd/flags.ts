@@ -2,6 +2,7 @@
 import { parseByteSize, parseDurationMs } from "../../config/fields.ts";
 import { type LogLevel, logLevels } from "../../telemetry/log.ts";
 import type { AppFlags } from "../app-options.ts";
+import { commaSeparated } from "../options.ts";
 import { type CommandLine, FlagError, type FlagName } from "./command-line.ts";
 
 /** An address, and a port. */
@@ -75,7 +76,9 @@ export function readFlags(line: CommandLine, env: Readonly<Record<string, string
     maxHeaderBytes:
       size(line, "read-buffer-size", "dapr-http-read-buffer-size", 2 ** 10) ?? defaultHeaderBytes,
     maxConnectionIdleMs: positive(parseDurationMs(env["DAPR_GRPC_MAX_CONN_IDLE"] ?? "")),
-    allowedOrigins: line.has("allowed-origins") ? origins(line.text("allowed-origins") ?? "") : undefined,
+    allowedOrigins: line.has("allowed-origins")
+      ? commaSeparated(line.text("allowed-origins") ?? "")
+      : undefined,
     graceMs: graceOf(line),
     enableApiLogging: flag("enable-api-logging"),
     logLevel: levelOf(line),
@@ -132,16 +135,6 @@ function levelOf(line: CommandLine): LogLevel {
 
 /** Several, separated by commas; none is every address. */
 function addresses(text: string): readonly string[] {
-  const list = text
-    .split(",")
-    .map((each) => each.trim().replace(/^\[(.*)\]$/, "$1"))
-    .filter((each) => each !== "");
+  const list = commaSeparated(text).map((each) => each.replace(/^\[(.*)\]$/, "$1"));
   return list.length > 0 ? list : [""];
-}
-
-function origins(text: string): readonly string[] {
-  return text
-    .split(",")
-    .map((each) => each.trim())
-    .filter((each) => each !== "");
 }

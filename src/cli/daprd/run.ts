@@ -15,6 +15,8 @@ import { CommandFailure, exitCodes, print, type Terminal } from "../terminal.ts"
 import { tracingOptions } from "../tracing.ts";
 import { type CommandLine, FlagError, flagNames, readCommandLine } from "./command-line.ts";
 import { type DaprdFlags, readFlags } from "./flags.ts";
+import { daprdLines } from "./log-lines.ts";
+import { missedFlags } from "./unused-flags.ts";
 import { waitUntilOutboundReady } from "./wait.ts";
 
 /** When the compiled code is kept for the next start, in milliseconds: serving comes first. */
@@ -47,20 +49,25 @@ export async function runDaprd(terminal: Terminal, words: readonly string[]): Pr
     return (await waitUntilOutboundReady(flags, terminal.interrupted))
       ? exitCodes.success
       : exitCodes.failure;
-  return run(terminal, flags, line.unknown);
+  return run(terminal, line, flags);
 }
 
-async function run(terminal: Terminal, flags: DaprdFlags, unknown: readonly string[]): Promise<number> {
+async function run(terminal: Terminal, line: CommandLine, flags: DaprdFlags): Promise<number> {
+  const startedAt = performance.now();
   const instanceId = newInstanceId();
   const early = await createLog(logOptions(terminal, flags, instanceId, new Set()));
-  for (const flag of unknown) early.warn({ flag }, "unknown flag, ignored");
+  early.info(`starting outriderd -- version ${version}`);
+  for (const flag of line.unknown) early.warn({ flag }, "unknown flag, ignored");
+  for (const { flag, why } of missedFlags(line)) early.warn({ flag }, `ignored: ${why}`);
   try {
     if (flags.appId === "") throw new CommandFailure("app-id parameter cannot be empty");
     const configuration = await configure(terminal, flags);
     const telemetry = await observe(terminal, flags, configuration, instanceId);
     for (const remark of configuration.notes) telemetry.log.info(formatRemark(remark));
     const runtime = await startRuntime(runtimeOptions(terminal, flags, configuration, instanceId, telemetry));
-    return await liveAndStop(terminal, runtime, telemetry);
+    for (const { name, address, port } of runtime.ports)
+      telemetry.log.info(`${name} server listening on TCP address: ${hostOf(address)}:${port}`);
+    return await liveAndStop(terminal, runtime, telemetry, startedAt);
   } catch (error) {
     if (error instanceof CommandFailure || error instanceof PortUnavailable) early.fatal(error.message);
     else early.fatal({ err: error }, "the sidecar cannot run");
@@ -72,12 +79,15 @@ async function liveAndStop(
   terminal: Terminal,
   runtime: Runtime,
   telemetry: RunningTelemetry,
+  startedAt: number,
 ): Promise<number> {
   const stop = AbortSignal.any([terminal.interrupted, runtime.stopRequested]);
-  void runtime.ready(stop).then(
-    () => telemetry.log.info({ scope: "dapr.runtime" }, "dapr initialized. Status: Running."),
-    () => {},
-  );
+  // Tools wait for this sentence.
+  const tell = () => {
+    const elapsedMs = Math.round(performance.now() - startedAt);
+    telemetry.log.info(`dapr initialized. Status: Running. Init Elapsed ${elapsedMs}ms`);
+  };
+  void runtime.ready(stop).then(tell, () => {});
   setTimeout(flushCompileCache, keepCodeAfterMs).unref();
   if (!stop.aborted) await new Promise((resolve) => stop.addEventListener("abort", resolve, { once: true }));
   if (runtime.stopRequested.reason === forcedStop) {
@@ -128,6 +138,10 @@ function runtimeOptions(
   };
 }
 
+function hostOf(address: string): string {
+  return address.includes(":") ? `[${address}]` : address;
+}
+
 function fixed(port: number) {
   return { port, fixed: true };
 }
@@ -170,10 +184,9 @@ function logOptions(
 ): LogOptions {
   return {
     level: flags.logLevel,
-    format: flags.logAsJson ? "json" : "pretty",
+    format: "json",
     // Where daprd logs.
-    destination: { write: (text) => void terminal.stdout.write(text) },
-    color: terminal.colorOut,
+    destination: daprdLines(flags.logAsJson, { write: (line) => void terminal.stdout.write(line) }),
     secrets: () => secrets,
     base: { app_id: flags.appId, instance: instanceId },
   };

@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { FlagError, readCommandLine } from "../../../src/cli/daprd/command-line.ts";
 import { readFlags } from "../../../src/cli/daprd/flags.ts";
+import { missedFlags } from "../../../src/cli/daprd/unused-flags.ts";
 
 const flagsOf = (words: readonly string[], env = {}) => readFlags(readCommandLine(words), env);
 
@@ -43,6 +44,22 @@ describe("daprd's command line", () => {
     expect(() => flagsOf(["--app-protocol=gprc"])).toThrow("expected one of http, https, h2c, grpc, grpcs");
     expect(() => flagsOf(["--max-body-size=much"])).toThrow("expected a size such as 4Mi");
     expect(() => flagsOf(["--app-id"])).toThrow("needs a value");
+  });
+
+  it("warns of what somebody asked for and does not get, and of nothing else", () => {
+    const usual = [
+      "--mode=standalone",
+      "--enable-mtls=false",
+      "--placement-host-address=x",
+      "--profile-port=1",
+    ];
+    expect(missedFlags(readCommandLine(usual))).toEqual([]);
+    const asking = ["--mode", "kubernetes", "--enable-mtls", "--unix-domain-socket=/tmp"];
+    expect(missedFlags(readCommandLine(asking)).map(({ flag }) => flag)).toEqual([
+      "--enable-mtls=true",
+      "--mode=kubernetes",
+      "--unix-domain-socket=/tmp",
+    ]);
   });
 
   it("has daprd's defaults", () => {

@@ -108,6 +108,25 @@ ${configuration({ tracing: { samplingRate: "1" } })}`;
     ]);
     expect(daprd.log).toContain("--unknown");
   });
+
+  it("logs as daprd does, in text or in JSON, and says when it is initialized", async () => {
+    const sentence = /^dapr initialized. Status: Running. Init Elapsed \d+ms$/;
+    await using text = await Daprd.start();
+    const line = new RegExp(
+      `^time="[^"]+" level=info msg="${sentence.source.slice(1, -1)}" app_id=${text.appId} `,
+      "m",
+    );
+    await expect.poll(() => text.log, { timeout: 5000 }).toMatch(line);
+    await using json = await Daprd.start({ flags: ["--log-as-json"] });
+    await expect.poll(() => json.log, { timeout: 5000 }).toContain("dapr initialized");
+    const all = json.log
+      .trimEnd()
+      .split("\n")
+      .map((each) => JSON.parse(each) as Record<string, string>);
+    const found = all.find(({ msg }) => sentence.test(msg ?? ""));
+    expect(found).toMatchObject({ app_id: json.appId, level: "info", scope: "dapr.runtime", type: "log" });
+    expect(found?.["time"]).toMatch(/^\d{4}-\d\d-\d\dT/);
+  });
 });
 
 function accepts(port: number): Promise<boolean> {
