@@ -5,7 +5,9 @@
 import type { DescMethodUnary, MessageShape } from "@bufbuild/protobuf";
 import { fromBinary, toBinary } from "@bufbuild/protobuf";
 import { Code } from "@connectrpc/connect";
-import { type Http2Answer, Http2Connection, type Http2Options } from "./http2-connection.ts";
+import { Http2Connection } from "./http2/connection.ts";
+import type { Http2Answer } from "./http2/exchange.ts";
+import type { Http2Options } from "./http2/session.ts";
 
 /** A status other than OK that the application has answered. */
 export class GrpcStatus extends Error {
@@ -36,20 +38,20 @@ const codesOfHttp: Readonly<Record<number, Code>> = {
   504: Code.Unavailable,
 };
 
+const common: Readonly<Record<string, string>> = {
+  "content-type": "application/grpc",
+  te: "trailers",
+  "user-agent": "outrider",
+};
+
 /** See the head of this file. */
 export class GrpcClient {
   readonly #connection: Http2Connection;
-  readonly #common: Readonly<Record<string, string>>;
+  /** What the headers of all calls of a method have in common. */
+  readonly #heads = new Map<DescMethodUnary, Buffer>();
 
   constructor(options: Http2Options) {
     this.#connection = new Http2Connection(options);
-    this.#common = {
-      ":method": "POST",
-      ":scheme": options.tls ? "https" : "http",
-      "content-type": "application/grpc",
-      te: "trailers",
-      "user-agent": "outrider",
-    };
   }
 
   /** Throws GrpcStatus, AppUnreachable, and the signal's reason when that aborts. */
@@ -59,10 +61,7 @@ export class GrpcClient {
     metadata: Readonly<Record<string, string>>,
     signal: AbortSignal,
   ): Promise<MessageShape<Method["output"]>> {
-    const path = `/${method.parent.typeName}/${method.name}`;
-    const headers = { ...this.#common, ":path": path, ...metadata };
-    const answer = await this.#connection.request(headers, framed(toBinary(method.input, message)), signal);
-    const bytes = messageOf(answer);
+    const bytes = await this.send(method, toBinary(method.input, message), metadata, signal);
     try {
       return fromBinary<Method["output"]>(method.output, bytes);
     } catch (error) {
@@ -70,8 +69,28 @@ export class GrpcClient {
     }
   }
 
+  /** The same with messages as bytes. */
+  async send(
+    method: DescMethodUnary,
+    message: Uint8Array,
+    metadata: Readonly<Record<string, string>>,
+    signal: AbortSignal,
+  ): Promise<Buffer> {
+    const request = { head: this.#head(method), headers: metadata, body: framed(message) };
+    return messageOf(await this.#connection.request(request, signal));
+  }
+
   close(): void {
     this.#connection.close();
+  }
+
+  #head(method: DescMethodUnary): Buffer {
+    let head = this.#heads.get(method);
+    if (!head) {
+      head = this.#connection.head("POST", `/${method.parent.typeName}/${method.name}`, common);
+      this.#heads.set(method, head);
+    }
+    return head;
   }
 }
 
@@ -85,7 +104,7 @@ function framed(message: Uint8Array): Buffer {
 
 /** The only message of an answer that is OK. Throws GrpcStatus. */
 function messageOf({ headers, trailers, body }: Http2Answer): Buffer {
-  const status = headers[":status"] ?? 0;
+  const status = Number(headers[":status"] ?? 0);
   // An answer without a message has its status among the headers.
   const code = trailers["grpc-status"] ?? headers["grpc-status"];
   if (code === undefined) {
@@ -93,7 +112,7 @@ function messageOf({ headers, trailers, body }: Http2Answer): Buffer {
     throw new GrpcStatus(known, `no gRPC status; the HTTP status is ${status}`);
   }
   if (code !== "0") {
-    const text = String(trailers["grpc-message"] ?? headers["grpc-message"] ?? "");
+    const text = trailers["grpc-message"] ?? headers["grpc-message"] ?? "";
     throw new GrpcStatus((Number(code) || Code.Unknown) as Code, decoded(text));
   }
   if (body === undefined) throw new GrpcStatus(Code.ResourceExhausted, "the answer is too long");

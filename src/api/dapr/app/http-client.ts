@@ -2,7 +2,7 @@
 import * as http from "node:http";
 import * as https from "node:https";
 import { AppUnreachable } from "./channel.ts";
-import { Http2Connection } from "./http2-connection.ts";
+import { Http2Connection } from "./http2/connection.ts";
 
 /** A request to the application. */
 export interface AppRequest {
@@ -115,9 +115,9 @@ class Http2Client implements HttpClient {
   }
 
   async request({ method, path, headers, body }: AppRequest, signal: AbortSignal): Promise<AppAnswer> {
-    const all = { ":method": method, ":path": path, ...headers };
-    const answer = await this.#connection.request(all, body, signal);
-    return { status: answer.headers[":status"] ?? 0, body: answer.body?.toString("utf8") ?? "" };
+    const head = this.#connection.head(method, path, {});
+    const answer = await this.#connection.request({ head, headers, body }, signal);
+    return { status: Number(answer.headers[":status"] ?? 0), body: answer.body?.toString("utf8") ?? "" };
   }
 
   close(): void {
