@@ -1,55 +1,27 @@
 import { afterAll, beforeAll, expect, it, onTestFinished } from "vitest";
-import type { DriverSubscription, PubSubDriver, Received } from "../../src/blocks/pubsub/driver.ts";
 import { kafkaPubSub } from "../../src/components/kafka/component.ts";
 import { numbered, outgoing, textOf } from "../conformance/pubsub/fixture.ts";
 import { type KafkaServer, startKafka } from "../servers/kafka.ts";
 import { describeWith } from "../servers/require.ts";
+import { openProxy } from "../servers/toxiproxy.ts";
 import { openKafkaDriver } from "./kafka/driver.ts";
+import { KafkaScene } from "./kafka/scene.ts";
 import { openContext } from "./open-context.ts";
 
-describeWith("kafka", "a Kafka that goes away and comes back", () => {
+describeWith(["kafka", "toxiproxy"], "a Kafka that goes away and comes back", () => {
   let kafka: KafkaServer;
-  let topics = 0;
 
   beforeAll(async () => {
     kafka = await startKafka({ "log.retention.check.interval.ms": "100", "log.segment.bytes": "1048576" });
   }, 60_000);
   afterAll(() => kafka[Symbol.asyncDispose]());
 
-  const call = (withinMs = 20_000) => ({ signal: AbortSignal.timeout(withinMs) });
-  const fresh = (name: string) => `${name}-${topics++}`;
-
-  async function driver(fields: Record<string, string> = {}): Promise<PubSubDriver> {
-    const opened = await openKafkaDriver(kafka.port, fields);
-    onTestFinished(() => opened.close());
-    return opened;
-  }
-
-  const join = (
-    from: PubSubDriver,
-    topic: string,
-    group: string,
-    start: "earliest" | "latest" = "earliest",
-  ) => from.open({ topic, group, start: { at: start }, ordered: false, raw: false }, call());
-
-  async function take(subscription: DriverSubscription, count: number, within = call()): Promise<Received[]> {
-    const taken: Received[] = [];
-    while (taken.length < count && !within.signal.aborted) {
-      taken.push(...(await subscription.receive(count - taken.length, within)));
-    }
-    return taken;
-  }
-
-  const done = (subscription: DriverSubscription, received: readonly Received[]) =>
-    subscription.settle(
-      received.map(({ receipt }) => ({ receipt, kind: "done" })),
-      call(),
-    );
+  const { call, done, driver, fresh, join, take } = new KafkaScene(() => kafka.port);
 
   it("is waited for by publishes, and read again by itself; nothing that was acknowledged is lost", async () => {
     const topic = fresh("restart");
     const broker = await driver();
-    const subscription = await join(broker, topic, fresh("group"));
+    const subscription = await join(broker, topic);
     await broker.publish(topic, numbered(5, "before "), call());
     const held = await take(subscription, 5);
     await kafka.kill();
@@ -93,7 +65,7 @@ describeWith("kafka", "a Kafka that goes away and comes back", () => {
     await expect(broker.ping(call(1000))).rejects.toThrow();
     kafka.thaw();
     await Promise.all(waiting);
-    const subscription = await join(broker, topic, fresh("group"));
+    const subscription = await join(broker, topic);
     expect((await take(subscription, 4)).map(textOf)).toEqual(["0", "1", "2", "3"]);
     expect(await subscription.receive(1, call(300))).toEqual([]);
   }, 60_000);
@@ -121,7 +93,7 @@ describeWith("kafka", "a Kafka that goes away and comes back", () => {
     const { Kafka, logLevel } = await import("kafkajs");
     const topic = fresh("growing");
     const broker = await driver({ clientConnectionTopicMetadataRefreshInterval: "200ms" });
-    const subscription = await join(broker, topic, fresh("group"), "latest");
+    const subscription = await join(broker, topic, { start: "latest" });
     const client = new Kafka({ brokers: [`127.0.0.1:${kafka.port}`], logLevel: logLevel.NOTHING });
     const [admin, producer] = [client.admin(), client.producer()];
     await Promise.all([admin.connect(), producer.connect()]);
@@ -144,7 +116,7 @@ describeWith("kafka", "a Kafka that goes away and comes back", () => {
     const { Kafka, logLevel } = await import("kafkajs");
     const [topic, group] = [fresh("trimmed"), fresh("group")];
     const broker = await driver();
-    const first = await join(broker, topic, group);
+    const first = await join(broker, topic, { group });
     await broker.publish(topic, numbered(10), call());
     await done(first, await take(first, 2));
     await first.close();
@@ -153,8 +125,31 @@ describeWith("kafka", "a Kafka that goes away and comes back", () => {
     onTestFinished(() => admin.disconnect());
     await admin.fetchTopicOffsets(topic);
     await admin.deleteTopicRecords({ topic, partitions: [{ partition: 0, offset: "6" }] });
-    const again = await join(broker, topic, group);
+    const again = await join(broker, topic, { group });
     expect((await take(again, 4)).map(textOf)).toEqual(["6", "7", "8", "9"]);
     expect(await again.lag!(call())).toMatchObject({ events: 4, trimmedUnsettled: 4 });
+  }, 60_000);
+
+  it("keeps a member's place, and reads on in seconds, after a firewall has forgotten its connections", async () => {
+    const [topic, group] = [fresh("silent"), fresh("group")];
+    await using way = await openProxy(kafka.ports.proxied, kafka.ports.proxy);
+    // What is on its way when the network falls silent would be waited for as long.
+    const patient = { readTimeout: "60s", sessionTimeout: "9s", heartbeatInterval: "200ms" };
+    const reader = await openKafkaDriver(way.port, patient);
+    onTestFinished(() => reader.close());
+    const subscription = await join(reader, topic, { group });
+    const other = await driver();
+    await other.publish(topic, [outgoing("before")], call());
+    const held = await take(subscription, 1);
+    await way.poison({ type: "timeout", timeout: 0 });
+    await other.publish(topic, [outgoing("after")], call());
+    // Reads and heartbeats are lost, and nothing tells the reader.
+    expect(await subscription.receive(1, call(800))).toEqual([]);
+    await way.mend();
+    expect((await take(subscription, 1)).map(textOf)).toEqual(["after"]);
+    await done(subscription, held);
+    // Nobody else was made to begin where this one had been.
+    const second = await join(other, topic, { group });
+    expect(await second.receive(1, call(500))).toEqual([]);
   }, 60_000);
 });

@@ -1,44 +1,26 @@
 import { beforeAll, expect, it, onTestFinished } from "vitest";
-import type { DriverSubscription, PubSubDriver, Received } from "../../src/blocks/pubsub/driver.ts";
+import type { DriverSubscription, PubSubDriver } from "../../src/blocks/pubsub/driver.ts";
 import { numbered, outgoing, textOf } from "../conformance/pubsub/fixture.ts";
 import { sharedKafka } from "../servers/kafka.ts";
 import { describeWith } from "../servers/require.ts";
-import { openKafkaDriver } from "./kafka/driver.ts";
+
 import { Member } from "./kafka/member.ts";
+import { KafkaScene } from "./kafka/scene.ts";
 
 describeWith("kafka", "a group of Kafka over several partitions", () => {
   let port = 0;
-  let topics = 0;
 
   beforeAll(async () => {
     ({ port } = await sharedKafka());
   }, 60_000);
 
-  const call = (withinMs = 15_000) => ({ signal: AbortSignal.timeout(withinMs) });
-  const fresh = (name: string) => `${name}-${process.pid}-${Date.now()}-${topics++}`;
-
-  async function driver(fields: Record<string, string> = {}): Promise<PubSubDriver> {
-    const opened = await openKafkaDriver(port, { topicPartitions: "4", ...fields });
-    onTestFinished(() => opened.close());
-    return opened;
-  }
-
+  const { call, done, driver, fresh, take, ...scene } = new KafkaScene(
+    () => port,
+    { topicPartitions: "4" },
+    15_000,
+  );
   const join = (from: PubSubDriver, topic: string, group: string, ordered = true) =>
-    from.open({ topic, group, start: { at: "earliest" }, ordered, raw: false }, call());
-
-  async function take(subscription: DriverSubscription, count: number, within = call()): Promise<Received[]> {
-    const taken: Received[] = [];
-    while (taken.length < count && !within.signal.aborted) {
-      taken.push(...(await subscription.receive(count - taken.length, within)));
-    }
-    return taken;
-  }
-
-  const done = (subscription: DriverSubscription, received: readonly Received[]) =>
-    subscription.settle(
-      received.map(({ receipt }) => ({ receipt, kind: "done" })),
-      call(),
-    );
+    scene.join(from, topic, { group, ordered });
 
   it("gives every member a share, and loses, doubles and disorders nothing while members come and go", async () => {
     const [topic, group] = [fresh("shared"), fresh("group")];

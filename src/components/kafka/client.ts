@@ -3,6 +3,7 @@
  * authentication, and the requests of the protocol. Groups, batching and retries are ours, so that another library
  * can take the place of the one there is. Every method throws a KafkaError.
  */
+import type { KafkaError } from "./errors.ts";
 import type { EncodedBatch, FetchedRecords } from "./record-batch.ts";
 
 /** The connections to one cluster. They are made when they are needed, and again when they broke. */
@@ -23,9 +24,11 @@ export interface KafkaClient {
   /** Each at a time in milliseconds since 1970, or `earliest`, or `latest`. An offset of -1: no record is that young. */
   listOffsets(nodeId: number, partitions: readonly OffsetQuestion[]): Promise<readonly OffsetAnswer[]>;
 
-  joinGroup(request: JoinRequest): Promise<JoinResult>;
+  /** `named` is told the id of a new member as soon as the broker gives it, so that another attempt is no second member. */
+  joinGroup(request: JoinRequest, named: (memberId: string) => void): Promise<JoinResult>;
   syncGroup(request: GroupMemberId & { readonly assignments: readonly MemberBytes[] }): Promise<Buffer>;
-  heartbeat(member: GroupMemberId): Promise<void>;
+  /** Throws when there is no answer within so many milliseconds. */
+  heartbeat(member: GroupMemberId, withinMs: number): Promise<void>;
   leaveGroup(group: string, memberId: string): Promise<void>;
   /** One result for each, in order. A generation of -1: by nobody in the group, which only an empty group lets. */
   commitOffsets(member: GroupMemberId, offsets: readonly CommittedOffset[]): Promise<readonly string[]>;
@@ -96,6 +99,8 @@ export interface FetchResult extends TopicPartition {
   readonly error: string;
   readonly logStartOffset: number;
   readonly records: FetchedRecords;
+  /** Why the records cannot be read; then there are none. */
+  readonly unreadable?: KafkaError;
 }
 
 export interface OffsetQuestion extends TopicPartition {

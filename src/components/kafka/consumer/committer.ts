@@ -4,6 +4,8 @@ import { KafkaError } from "../errors.ts";
 
 /** What may be committed: a partition, or whoever keeps its position. */
 export interface Committable extends TopicPartition {
+  /** It is somebody else's by now: what is known of it here is out of date. */
+  readonly gone: boolean;
   /** Undefined when the broker has it already. */
   uncommitted(): CommittedOffset | undefined;
   wasCommitted(offset: CommittedOffset): void;
@@ -32,7 +34,8 @@ export class Committer {
 
   async #commit(logs: readonly Committable[]): Promise<void> {
     const dirty = logs.flatMap((log) => {
-      const offset = log.uncommitted();
+      // It may have been lost, and begun anew, while the commit before this one was under way.
+      const offset = log.gone ? undefined : log.uncommitted();
       return offset ? [{ log, offset }] : [];
     });
     if (dirty.length === 0) return;

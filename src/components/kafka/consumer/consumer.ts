@@ -4,7 +4,7 @@
  */
 import type { CommittedOffset, FetchResult, KafkaClient, TopicPartition } from "../client.ts";
 import { hasCode, KafkaError } from "../errors.ts";
-import { backoffMs, pause } from "../patience.ts";
+import { abortable, backoffMs, pause } from "../patience.ts";
 import type { Topics } from "../topics.ts";
 import { Committer } from "./committer.ts";
 import type { Feed } from "./feed.ts";
@@ -38,7 +38,7 @@ export interface ConsumerContext {
   log(message: string, fields?: Readonly<Record<string, unknown>>): void;
   /** Something that an operator should see. */
   warn(message: string, fields?: Readonly<Record<string, unknown>>): void;
-  /** How long closing waits for the last commit, in milliseconds. */
+  /** How long closing waits for the last commit, and as long again to leave the group, in milliseconds. */
   readonly closeWithinMs: number;
 }
 
@@ -69,6 +69,7 @@ export class Consumer {
       fetched: (log, result) => this.#fetched(log, result),
       jumped: (log, offset, lost) => this.#jumped(log, offset, lost),
       log: context.log,
+      warn: context.warn,
     });
     if (group === undefined) return;
     this.#membership = new Membership(
@@ -143,7 +144,10 @@ export class Consumer {
     const text = [...counts].sort().join();
     const before = this.#counts;
     this.#counts = text;
-    if (before !== "" && before !== text) this.#changeTopics();
+    // What was shared out may have been out of date: a broker that has just begun may not know of all topics.
+    const shared = this.#membership?.sharedCounts;
+    const outOfDate = shared && [...counts].some(([topic, count]) => shared.get(topic) !== count);
+    if ((before !== "" && before !== text) || outOfDate) this.#changeTopics();
   }
 
   /** Takes a feed away, and commits how far it is. */
@@ -153,7 +157,9 @@ export class Consumer {
     for (const log of logs) feed.detach(log);
     await this.#commitWithin(logs, this.#context.closeWithinMs);
     for (const log of logs) this.#drop(log);
-    const others = new Set([...this.#topicsRead].filter((topic) => !topics.includes(topic)));
+    // Another feed may read some of them, also one that came while the position was committed.
+    const unread = new Set(topics.filter((topic) => this.#feedOf(topic) === undefined));
+    const others = new Set([...this.#topicsRead].filter((topic) => !unread.has(topic)));
     if (this.#feeds.size > 0) this.#read(others);
     else this.#topicsRead = others;
   }
@@ -163,7 +169,7 @@ export class Consumer {
     this.#closing.abort();
     clearInterval(this.#commitTimer);
     this.#fetcher.close();
-    await this.#membership?.close(this.#context.shared);
+    await this.#membership?.close(this.#context.shared, this.#context.closeWithinMs);
     this.#context.own.close();
   }
 
@@ -249,6 +255,8 @@ export class Consumer {
   /** Where the group is in partitions; where it was never, it is put to its beginning, which is committed. */
   async #positions(partitions: readonly TopicPartition[]): Promise<readonly CommittedOffset[]> {
     const { shared, topics, group } = this.#context;
+    // If the group goes on meanwhile, somebody else may have begun: then the broker refuses what this one commits.
+    const member = this.#membership?.member;
     const committed = group === undefined ? [] : await shared.fetchOffsets(group, partitions);
     const known = new Set(committed.map(keyOf));
     const fresh = partitions.filter((one) => !known.has(keyOf(one)));
@@ -265,8 +273,8 @@ export class Consumer {
       offset: offsets[i]!,
       metadata: "",
     }));
-    if (this.#membership && this.#context.group !== undefined) {
-      const errors = await shared.commitOffsets(this.#membership.member, begun);
+    if (member) {
+      const errors = await shared.commitOffsets(member, begun);
       const problem = errors.find((error) => error !== "");
       if (problem)
         throw new KafkaError("unavailable", `the beginning could not be committed (${problem})`, problem);
@@ -279,9 +287,11 @@ export class Consumer {
     const { rebalanceTimeoutMs } = this.#context.settings;
     log.draining = true;
     this.#feedOf(log.topic)?.detach(log);
-    const endsAtMs = Date.now() + rebalanceTimeoutMs;
-    while (log.out > 0 && log.draining && !log.gone && Date.now() < endsAtMs) {
-      await Promise.race([this.changed, pause(Math.min(1000, endsAtMs - Date.now()), this.#closing.signal)]);
+    const endsAt = performance.now() + rebalanceTimeoutMs;
+    while (log.out > 0 && log.draining && !log.gone) {
+      const leftMs = endsAt - performance.now();
+      if (leftMs <= 0) break;
+      await Promise.race([this.changed, pause(Math.min(1000, leftMs), this.#closing.signal)]);
     }
     if (!log.draining || log.gone) return;
     await this.#commitWithin([log], this.#context.settings.sessionTimeoutMs);
@@ -361,15 +371,16 @@ export class Consumer {
 
   /** Commits, trying again for a time: what is not committed then will be delivered once more. */
   async #commitWithin(logs: readonly PartitionLog[], limitMs: number): Promise<void> {
-    const endsAtMs = Date.now() + limitMs;
+    const endsAt = performance.now() + limitMs;
+    const signal = AbortSignal.timeout(limitMs);
     for (let attempt = 0; this.#committer; attempt += 1) {
       const mine = logs.filter(({ gone }) => !gone);
       if (mine.length === 0 || (this.#membership?.member.generation ?? -1) < 0) return;
       try {
-        return await this.#committer.commit(mine);
+        return await abortable(this.#committer.commit(mine), signal);
       } catch (error) {
         const pauseMs = backoffMs(attempt);
-        if (Date.now() + pauseMs > endsAtMs) {
+        if (performance.now() + pauseMs > endsAt) {
           this.#context.warn(
             "the last position could not be committed; some events will be delivered again",
             { err: error },
@@ -377,6 +388,7 @@ export class Consumer {
           return;
         }
         await pause(pauseMs, this.#closing.signal);
+        if (this.#closing.signal.aborted) return;
       }
     }
   }

@@ -24,6 +24,7 @@ export interface FetchHost {
   /** Reading goes on somewhere else; events were passed over when `lost` is more than zero. */
   jumped(log: PartitionLog, offset: number, lost: number): void;
   log(message: string, fields?: Readonly<Record<string, unknown>>): void;
+  warn(message: string, fields?: Readonly<Record<string, unknown>>): void;
 }
 
 /** How long the broker waits for an event when there is none. */
@@ -31,6 +32,8 @@ const idleWaitMs = 250;
 /** The same while other partitions have no room, and may have it again at any time. */
 const busyWaitMs = 10;
 const maxAnswerBytes = 16 * 1024 * 1024;
+/** Failures in a row, a second apart in the end, after which an operator should look: a minute without a broker. */
+const failuresToWarnOf = 60;
 
 /** See the head of this file. */
 export class Fetcher {
@@ -120,7 +123,8 @@ export class Fetcher {
   }
 
   async #take(log: PartitionLog, result: FetchResult): Promise<void> {
-    if (result.error === "") {
+    if (result.unreadable) this.#failed(log, result.unreadable);
+    else if (result.error === "") {
       log.failures = 0;
       log.logStartOffset = result.logStartOffset;
       this.#host.fetched(log, result);
@@ -133,7 +137,10 @@ export class Fetcher {
     log.notBeforeMs = Date.now() + backoffMs(log.failures);
     this.#topics.forget(log.topic);
     const fields = { topic: log.topic, partition: log.partition, failures: log.failures, err: error };
-    if (!this.#closed) this.#host.log("reading a partition failed; trying again", fields);
+    if (this.#closed) return;
+    if (log.failures % failuresToWarnOf === 0)
+      this.#host.warn("a partition cannot be read; trying again", fields);
+    else this.#host.log("reading a partition failed; trying again", fields);
   }
 
   async #findLeader(log: PartitionLog): Promise<void> {

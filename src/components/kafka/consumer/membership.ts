@@ -4,7 +4,7 @@
  */
 import type { KafkaClient, TopicPartition } from "../client.ts";
 import { hasCode, KafkaError } from "../errors.ts";
-import { backoffMs, pause } from "../patience.ts";
+import { abortable, backoffMs, pause } from "../patience.ts";
 import { assign } from "./assignor.ts";
 import {
   cooperativeSticky,
@@ -41,6 +41,8 @@ export interface MembershipHost {
 
 /** How many times the session's length the others may take to join again. */
 const rebalanceSessions = 3;
+/** How often a heartbeat that is not answered may be sent again, on another connection, before the session ends. */
+const heartbeatsASession = 3;
 
 /** See the head of this file. */
 export class Membership {
@@ -51,12 +53,13 @@ export class Membership {
   #running: Promise<void> | undefined;
   #memberId = "";
   #generation = -1;
-  #contactMs = 0;
+  #contact = { monotonicMs: Number.NEGATIVE_INFINITY, wallMs: 0 };
   #joining = false;
   #rejoin = false;
   #wake: AbortController | undefined;
   #refusal: KafkaError | undefined;
   #out = false;
+  #sharedCounts: ReadonlyMap<string, number> | undefined;
 
   constructor(client: KafkaClient, settings: MembershipSettings, host: MembershipHost) {
     this.#client = client;
@@ -74,6 +77,11 @@ export class Membership {
     return { group: this.#settings.group, memberId: this.#memberId, generation: this.#generation };
   }
 
+  /** The numbers of partitions that were shared out last; undefined when another member did so. */
+  get sharedCounts(): ReadonlyMap<string, number> | undefined {
+    return this.#sharedCounts;
+  }
+
   /** Why the broker does not let it in, when that is so. */
   get refusal(): KafkaError | undefined {
     return this.#refusal;
@@ -83,7 +91,7 @@ export class Membership {
   get sound(): boolean {
     const { sessionTimeoutMs } = this.#settings;
     const graceMs = this.#joining ? sessionTimeoutMs * (1 + rebalanceSessions) : sessionTimeoutMs;
-    const sound = Date.now() - this.#contactMs < graceMs;
+    const sound = this.#silentMs() < graceMs;
     if (!sound) this.#out = true;
     return sound;
   }
@@ -95,14 +103,15 @@ export class Membership {
   }
 
   /** Leaves the group through another client, because this one may be waiting for an answer. Never throws. */
-  async close(through: KafkaClient): Promise<void> {
+  async close(through: KafkaClient, withinMs: number): Promise<void> {
     this.#closing.abort();
     this.#wake?.abort();
     const memberId = this.#memberId;
     if (memberId === "") return;
     this.#memberId = "";
     try {
-      await through.leaveGroup(this.#settings.group, memberId);
+      const left = through.leaveGroup(this.#settings.group, memberId);
+      await abortable(left, AbortSignal.timeout(withinMs));
     } catch (error) {
       this.#host.log("leaving the group failed; it will notice by itself", { err: error });
     }
@@ -134,15 +143,19 @@ export class Membership {
         owned: this.#host.owned(),
         generation: this.#generation,
       };
-      const joined = await this.#client.joinGroup({
+      const request = {
         group,
         memberId: this.#memberId,
         sessionTimeoutMs,
         rebalanceTimeoutMs: sessionTimeoutMs * rebalanceSessions,
         protocols: [{ name: cooperativeSticky, metadata: encodeSubscription(subscription) }],
+      };
+      const joined = await this.#client.joinGroup(request, (memberId) => {
+        this.#memberId = memberId;
       });
       this.#memberId = joined.memberId;
       this.#generation = joined.generation;
+      this.#sharedCounts = undefined;
       const assignments = joined.leader ? await this.#share(joined.members) : [];
       const mine = await this.#client.syncGroup({ ...this.member, assignments });
       this.#touch();
@@ -159,6 +172,7 @@ export class Membership {
     const all = members.map(({ memberId, bytes }) => ({ id: memberId, ...decodeSubscription(bytes) }));
     const topics = [...new Set(all.flatMap((member) => member.topics))];
     const counts = await this.#host.partitionCounts(topics);
+    this.#sharedCounts = counts;
     return [...assign(all, counts)].map(([memberId, partitions]) => ({
       memberId,
       bytes: encodeAssignment(partitions),
@@ -172,7 +186,7 @@ export class Membership {
       await pause(this.#settings.heartbeatMs, this.#wake.signal);
       if (this.#rejoin || this.#closing.signal.aborted) return;
       try {
-        await this.#client.heartbeat(this.member);
+        await this.#client.heartbeat(this.member, this.#settings.sessionTimeoutMs / heartbeatsASession);
         this.#touch();
       } catch (error) {
         const about = ["REBALANCE_IN_PROGRESS", "UNKNOWN_MEMBER_ID", "ILLEGAL_GENERATION"];
@@ -185,10 +199,19 @@ export class Membership {
 
   #touch(): void {
     // A process that was stopped for a while does not know yet that its time has run out.
-    const regained = this.#out || Date.now() - this.#contactMs > this.#settings.sessionTimeoutMs;
-    this.#contactMs = Date.now();
+    const regained = this.#out || this.#silentMs() > this.#settings.sessionTimeoutMs;
+    this.#contact = { monotonicMs: performance.now(), wallMs: Date.now() };
     this.#out = false;
     if (regained) this.#host.regained();
+  }
+
+  /**
+   * For how long the group has not answered. The clock on the wall may be put back, and the other one stands still while
+   * the machine sleeps: whichever says more is believed, because to be too careful costs one heartbeat.
+   */
+  #silentMs(): number {
+    const { monotonicMs, wallMs } = this.#contact;
+    return Math.max(performance.now() - monotonicMs, Date.now() - wallMs);
   }
 
   #note(error: unknown): void {

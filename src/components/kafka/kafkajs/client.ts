@@ -28,6 +28,8 @@ import { KafkajsNode, type NodeOptions } from "./nodes.ts";
 const readCommitted = 1;
 const groupCoordinator = 0;
 const unknownMemberId = "MEMBER_ID_REQUIRED";
+/** Answers of a node that does not, or not any more, look after the group. */
+const coordinatorMoved = new Set(["NOT_COORDINATOR_FOR_GROUP", "GROUP_COORDINATOR_NOT_AVAILABLE"]);
 
 /** What a client is made of. */
 export interface KafkajsOptions extends NodeOptions {
@@ -41,6 +43,8 @@ export class KafkajsClient implements KafkaClient {
   readonly #library: Library;
   readonly #options: KafkajsOptions;
   readonly #seeds: readonly KafkajsNode[];
+  /** Every address that was ever told, and the one connection to it. */
+  readonly #byAddress = new Map<string, KafkajsNode>();
   readonly #nodes = new Map<number, KafkajsNode>();
   readonly #coordinators = new Map<string, KafkajsNode>();
   #controllerId = -1;
@@ -49,7 +53,7 @@ export class KafkajsClient implements KafkaClient {
   constructor(library: Library, options: KafkajsOptions) {
     this.#library = library;
     this.#options = options;
-    this.#seeds = options.brokers.map(({ host, port }) => new KafkajsNode(host, port, library, options));
+    this.#seeds = options.brokers.map(({ host, port }) => this.#at(host, port));
   }
 
   async metadata(topics: readonly string[] | "all", create: boolean): Promise<readonly TopicMetadata[]> {
@@ -150,7 +154,7 @@ export class KafkajsClient implements KafkaClient {
     );
   }
 
-  async joinGroup(request: JoinRequest): Promise<JoinResult> {
+  async joinGroup(request: JoinRequest, named: (memberId: string) => void): Promise<JoinResult> {
     const join = async (memberId: string): Promise<Answers.JoinAnswer> => {
       const args = {
         groupId: request.group,
@@ -163,7 +167,10 @@ export class KafkajsClient implements KafkaClient {
       return (await this.#coordinator(request.group, "JoinGroup", [args])) as Answers.JoinAnswer;
     };
     let answer = await join(request.memberId);
-    if (this.#code(answer.errorCode) === unknownMemberId) answer = await join(answer.memberId);
+    if (this.#code(answer.errorCode) === unknownMemberId) {
+      named(answer.memberId);
+      answer = await join(answer.memberId);
+    }
     this.#checkGroup(request.group, answer.errorCode);
     return {
       memberId: answer.memberId,
@@ -191,9 +198,9 @@ export class KafkajsClient implements KafkaClient {
     return answer.memberAssignment ?? Buffer.alloc(0);
   }
 
-  async heartbeat({ group, memberId, generation }: GroupMemberId): Promise<void> {
+  async heartbeat({ group, memberId, generation }: GroupMemberId, withinMs: number): Promise<void> {
     const args = { groupId: group, groupGenerationId: generation, memberId, groupInstanceId: null };
-    const answer = (await this.#coordinator(group, "Heartbeat", [args])) as Answers.GroupAnswer;
+    const answer = (await this.#coordinator(group, "Heartbeat", [args], withinMs)) as Answers.GroupAnswer;
     this.#checkGroup(group, answer.errorCode);
   }
 
@@ -219,7 +226,7 @@ export class KafkajsClient implements KafkaClient {
     for (const { topic, partitions } of answer.responses) {
       for (const { partition, errorCode } of partitions) {
         errors.set(partitionKey(topic, partition), this.#code(errorCode));
-        if (this.#code(errorCode) === "NOT_COORDINATOR_FOR_GROUP") this.#coordinators.delete(group);
+        if (coordinatorMoved.has(this.#code(errorCode))) this.#coordinators.delete(group);
       }
     }
     return offsets.map(({ topic, partition }) => errors.get(partitionKey(topic, partition)) ?? "UNKNOWN");
@@ -254,7 +261,7 @@ export class KafkajsClient implements KafkaClient {
   close(): void {
     this.#closed = true;
     const why = new KafkaError("unavailable", "the connections to Kafka are closed");
-    for (const node of [...this.#seeds, ...this.#nodes.values()]) node.close(why);
+    for (const node of this.#byAddress.values()) node.close(why);
   }
 
   #encodeProduce({ acks, timeoutMs, batches }: ProduceRequest): unknown {
@@ -279,14 +286,21 @@ export class KafkajsClient implements KafkaClient {
   }
 
   #learn(nodeId: number, host: string, port: number): KafkajsNode {
+    const node = this.#at(host, port);
     const known = this.#nodes.get(nodeId);
-    if (known && known.host === host && known.port === port) return known;
-    known?.close(new KafkaError("unavailable", `node ${nodeId} has moved`));
-    // A seed under its own address has its connections already.
-    const node =
-      this.#seeds.find((seed) => seed.host === host && seed.port === port) ??
-      new KafkajsNode(host, port, this.#library, this.#options);
+    if (known && known !== node) known.reset(new KafkaError("unavailable", `node ${nodeId} has moved`));
     this.#nodes.set(nodeId, node);
+    return node;
+  }
+
+  #at(host: string, port: number): KafkajsNode {
+    const address = `${host}:${port}`;
+    let node = this.#byAddress.get(address);
+    if (node === undefined) {
+      node = new KafkajsNode(host, port, this.#library, this.#options);
+      this.#byAddress.set(address, node);
+      if (this.#closed) node.close(new KafkaError("unavailable", "the connections to Kafka are closed"));
+    }
     return node;
   }
 
@@ -313,12 +327,13 @@ export class KafkajsClient implements KafkaClient {
     api: string,
     args: readonly unknown[],
     change?: (protocol: Protocol) => Protocol,
+    withinMs?: number,
   ): Promise<unknown> {
     let failure: unknown;
     for (const node of new Set([...this.#nodes.values(), ...this.#seeds])) {
       if (this.#closed) break;
       try {
-        return await node.send(api, args, change);
+        return await node.send(api, args, change, withinMs);
       } catch (error) {
         // What another node refuses, this one would too.
         if (error instanceof KafkaError && error.kind === "refused") throw error;
@@ -329,19 +344,29 @@ export class KafkajsClient implements KafkaClient {
   }
 
   /** Asks the coordinator of a group, which is looked for when it is not known. */
-  async #coordinator(group: string, api: string, args: readonly unknown[]): Promise<unknown> {
-    const node = this.#coordinators.get(group) ?? (await this.#findCoordinator(group));
+  async #coordinator(
+    group: string,
+    api: string,
+    args: readonly unknown[],
+    withinMs?: number,
+  ): Promise<unknown> {
+    const node = this.#coordinators.get(group) ?? (await this.#findCoordinator(group, withinMs));
     try {
-      return await node.send(api, args);
+      return await node.send(api, args, undefined, withinMs);
     } catch (error) {
       this.#coordinators.delete(group);
       throw error;
     }
   }
 
-  async #findCoordinator(group: string): Promise<KafkajsNode> {
+  async #findCoordinator(group: string, withinMs: number | undefined): Promise<KafkajsNode> {
     const args = [{ groupId: group, coordinatorType: groupCoordinator }];
-    const answer = (await this.#anyNode("GroupCoordinator", args)) as Answers.CoordinatorAnswer;
+    const answer = (await this.#anyNode(
+      "GroupCoordinator",
+      args,
+      undefined,
+      withinMs,
+    )) as Answers.CoordinatorAnswer;
     this.#check(answer.errorCode);
     const { nodeId, host, port } = answer.coordinator;
     const node = this.#learn(nodeId, host, port);
@@ -363,8 +388,7 @@ export class KafkajsClient implements KafkaClient {
     try {
       this.#check(errorCode);
     } catch (error) {
-      if (hasCode(error, "NOT_COORDINATOR_FOR_GROUP", "GROUP_COORDINATOR_NOT_AVAILABLE"))
-        this.#coordinators.delete(group);
+      if (hasCode(error, ...coordinatorMoved)) this.#coordinators.delete(group);
       throw error;
     }
   }

@@ -1,7 +1,7 @@
 /** The answer to a fetch. kafkajs reads it too, but makes an object of five others for each record. */
 import type { FetchResult } from "../client.ts";
 import type { Codecs } from "../compression/codecs.ts";
-import { brokerError } from "../errors.ts";
+import { brokerError, KafkaError } from "../errors.ts";
 import { type AbortedTransaction, decodeBatches } from "../record-batch.ts";
 
 /** Where each partition is read from, by topic and partition. */
@@ -55,11 +55,22 @@ export async function readFetchAnswer(
       const bytes = Math.max(0, payload.readInt32BE(at));
       at += 4;
       const fromOffset = from.get(partitionKey(topic, partition)) ?? 0;
-      const records = await decodeBatches(payload.subarray(at, at + bytes), fromOffset, aborted, codecs);
+      const batches = payload.subarray(at, at + bytes);
       at += bytes;
-      const error = code === 0 ? "" : errorOf(code).type;
-      results.push({ topic, partition, error, logStartOffset, records });
+      const result = { topic, partition, error: code === 0 ? "" : errorOf(code).type, logStartOffset };
+      try {
+        results.push({ ...result, records: await decodeBatches(batches, fromOffset, aborted, codecs) });
+      } catch (error) {
+        // What is wrong with one partition must not keep the others from being read.
+        const records = { records: [], nextOffset: undefined, bytes };
+        results.push({ ...result, records, unreadable: asKafkaError(error) });
+      }
     }
   }
   return results;
+}
+
+function asKafkaError(error: unknown): KafkaError {
+  if (error instanceof KafkaError) return error;
+  return new KafkaError("refused", "a batch of records cannot be read", "CORRUPT_MESSAGE", error);
 }

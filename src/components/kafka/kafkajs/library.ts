@@ -9,7 +9,7 @@ import type Encoder from "kafkajs/src/protocol/encoder.js";
 import type { Definition, Protocol } from "kafkajs/src/protocol/requests/index.js";
 
 export type { PoolOptions, SocketRequest } from "kafkajs/src/network/connectionPool.js";
-export type { Broker, Encoder, Protocol };
+export type { Broker, ConnectionPool, Encoder, Protocol };
 
 /** See the head of this file. */
 export interface Library {

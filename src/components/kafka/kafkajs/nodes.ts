@@ -2,9 +2,9 @@
 import net from "node:net";
 import tls from "node:tls";
 import { KafkaError } from "../errors.ts";
-import type { Connecting } from "../security.ts";
+import type { Connecting, TlsOptions } from "../security.ts";
 import { translate } from "./errors.ts";
-import type { Broker, Library, PoolOptions, Protocol, SocketRequest } from "./library.ts";
+import type { Broker, ConnectionPool, Library, PoolOptions, Protocol, SocketRequest } from "./library.ts";
 
 /** What all connections have in common. */
 export interface NodeOptions extends Connecting {
@@ -20,10 +20,15 @@ const absurdAnswerBytes = 16 * 1024 * 1024;
 /** How long before the end of an authenticated session it is renewed. */
 const reauthenticateBeforeMs = 10_000;
 
-/** A broker object of kafkajs and its connections. */
+/** A broker object of kafkajs and its connections. One that failed is given up with all of them, and another is made. */
 interface Link {
   readonly broker: Broker;
-  send(protocol: Protocol): Promise<unknown>;
+  readonly pool: ConnectionPool;
+  readonly sockets: Set<net.Socket>;
+  /** Why it could not be used, when what came over it tells more than the library does. */
+  finding: KafkaError | undefined;
+  /** Why it was given up. */
+  ended: Error | undefined;
 }
 
 /** One node. */
@@ -32,10 +37,8 @@ export class KafkajsNode {
   readonly port: number;
   readonly #library: Library;
   readonly #options: NodeOptions;
-  readonly #sockets = new Set<net.Socket>();
   #link: Link | undefined;
-  /** Why the last connection could not be used, when what came over it tells more than the library does. */
-  #finding: KafkaError | undefined;
+  #closed: Error | undefined;
 
   constructor(host: string, port: number, library: Library, options: NodeOptions) {
     this.host = host;
@@ -44,48 +47,89 @@ export class KafkajsNode {
     this.#options = options;
   }
 
-  /** Sends a request in the best version that both sides know, connecting first if need be. Throws a KafkaError. */
+  /**
+   * Sends a request in the best version that both sides know, connecting first if need be. A node that is silent for
+   * `withinMs` gets new connections; without, kafkajs waits for its own time. Throws a KafkaError.
+   */
   async send(
     api: string,
     args: readonly unknown[],
     change?: (protocol: Protocol) => Protocol,
+    withinMs?: number,
+  ): Promise<unknown> {
+    const link = await this.#current();
+    if (withinMs === undefined) return await this.#sendOver(link, api, args, change);
+    let over = false;
+    const giveUp = () => {
+      const message = `${this.host}:${this.port} was silent for ${withinMs} ms`;
+      if (!over) this.#giveUp(link, new KafkaError("unavailable", message));
+    };
+    // After a process was stopped, timers come before the answers that arrived meanwhile.
+    const late = setTimeout(() => setImmediate(giveUp), withinMs);
+    try {
+      return await this.#sendOver(link, api, args, change);
+    } finally {
+      over = true;
+      clearTimeout(late);
+    }
+  }
+
+  async #sendOver(
+    link: Link,
+    api: string,
+    args: readonly unknown[],
+    change: ((protocol: Protocol) => Protocol) | undefined,
   ): Promise<unknown> {
     try {
-      const { broker, send } = await this.#connected();
+      const { broker, pool } = link;
+      // A broker of kafkajs is connected before it knows which versions the node speaks.
+      if (!broker.isConnected() || broker.versions === null) await broker.connect();
       const { apiKeys, lookup, requests } = this.#library;
       const protocol = lookup(broker.versions)(apiKeys[api]!, requests[api]!)(...args);
       // Answers for many partitions are read part by part: one that failed says nothing of the others.
       const response = { decode: protocol.response.decode, parse: asItIs };
       const whole: Protocol = { ...protocol, response, logResponseError: false };
-      return await send(change?.(whole) ?? whole);
+      return await pool.send(change?.(whole) ?? whole);
     } catch (error) {
-      const translated = this.#finding ?? translate(error, `${this.host}:${this.port}`);
-      this.#finding = undefined;
+      const translated = link.finding ?? translate(error, `${this.host}:${this.port}`);
+      link.finding = undefined;
       // Whether the node got it nobody knows; what it answers now, nobody would take for the right answer.
-      if (translated.code === "" && translated.kind === "unavailable") this.close(translated);
+      if (isDoubtful(translated)) this.#giveUp(link, translated);
       throw translated;
     }
   }
 
-  /** Ends its connections; what waits for an answer fails. */
+  /** Ends its connections; what waits for an answer fails. The next request makes new ones. */
+  reset(why: Error): void {
+    if (this.#link) this.#giveUp(this.#link, why);
+  }
+
+  /** Ends its connections for good. */
   close(why: Error): void {
-    this.#link = undefined;
-    for (const socket of this.#sockets) socket.destroy(why);
-    this.#sockets.clear();
+    this.#closed = why;
+    this.reset(why);
   }
 
-  async #connected(): Promise<Link> {
-    this.#link ??= await this.#create();
-    const link = this.#link;
-    if (!link.broker.isConnected()) await link.broker.connect();
-    return link;
+  async #current(): Promise<Link> {
+    // Read for every new connection, so that certificates that changed are used.
+    const secure = this.#link ? undefined : await this.#options.tls();
+    if (this.#closed) throw this.#closed;
+    // Somebody else may have made one while the files were read.
+    this.#link ??= this.#create(secure);
+    return this.#link;
   }
 
-  async #create(): Promise<Link> {
+  /** A request that was under way on a link that was given up does no harm to the one after it. */
+  #giveUp(link: Link, why: Error): void {
+    link.ended ??= why;
+    if (this.#link === link) this.#link = undefined;
+    for (const socket of link.sockets) socket.destroy(why);
+    link.sockets.clear();
+  }
+
+  #create(secure: TlsOptions | undefined): Link {
     const { clientId, connectTimeoutMs, requestTimeoutMs, log } = this.#options;
     const logger = this.#library.loggerOf(log);
-    // Read for every new connection, so that certificates that changed are used.
-    const secure = await this.#options.tls();
     const options: PoolOptions = {
       host: this.host,
       port: this.port,
@@ -93,7 +137,7 @@ export class KafkajsNode {
       logger,
       ssl: secure ?? null,
       sasl: this.#options.sasl() ?? null,
-      socketFactory: (request) => this.#socket(request),
+      socketFactory: (request) => this.#socket(link, request),
       connectionTimeout: connectTimeoutMs,
       requestTimeout: requestTimeoutMs,
       reauthenticationThreshold: reauthenticateBeforeMs,
@@ -107,10 +151,13 @@ export class KafkajsNode {
       authenticationTimeout: connectTimeoutMs,
       allowAutoTopicCreation: false,
     });
-    return { broker, send: (protocol) => pool.send(protocol) };
+    const link: Link = { broker, pool, sockets: new Set(), finding: undefined, ended: undefined };
+    return link;
   }
 
-  #socket({ host, port, onConnect }: SocketRequest): net.Socket {
+  #socket(link: Link, { host, port, onConnect }: SocketRequest): net.Socket {
+    // kafkajs connects again by itself, also for who has waited since before the link was given up.
+    if (link.ended) throw link.ended;
     const secure = this.#options.currentTls();
     const servername = net.isIP(host) ? {} : { servername: host };
     const socket = secure
@@ -118,12 +165,12 @@ export class KafkajsNode {
       : net.connect({ host, port }, onConnect);
     socket.setKeepAlive(true, this.#options.keepAliveMs);
     socket.setNoDelay(true);
-    this.#sockets.add(socket);
-    socket.once("close", () => this.#sockets.delete(socket));
+    link.sockets.add(socket);
+    socket.once("close", () => link.sockets.delete(socket));
     socket.once("data", (bytes: Buffer) => {
       const finding = bytes.length < 4 ? undefined : this.#foreign(bytes);
       if (finding === undefined) return;
-      this.#finding = finding;
+      link.finding = finding;
       socket.destroy(finding);
     });
     return socket;
@@ -137,6 +184,11 @@ export class KafkajsNode {
     const hint = alert ? "it expects TLS, which is off here" : "it speaks another protocol";
     return new KafkaError("unavailable", `${this.host}:${this.port} does not answer as Kafka does: ${hint}`);
   }
+}
+
+/** Whether an error leaves open what became of the request: no broker has said it. */
+function isDoubtful({ code, kind }: KafkaError): boolean {
+  return code === "" && kind === "unavailable";
 }
 
 async function asItIs(decoded: unknown): Promise<unknown> {
