@@ -1,6 +1,7 @@
 /** What an application says that it wants to receive, in either protocol. */
 import * as z from "zod";
 import type { TopicSubscription as TopicSubscriptionMessage } from "../../../../gen/dapr/proto/runtime/v1/appcallback_pb.ts";
+import { anyCase } from "../any-case.ts";
 import type { BulkOptions, RouteRule, TopicSubscriptionSpec } from "../topic-subscription.ts";
 
 const text = z
@@ -14,8 +15,6 @@ const count = z
   .min(0)
   .nullish()
   .transform((value) => value ?? 0);
-/** Go reads the names of fields in any letter case, and applications rely on it. */
-const anyCase = <Shape extends z.ZodRawShape>(shape: Shape) => z.preprocess(lowerNames, z.object(shape));
 
 const entry = anyCase({
   pubsubname: text,
@@ -91,9 +90,4 @@ export function bulkOf(enabled: boolean, maxMessages = 0, maxAwaitMs = 0): BulkO
     maxMessages: maxMessages > 0 ? maxMessages : defaultBulk.maxMessages,
     maxAwaitMs: maxAwaitMs > 0 ? maxAwaitMs : defaultBulk.maxAwaitMs,
   };
-}
-
-function lowerNames(value: unknown): unknown {
-  if (typeof value !== "object" || value === null || Array.isArray(value)) return value;
-  return Object.fromEntries(Object.entries(value).map(([name, each]) => [name.toLowerCase(), each]));
 }

@@ -2,6 +2,7 @@
 import { randomUUID } from "node:crypto";
 import type { Received } from "../../../blocks/pubsub/driver.ts";
 import type { Log } from "../../../telemetry/log.ts";
+import { lowerNames } from "../any-case.ts";
 import { cloudEventType } from "../cloud-event.ts";
 import { isRaw, type TopicEventOutcome, type TopicSubscriptionSpec } from "../topic-subscription.ts";
 import { type AppPipeline, PipedClient } from "./app-pipeline.ts";
@@ -134,7 +135,7 @@ function outcomeOf(status: string): TopicEventOutcome {
 /** The `status` of an answer; "" where there is none, or nothing that can be read. */
 function statusIn(answer: string): string {
   try {
-    const { status } = JSON.parse(answer) as { status?: unknown };
+    const { status } = lowerNames(JSON.parse(answer)) as { status?: unknown };
     return typeof status === "string" ? status : "";
   } catch {
     return "";
@@ -145,11 +146,11 @@ function statusIn(answer: string): string {
 function answersIn(answer: string): ReadonlyMap<string, Answer> {
   const answers = new Map<string, Answer>();
   try {
-    const { statuses } = JSON.parse(answer) as { statuses?: unknown };
+    const { statuses } = lowerNames(JSON.parse(answer)) as { statuses?: unknown };
     if (!Array.isArray(statuses)) return answers;
-    for (const each of statuses as readonly { entryId?: unknown; status?: unknown }[])
-      if (typeof each?.entryId === "string")
-        answers.set(each.entryId, { outcome: outcomeOf(String(each.status ?? "")), detail: "" });
+    for (const each of statuses.map(lowerNames) as readonly { entryid?: unknown; status?: unknown }[])
+      if (typeof each?.entryid === "string")
+        answers.set(each.entryid, { outcome: outcomeOf(String(each.status ?? "")), detail: "" });
   } catch {
     // Nothing was said of any entry.
   }

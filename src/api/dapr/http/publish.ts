@@ -2,13 +2,14 @@
 import * as z from "zod";
 import { jsonElements, jsonMembers } from "../../../blocks/pubsub/json-text.ts";
 import type { HttpRoute, RouteRequest } from "../../../server/http-route.ts";
+import { anyCase, memberOf } from "../any-case.ts";
 import { daprErrors } from "../errors.ts";
 import type { BulkEntry, DaprPublish, Destination } from "../publish.ts";
 import { json, jsonBody, noContent, postAndPut, queryMetadata } from "./answers.ts";
 
-const bulkEntry = z.object({
-  entryId: z.string().default(""),
-  contentType: z.string().default(""),
+const bulkEntry = anyCase({
+  entryid: z.string().default(""),
+  contenttype: z.string().default(""),
   metadata: z.record(z.string(), z.string()).nullish(),
 });
 
@@ -57,8 +58,8 @@ function entriesOf(request: RouteRequest, publish: DaprPublish, to: Destination)
   return documents.map((document) => {
     const parsed = bulkEntry.safeParse(JSON.parse(document));
     if (!parsed.success) throw publish.unmarshalError(to, z.prettifyError(parsed.error));
-    const { entryId, contentType, metadata } = parsed.data;
-    const data = eventOf(jsonMembers(document)?.get("event"), contentType);
+    const { entryid: entryId, contenttype: contentType, metadata } = parsed.data;
+    const data = eventOf(memberOf(jsonMembers(document), "event"), contentType);
     return { entryId, contentType, data, metadata: { ...common, ...metadata } };
   });
 }

@@ -2,16 +2,17 @@
 import * as z from "zod";
 import { compactJson, jsonElements, jsonMembers } from "../../../blocks/pubsub/json-text.ts";
 import type { HttpRoute, RouteAnswer, RouteRequest } from "../../../server/http-route.ts";
+import { anyCase, memberOf } from "../any-case.ts";
 import type { DaprState, StateItemInput } from "../state.ts";
 import { itemMetadata } from "../state.ts";
 import { json, jsonBody, malformed, noContent, postAndPut, queryMetadata } from "./answers.ts";
 
 const metadata = z.record(z.string(), z.string()).nullish();
-const options = z.object({ concurrency: z.string().nullish(), consistency: z.string().nullish() }).nullish();
-const item = z.object({ key: z.string(), etag: z.string().nullish(), metadata, options });
-const bulkGet = z.object({ keys: z.array(z.string()), metadata });
-const transaction = z.object({
-  operations: z.array(z.object({ operation: z.string(), request: item })),
+const options = anyCase({ concurrency: z.string().nullish(), consistency: z.string().nullish() }).nullish();
+const item = anyCase({ key: z.string(), etag: z.string().nullish(), metadata, options });
+const bulkGet = anyCase({ keys: z.array(z.string()), metadata });
+const transaction = anyCase({
+  operations: z.array(anyCase({ operation: z.string(), request: item })),
   metadata,
 });
 
@@ -109,15 +110,15 @@ function itemsOf(request: RouteRequest): StateItemInput[] {
 
 /** The values of a transaction's operations, as the JSON that they were given in. */
 function operationValues(request: RouteRequest): Uint8Array[] {
-  const operations = jsonMembers(Buffer.from(request.body).toString())?.get("operations") ?? "[]";
+  const operations = memberOf(jsonMembers(Buffer.from(request.body).toString()), "operations") ?? "[]";
   return (jsonElements(operations) ?? []).map((operation) =>
-    valueIn(jsonMembers(operation)?.get("request") ?? "{}"),
+    valueIn(memberOf(jsonMembers(operation), "request") ?? "{}"),
   );
 }
 
 /** The member `value` of an object, as its JSON text: numbers keep their digits. */
 function valueIn(document: string): Uint8Array {
-  const value = jsonMembers(document)?.get("value");
+  const value = memberOf(jsonMembers(document), "value");
   return value === undefined ? new Uint8Array() : Buffer.from(value);
 }
 
