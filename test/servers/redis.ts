@@ -1,4 +1,4 @@
-/** Redis, as one server. */
+/** Redis, or Valkey, as one server. */
 import { writeFile } from "node:fs/promises";
 import { connect } from "node:net";
 import { join } from "node:path";
@@ -32,6 +32,13 @@ export function sharedRedis(): Promise<RedisAddress> {
   return oncePerRun("redis", async () => addressOf(await startRedis()));
 }
 
+/** As `sharedRedis`, with Valkey's server. */
+export function sharedValkey(): Promise<RedisAddress> {
+  return oncePerRun("valkey", async () =>
+    addressOf(await startRedisOn(await freePort(), {}, { server: "valkey-server" })),
+  );
+}
+
 /** The one with users and TLS. */
 export function sharedSecureRedis(): Promise<SecureRedisAddress> {
   return oncePerRun("redis-secure", async () => {
@@ -46,8 +53,23 @@ export async function startRedis(options: RedisOptions = {}): Promise<Server> {
   return await startRedisOn(port, options);
 }
 
+/** What there may be beside the options of one. */
+export interface RedisExtras {
+  /** Lines of its configuration that may come more than once. */
+  readonly lines?: string;
+  /** By default Redis. */
+  readonly server?: RedisServerName;
+}
+
+/** Programs that serve the same protocol. */
+export type RedisServerName = "redis-server" | "valkey-server";
+
 /** As `startRedis`, on a port that is chosen already. */
-export async function startRedisOn(port: number, options: RedisOptions, lines = ""): Promise<Server> {
+export async function startRedisOn(
+  port: number,
+  options: RedisOptions,
+  { lines = "", server = "redis-server" }: RedisExtras = {},
+): Promise<Server> {
   const folder = serverFolder("redis");
   const all = {
     bind: "127.0.0.1",
@@ -62,8 +84,8 @@ export async function startRedisOn(port: number, options: RedisOptions, lines = 
   const text = Object.entries(all).map(([name, value]) => `${name} ${value}\n`);
   await writeFile(path, text.join("") + lines);
   return await ServerProcess.start({
-    name: "Redis",
-    program: program("redis-server"),
+    name: server === "redis-server" ? "Redis" : "Valkey",
+    program: program(server),
     words: [path],
     port,
     folder,
@@ -86,11 +108,9 @@ export async function startSecureRedis(
     requirepass: "secret",
     ...options,
   };
-  const server = await startRedisOn(
-    port!,
-    secured,
-    "user alice on >secret ~app:* &* +@all -@dangerous +info\n",
-  );
+  const server = await startRedisOn(port!, secured, {
+    lines: "user alice on >secret ~app:* &* +@all -@dangerous +info\n",
+  });
   return Object.assign(server, { tlsPort: tlsPort! });
 }
 

@@ -8,6 +8,7 @@ import { findProgram, kafkaJars } from "./tools.ts";
 const programs = {
   kafka: ["java"],
   redis: ["redis-server", "redis-cli"],
+  valkey: ["valkey-server", "redis-cli"],
   postgresql: ["initdb", "postgres"],
   pgbouncer: ["pgbouncer"],
   nats: ["nats-server"],

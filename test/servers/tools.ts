@@ -8,6 +8,7 @@ const versions = {
   kafka: "4.3.1",
   "nats-server": "v2.15.2",
   "toxiproxy-server": "v2.5.0",
+  "valkey-server": "9.1.2",
 } as const;
 
 /** The folder with Kafka's jars. Undefined if they are not there. */
