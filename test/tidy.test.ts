@@ -140,7 +140,7 @@ describe("imports", () => {
     const homes: readonly (readonly [library: RegExp, home: RegExp])[] = [
       [/^@grpc\/grpc-js$/, /^src\/(server\/|telemetry\/otlp-grpc\.ts$)/],
       [/^@connectrpc\/connect-node$/, /^src\/(server\/|cli\/client\.ts$)/],
-      [/^@marcbachmann\/cel-js$/, /^src\/blocks\/pubsub\//],
+      [/^@marcbachmann\/cel-js$/, /^src\/(blocks\/pubsub|resilience)\//],
       [/^@opentelemetry\/(?!api$)/, /^src\/telemetry\//],
       [/^pino(-pretty)?$/, /^src\/telemetry\//],
       [/^commander$/, /^src\/(cli\/|main\.ts$)/],

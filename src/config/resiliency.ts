@@ -1,38 +1,105 @@
-/** What of the Resiliency resources is used: how often deliveries of a pub/sub component are repeated. */
+/** What Resiliency resources say of components: which timeouts, retries and circuit breakers apply to them. */
 import type * as z from "zod";
+import type { BlockName } from "../component.ts";
+import type { BreakerSettings } from "../resilience/circuit-breaker.ts";
+import type { PolicySettings } from "../resilience/policy.ts";
+import type { RetrySettings } from "../resilience/retry.ts";
+import { usualTrip } from "../resilience/trip.ts";
 import type { resiliency } from "./kinds/later.ts";
-
-/** A retry policy, with Dapr's defaults in. */
-export interface RetrySettings {
-  /** Constant: the same wait before each. Exponential: longer each time. */
-  readonly policy: "constant" | "exponential";
-  /** Before the first retry, in milliseconds. */
-  readonly durationMs: number;
-  /** The longest wait, in milliseconds. */
-  readonly maxIntervalMs: number;
-  /** Infinity: without end. */
-  readonly maxRetries: number;
-}
 
 /** A Resiliency resource that has been checked. */
 export type ResiliencySpec = z.output<typeof resiliency>["spec"];
 
-const defaults = { constantMs: 5000, exponentialMs: 500, maxIntervalMs: 60_000 } as const;
+/** Outbound: calls of the component. Inbound: what it delivers to the application. */
+export type Direction = "inbound" | "outbound";
+
+type Policies = NonNullable<ResiliencySpec["policies"]>;
+type Names = { readonly [Kind in PolicyKind]?: string | undefined };
+type PolicyKind = "timeout" | "retry" | "circuitBreaker";
+
+const defaults = { constantMs: 5000, exponentialMs: 500, maxIntervalMs: 60_000, openMs: 60_000 } as const;
+/** What the names of default policies call blocks. */
+const blockWords: Readonly<Record<BlockName, string>> = { state: "Statestore", pubsub: "Pubsub" };
+const kindWords: Readonly<Record<PolicyKind, string>> = {
+  timeout: "Timeout",
+  retry: "Retry",
+  circuitBreaker: "CircuitBreaker",
+};
+
+/** The resources together, as Dapr takes them: policies and targets of later ones replace those of the same name. */
+export class ComponentPolicies {
+  readonly #timeouts = new Map<string, number>();
+  readonly #retries = new Map<string, Policies["retries"][string]>();
+  readonly #breakers = new Map<string, Policies["circuitBreakers"][string]>();
+  readonly #targets = new Map<string, { readonly [Way in Direction]?: Names | undefined }>();
+
+  constructor(specs: readonly ResiliencySpec[]) {
+    for (const { policies, targets } of specs) {
+      for (const [name, timeout] of Object.entries(policies?.timeouts ?? {}))
+        this.#timeouts.set(name, timeout);
+      for (const [name, retry] of Object.entries(policies?.retries ?? {})) this.#retries.set(name, retry);
+      for (const [name, breaker] of Object.entries(policies?.circuitBreakers ?? {}))
+        this.#breakers.set(name, breaker);
+      for (const [name, target] of Object.entries(targets?.components ?? {})) this.#targets.set(name, target);
+    }
+  }
+
+  /** What applies to a component; undefined: nothing. Names of policies that there are not have no effect. */
+  of(component: string, block: BlockName, direction: Direction): PolicySettings | undefined {
+    const target = this.#targets.get(component);
+    // The defaults are for components that no target names.
+    const names = target ? (target[direction] ?? {}) : this.#defaultNames(block, direction);
+    const timeoutMs = this.#timeouts.get(names.timeout ?? "");
+    const retry = this.#retries.get(names.retry ?? "");
+    const breaker = this.#breakers.get(names.circuitBreaker ?? "");
+    if (!timeoutMs && !retry && !breaker) return undefined;
+    return {
+      timeoutMs: timeoutMs || undefined,
+      retry: retry && retryOf(retry),
+      breaker: breaker && breakerOf(breaker),
+    };
+  }
+
+  /** Policies whose names say what they are for; of several, the one that says most. */
+  #defaultNames(block: BlockName, direction: Direction): Names {
+    const way = direction === "inbound" ? "Inbound" : "Outbound";
+    const levels = [`${blockWords[block]}Component${way}`, `Component${way}`, "Component", ""];
+    const find = (kind: PolicyKind, policies: ReadonlyMap<string, unknown>) =>
+      levels.map((level) => `Default${level}${kindWords[kind]}Policy`).find((name) => policies.has(name));
+    return {
+      timeout: find("timeout", this.#timeouts),
+      retry: find("retry", this.#retries),
+      circuitBreaker: find("circuitBreaker", this.#breakers),
+    };
+  }
+}
+
+function retryOf(given: Policies["retries"][string]): RetrySettings {
+  const { policy = "constant", maxRetries = -1, matching } = given;
+  return {
+    policy,
+    durationMs: given.duration ?? (policy === "constant" ? defaults.constantMs : defaults.exponentialMs),
+    maxIntervalMs: given.maxInterval ?? defaults.maxIntervalMs,
+    maxRetries: maxRetries < 0 ? Number.POSITIVE_INFINITY : maxRetries,
+    matching: matching && { http: matching.httpStatusCodes, grpc: matching.gRPCStatusCodes },
+  };
+}
+
+function breakerOf(given: Policies["circuitBreakers"][string]): BreakerSettings {
+  return {
+    maxRequests: given.maxRequests || 1,
+    intervalMs: given.interval ?? 0,
+    timeoutMs: given.timeout || defaults.openMs,
+    trip: given.trip ?? usualTrip,
+  };
+}
+
+export type { RetrySettings } from "../resilience/retry.ts";
 
 /** `targets.components.<name>.inbound.retry`, by component. Names of policies that there are not have no effect. */
-export function inboundRetries({ policies, targets }: ResiliencySpec): ReadonlyMap<string, RetrySettings> {
-  const retries = new Map<string, RetrySettings>();
-  for (const [component, { inbound }] of Object.entries(targets?.components ?? {})) {
-    const given = policies?.retries[inbound?.retry ?? ""];
-    if (!given) continue;
-    const policy = given.policy ?? "constant";
-    const { maxRetries = -1 } = given;
-    retries.set(component, {
-      policy,
-      durationMs: given.duration ?? (policy === "constant" ? defaults.constantMs : defaults.exponentialMs),
-      maxIntervalMs: given.maxInterval ?? defaults.maxIntervalMs,
-      maxRetries: maxRetries < 0 ? Number.POSITIVE_INFINITY : maxRetries,
-    });
-  }
-  return retries;
+export function inboundRetries(spec: ResiliencySpec): ReadonlyMap<string, RetrySettings> {
+  const policies = new ComponentPolicies([spec]);
+  const names = Object.keys(spec.targets?.components ?? {});
+  const retries = names.map((name) => [name, policies.of(name, "pubsub", "inbound")?.retry] as const);
+  return new Map(retries.flatMap(([name, retry]) => (retry ? [[name, retry]] : [])));
 }

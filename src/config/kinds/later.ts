@@ -1,6 +1,8 @@
 /** The shapes of the kinds that are checked and not used yet: Resiliency, HTTPEndpoint, MCPServer, WorkflowAccessPolicy. */
 import type { ZodType } from "zod";
 import * as z from "zod";
+import { parseStatusCodes } from "../../resilience/status-codes.ts";
+import { compileTrip } from "../../resilience/trip.ts";
 import { choice, flag, goDurationMs, integer, text } from "../fields.ts";
 import { scoped } from "../resource.ts";
 import { nameValue, secretKeyRef } from "../values.ts";
@@ -9,7 +11,31 @@ const count = integer(0, 2 ** 31 - 1);
 const policy = { timeout: text(), retry: text(), circuitBreaker: text() };
 const policies = z.object(policy).partial();
 
-/** Resiliency, of which some is used already: see `resiliency.ts`. */
+/** Codes and ranges of them; undefined for empty text. */
+function statusCodes(least: number, most: number) {
+  return text().transform((value, context) => {
+    if (value.trim() === "") return undefined;
+    const codes = parseStatusCodes(value, [least, most]);
+    if (codes) return codes;
+    const message = `expected codes and ranges of them from ${least} to ${most}, such as "${least},${least + 1}-${least + 3}"`;
+    context.addIssue({ code: "custom", message });
+    return z.NEVER;
+  });
+}
+
+/** A condition over what a circuit breaker counts; undefined for empty text. */
+const trip = text().transform((value, context) => {
+  if (value.trim() === "") return undefined;
+  try {
+    return compileTrip(value);
+  } catch (error) {
+    const said = (error as { summary?: string }).summary ?? (error as Error).message;
+    context.addIssue({ code: "custom", message: `expected a condition in CEL: ${said}` });
+    return z.NEVER;
+  }
+});
+
+/** Resiliency, of which the components' part is used: see `resiliency.ts`. */
 export const resiliency = z.object({
   ...scoped,
   spec: z.object({
@@ -25,7 +51,10 @@ export const resiliency = z.object({
               maxInterval: goDurationMs().optional(),
               maxRetries: integer(-1, 2 ** 31 - 1).optional(),
               matching: z
-                .object({ httpStatusCodes: text().optional(), gRPCStatusCodes: text().optional() })
+                .object({
+                  httpStatusCodes: statusCodes(100, 599).optional(),
+                  gRPCStatusCodes: statusCodes(0, 16).optional(),
+                })
                 .optional(),
             }),
           )
@@ -37,7 +66,7 @@ export const resiliency = z.object({
               maxRequests: count.optional(),
               interval: goDurationMs().optional(),
               timeout: goDurationMs().optional(),
-              trip: text().optional(),
+              trip: trip.optional(),
             }),
           )
           .default({}),
