@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
-# Sets up the languages of examples/: Python with the packages of examples/python, Go with the modules of examples/go.
-# To be sourced: it exports OUTRIDER_TEST_PYTHON, GOTOOLCHAIN and, where Go had to be fetched, PATH.
+# Sets up the languages of examples/ and of test/api/dapr/sdks: Python, Go, Java, JavaScript, each with the packages that are
+# pinned there. To be sourced: it exports OUTRIDER_TEST_PYTHON, GOTOOLCHAIN and, where Go had to be fetched, PATH.
 # Quiet, and quick when all is there. What it cannot set up it names; the tests fail then.
+#
+#   OUTRIDER_TEST_TOOLS  where Dapr's SDKs are kept; ~/.cache/outrider-test-tools if unset
 
 # Says what a step wrote only if it failed.
 languages_quietly() {
@@ -16,16 +18,21 @@ languages_install() {
   DEBIAN_FRONTEND=noninteractive languages_quietly apt-get install -y -qq --no-install-recommends "$@"
 }
 
+# languages_venv FOLDER REQUIREMENTS MODULES: an environment of Python's that can import the modules.
+languages_venv() {
+  "$1/bin/python" -c "import $3" 2>/dev/null && return
+  # Debian's Python comes without what makes a venv.
+  python3 -c 'import ensurepip' 2>/dev/null || languages_install python3 python3-venv || true
+  languages_quietly python3 -m venv --clear "$1" &&
+    languages_quietly "$1/bin/python" -m pip install --quiet --disable-pip-version-check -r "$2"
+}
+
 languages_python() {
   local wanted=examples/python/requirements.txt
   local venv
   venv="${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/outrider-ci/python-$(cksum <$wanted | cut -d ' ' -f 1)"
   export OUTRIDER_TEST_PYTHON="$venv/bin/python"
-  "$OUTRIDER_TEST_PYTHON" -c 'import grpc_tools' 2>/dev/null && return
-  # Debian's Python comes without what makes a venv.
-  python3 -c 'import ensurepip' 2>/dev/null || languages_install python3 python3-venv || true
-  languages_quietly python3 -m venv --clear "$venv" &&
-    languages_quietly "$OUTRIDER_TEST_PYTHON" -m pip install --quiet --disable-pip-version-check -r $wanted
+  languages_venv "$venv" $wanted grpc_tools
 }
 
 languages_go() {
@@ -45,5 +52,59 @@ languages_go() {
   languages_quietly go -C examples/go mod download
 }
 
+# Dapr's SDKs: each in a folder that is named after what pins it, so that test/api/dapr/sdks/sdk-folder.ts finds it.
+languages_sdk_folder() {
+  local tools=${OUTRIDER_TEST_TOOLS:-${HOME:-/tmp}/.cache/outrider-test-tools}
+  mkdir -p "$tools"
+  echo "$tools/dapr-sdk-$1-$(sha256sum <"test/api/dapr/sdks/$1/$2" | cut -c 1-12)"
+}
+
+languages_sdk_python() {
+  local folder
+  folder=$(languages_sdk_folder python requirements.txt)
+  languages_venv "$folder" test/api/dapr/sdks/python/requirements.txt 'dapr.ext.fastapi, dapr.ext.grpc, uvicorn'
+}
+
+# Compiled once, so that the tests do not wait for it.
+languages_sdk_go() {
+  languages_quietly go -C test/api/dapr/sdks/go build -o /dev/null .
+}
+
+# Whole or not at all: languages_whole FOLDER COMMAND..., where the command finds the new folder in $part.
+languages_whole() {
+  [ -d "$1" ] && return
+  local part
+  part=$(mktemp -d "$1-XXXXXX")
+  if part=$part languages_quietly "${@:2}"; then
+    mv -T "$part" "$1" 2>/dev/null || rm -rf "$part"
+  else
+    rm -rf "$part"
+    return 1
+  fi
+}
+
+languages_sdk_javascript() {
+  local npm_folder=test/api/dapr/sdks/javascript
+  languages_npm() {
+    cp $npm_folder/package.json $npm_folder/package-lock.json "$part" &&
+      npm ci --prefix "$part" --ignore-scripts --no-audit --no-fund
+  }
+  languages_whole "$(languages_sdk_folder javascript package-lock.json)" languages_npm
+}
+
+languages_sdk_java() {
+  command -v javac >/dev/null || languages_install default-jdk-headless || true
+  command -v mvn >/dev/null || languages_install maven || true
+  languages_maven() {
+    mvn -q -B -f test/api/dapr/sdks/java/pom.xml dependency:copy-dependencies \
+      -DincludeScope=runtime -DoutputDirectory="$part"
+  }
+  languages_whole "$(languages_sdk_folder java pom.xml)" languages_maven
+}
+
 languages_python || echo "languages.sh: Python is not ready" >&2
 languages_go || echo "languages.sh: Go is not ready" >&2
+for language in python go javascript java; do
+  "languages_sdk_$language" || echo "languages.sh: Dapr's SDK for $language is not ready" >&2
+done
+unset language

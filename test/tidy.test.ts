@@ -240,7 +240,7 @@ describe("tests", () => {
       .filter(
         ({ path }) =>
           /\.test\.ts$/.test(path) &&
-          !/^test\/(conformance|end-to-end|examples|servers|api\/dapr\/cases)\//.test(path),
+          !/^test\/(conformance|end-to-end|examples|servers|api\/dapr\/(cases|sdks))\//.test(path),
       )
       .map(({ path }) => dirname(path).replace(/^test/, "src"))
       .filter(

@@ -16,8 +16,8 @@ const programs = {
   openssl: ["openssl"],
 } as const;
 
-/** What else the variable may name: the languages of examples/, whose tests read it for themselves. */
-const languages: readonly string[] = ["python", "go"];
+/** What else the variable may name: the languages of examples/ and of Dapr's SDKs, whose tests read it for themselves. */
+const languages: readonly string[] = ["python", "go", "java", "javascript"];
 
 /** What a test can need. */
 export type Need = keyof typeof programs;

@@ -6,9 +6,9 @@ import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { type Client, createClient } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
-import { expect } from "vitest";
 import { Dapr } from "../../../gen/dapr/proto/runtime/v1/dapr_pb.ts";
 import { freePorts } from "../../servers/ports.ts";
+import { until } from "../../servers/until.ts";
 
 /** What can be said about a sidecar. */
 export interface DaprdOptions {
@@ -105,10 +105,8 @@ export class Daprd {
     const ports = await freePorts(portNames.length);
     const daprd = new Daprd(options.appId ?? randomUUID(), folder, options, ports);
     try {
-      const path = wait ? "" : "/outbound";
-      await expect
-        .poll(() => daprd.health(path).catch(() => daprd.#child.exitCode), { timeout: 25_000, interval: 20 })
-        .toBe(204);
+      const isReady = async () => (await daprd.health(wait ? "" : "/outbound")) === 204;
+      await until(isReady, "the sidecar is healthy", 25_000);
       return daprd;
     } catch (error) {
       await daprd[Symbol.asyncDispose]();

@@ -1,0 +1,25 @@
+/** Applications on Dapr's SDK for Python: `dapr`, with `dapr-ext-fastapi` and with `dapr-ext-grpc`. */
+import { join } from "node:path";
+import { shell } from "../../../examples/checkout.ts";
+import { sdkFolder } from "./sdk-folder.ts";
+import { describeTour } from "./tour.ts";
+
+/** The interpreter that has the packages of python/requirements.txt. */
+async function prepare(folder: string): Promise<string> {
+  const python = join(sdkFolder("python"), "bin", "python");
+  await shell(`'${python}' -c 'import dapr.ext.fastapi, dapr.ext.grpc, uvicorn'`, folder);
+  return `'${python}' '${join(import.meta.dirname, "python", "tour.py")}'`;
+}
+
+// Neither extension subscribes in bulk.
+const without = ["state.bulk-delete", "listen.gathered"] as const;
+
+describeTour({ language: "python", protocol: "http", on: "sqlite", prepare, without });
+describeTour({
+  language: "python",
+  protocol: "grpc",
+  on: "redis",
+  prepare,
+  // dapr-ext-grpc knows topics only that it has listed itself.
+  without: [...without, "listen.declared"],
+});
