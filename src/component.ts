@@ -21,7 +21,7 @@ export interface OpenContext {
   readonly version: string;
   /** The application's id. */
   readonly appId: string;
-  /** Another for every start of a sidecar. */
+  /** Another for every start of a sidecar, and for each time that the component is replaced. */
   readonly instanceId: string;
   /** Where embedded stores keep their files: an absolute path, which may not exist yet. */
   readonly dataDirectory: string;

@@ -13,19 +13,13 @@ import type { Schemas, SidecarConfiguration } from "./assembly.ts";
 import { Bus } from "./blocks/pubsub/bus.ts";
 import type { InboxMemoryOf } from "./blocks/pubsub/inbox.ts";
 import { type PubSubServer, pubSubCodecs, pubSubService } from "./blocks/pubsub/service.ts";
-import { resolver } from "./blocks/resolve.ts";
 import { type ComponentView, type ListeningPort, runtimeService } from "./blocks/runtime/service.ts";
-import { encryptedConnection } from "./blocks/state/encryption.ts";
-import { HandledEvents } from "./blocks/state/handled-events.ts";
-import { Outbox } from "./blocks/state/outbox.ts";
-import type { OutboxTarget } from "./blocks/state/outbox-note.ts";
-import type { PublishEvents } from "./blocks/state/outbox-publisher.ts";
 import { stateService } from "./blocks/state/service.ts";
-import { encryptionKeysOf, type StateSettings } from "./blocks/state/settings.ts";
-import { StateStore } from "./blocks/state/store.ts";
-import { OpenedComponents } from "./components/opened.ts";
+import type { LaterKind } from "./config/kinds/later.ts";
 import { makeDataDirectory } from "./data-directory.ts";
 import { listenOn, type PortChoice } from "./ports.ts";
+import { Reload, type YamlSource } from "./reload/reload.ts";
+import { ResourcesInForce } from "./resources/in-force.ts";
 import { startGrpcServer } from "./server/grpc.ts";
 import { healthMount } from "./server/health.ts";
 import { startHttpServer } from "./server/http.ts";
@@ -39,7 +33,6 @@ import { reflectionMounts } from "./server/reflection.ts";
 import { announceSidecar } from "./sidecars.ts";
 import { subscriptionViews } from "./subscription-views.ts";
 import type { RunningTelemetry } from "./telemetry/telemetry.ts";
-import { noTrace } from "./telemetry/tracing.ts";
 import { version } from "./version.ts";
 
 /** What a sidecar is made of. */
@@ -50,6 +43,8 @@ export interface RuntimeOptions {
   /** Another for every start. */
   readonly instanceId: string;
   readonly configuration: SidecarConfiguration;
+  /** Where it is from, so that changes of it are noticed. Undefined: it stays what it is. */
+  readonly yaml?: YamlSource | undefined;
   /** Absolute. Made if need be. */
   readonly dataDirectory: string;
   /** Where gRPC and HTTP are served; at least one. */
@@ -92,6 +87,8 @@ export interface Runtime {
   readonly ports: readonly Listening[];
   /** Resolves when every component that must be there can serve. Rejects when the signal aborts first. */
   ready(signal: AbortSignal): Promise<void>;
+  /** Reads the YAML again, and puts it into force if all of it is sound; the log says what came of it. */
+  reload(reason: string): Promise<void>;
   /** Aborts when a client asks the sidecar to stop, which is the caller's to do. Its reason may be `forcedStop`. */
   readonly stopRequested: AbortSignal;
   /**
@@ -111,8 +108,6 @@ const eventEnvelopeBytes = 64 * 1024;
 const callGraceMs = 300;
 /** What calls get after that, in milliseconds. */
 const abortedCallGraceMs = 1000;
-/** How long publishing what transactions have left may take at the end, in milliseconds; the next start does the rest. */
-const outboxGraceMs = 1000;
 /** How long spans may take to be sent at the end, in milliseconds. */
 const flushWithinMs = 2000;
 /** How often it is looked whether the streams have ended, in milliseconds. */
@@ -133,9 +128,8 @@ class Sidecar implements Runtime {
   readonly #options: RuntimeOptions;
   readonly #startedAtMs = Date.now();
   readonly #readiness = new Readiness();
-  readonly #components: OpenedComponents<Schemas>;
-  readonly #buses: ReadonlyMap<string, Bus>;
-  readonly #outboxes: Outbox[] = [];
+  readonly #resources: ResourcesInForce;
+  readonly #reload: Reload;
   readonly #pubsub: PubSubServer;
   readonly #dapr: DaprSide;
   readonly #mounts: readonly Mount[];
@@ -150,70 +144,52 @@ class Sidecar implements Runtime {
     const { appId, configuration, instanceId, limits, namespace, telemetry } = options;
     this.#options = options;
     this.instanceId = instanceId;
-    this.#components = new OpenedComponents(configuration.components, options, () => this.#updateReadiness());
     const common = { telemetry, appId };
     const maxMessageBytes = limits.maxMessageBytes ?? 4 * 1024 * 1024;
-    const maxEventBytes = maxMessageBytes - eventEnvelopeBytes;
-    const stateConnections = new Map(
-      this.#components.of("state").map(({ connection }) => [connection.component, connection]),
-    );
-    const connectionOf = resolver("state store", stateConnections, "state");
-    const inboxMemoryOf: InboxMemoryOf = ({ store, windowMs }, owner) =>
-      new HandledEvents({ connection: connectionOf(store), windowMs, ...owner });
-    this.#buses = new Map(
-      this.#components.of("pubsub").map(({ connection, blockSettings: settings }) => {
-        const bus = new Bus({ ...common, connection, settings, maxEventBytes, inboxMemoryOf });
-        return [connection.component, bus];
-      }),
-    );
-    const busOf = resolver("pub/sub component", this.#buses, "pubsub");
-    const publish: PublishEvents = ({ component, topic }, events, call) =>
-      busOf(component).publish(topic, events, (index) => `outbox[${index}]`, noTrace, call, {
-        anyExtensionName: true,
-      });
-    const stores = new Map(
-      this.#components.of("state").map(({ connection: opened, blockSettings: settings }) => {
-        const keys = encryptionKeysOf(settings);
-        const connection = keys ? encryptedConnection(opened, keys) : opened;
-        const target = outboxTarget(settings);
-        const outbox =
-          target && new Outbox({ ...common, connection, target, instanceId, maxEventBytes, publish });
-        if (outbox) this.#outboxes.push(outbox);
-        const store = new StateStore({
-          ...common,
-          connection,
-          settings,
-          namespace,
-          ...(outbox && { outbox }),
-        });
-        return [connection.component, store];
-      }),
-    );
-    this.#pubsub = pubSubService({
-      busOf,
-      declared: declaredOf(configuration),
-      telemetry,
+    const resources = new ResourcesInForce(configuration, {
+      ...common,
+      instanceId,
+      namespace,
+      dataDirectory: options.dataDirectory,
+      maxEventBytes: maxMessageBytes - eventEnvelopeBytes,
+      onChange: () => this.#updateReadiness(),
     });
-    const storeOf = resolver("state store", stores, "state");
-    const ready = () => this.#readiness.ready;
-    const appPipeline = pipelineOf(configuration.settings.appHttpPipeline, configuration.middlewares);
+    this.#resources = resources;
+    this.#reload = new Reload({
+      ...common,
+      source: options.yaml,
+      watch: configuration.settings.hotReload,
+      resources,
+      follow: () => Promise.all([this.#pubsub.reconcile(), this.#dapr.reconcile()]),
+      applied: () => this.#dapr.show(),
+    });
+    const { busOf, storeOf } = resources;
+    this.#pubsub = pubSubService({ busOf, declared: resources.declared, telemetry });
+    const shown = () => resources.shown.configuration;
+    const named = (kind: LaterKind) =>
+      shown().unused.flatMap((each) => (each.kind === kind ? each.name : []));
     this.#dapr = new DaprSide({
       ...common,
       version,
-      stores,
-      buses: this.#buses,
-      secretStores: configuration.secretStores,
-      secretScopes: configuration.settings.secretScopes,
+      stores: resources.stores,
+      buses: resources.buses,
+      secretStores: resources.secretStores,
+      secretScopes: () => resources.configuration.settings.secretScopes,
       enabledFeatures: configuration.settings.features,
-      components: () => this.#summaries(),
-      declared: configuration.subscriptions,
-      inboundRetries: configuration.inboundRetries,
+      metadata: {
+        components: () => summariesOf(resources),
+        httpEndpoints: () => named("HTTPEndpoint"),
+        resiliencies: () => named("Resiliency"),
+        refusedChange: () => (this.#reload.last?.places ?? []).join("; "),
+      },
+      declared: resources.declared,
+      inboundRetries: () => resources.configuration.inboundRetries,
       // Dapr's metrics have what the environment says, and it says nothing by default.
       namespace: namespace === "default" ? "" : namespace,
       app: options.app,
-      appPipeline: () => appPipeline,
+      appPipeline: () => resources.pipeline("appHttpPipeline"),
       maxMessageBytes,
-      outboundReady: ready,
+      outboundReady: () => this.#readiness.ready,
       shutdown: (force) => this.#stopRequested.abort(force ? forcedStop : undefined),
     });
     this.#routes = [this.#dapr.routes];
@@ -243,17 +219,16 @@ class Sidecar implements Runtime {
         telemetry.log.warn({ err, dataDirectory }, "the data directory cannot be made"),
       );
     // Components open side by side, each in its own time, while the ports are being opened.
-    this.#components.start();
-    for (const outbox of this.#outboxes) outbox.start();
+    this.#resources.start();
     try {
       this.#ports = await this.#listen();
     } catch (error) {
-      await Promise.all(this.#outboxes.map((outbox) => outbox.close(AbortSignal.abort())));
-      await this.#components.close();
+      await this.#resources.close();
       throw error;
     }
     this.#updateReadiness();
     this.#dapr.start();
+    this.#reload.start();
     if (this.#announced) await this.#announce();
   }
 
@@ -262,7 +237,11 @@ class Sidecar implements Runtime {
   }
 
   async ready(signal: AbortSignal): Promise<void> {
-    await this.#components.ready(signal);
+    await this.#resources.ready(signal);
+  }
+
+  reload(reason: string): Promise<void> {
+    return this.#reload.run(reason);
   }
 
   stop(reason: string, until: Promise<unknown> = Promise.resolve()): Promise<void> {
@@ -274,7 +253,7 @@ class Sidecar implements Runtime {
     const { allowedOrigins, apiTokens, configuration, grpcPort, httpPort, limits, listenAddresses } =
       this.#options;
     const { internalGrpc, metrics, publicHttp, telemetry } = this.#options;
-    const { api, httpPipeline } = configuration.settings;
+    const { api } = configuration.settings;
     const shutdownSignal = this.#callsMustEnd.signal;
     const bare = { mounts: [], limits, telemetry, shutdownSignal };
     const common = { ...bare, apiTokens };
@@ -287,7 +266,7 @@ class Sidecar implements Runtime {
       all.push(...(await listenOn("gRPC", grpcPort, listenAddresses, grpc)));
       const mounts = overHttp.mounts(this.#mounts);
       const routes = this.#routes.map((each) => overHttp.routes(each));
-      const pipeline = pipelineOf(httpPipeline, configuration.middlewares);
+      const pipeline = () => this.#resources.pipeline("httpPipeline");
       const http = (host: string, port: number) =>
         startHttpServer({ ...common, mounts, host, port, ready, routes, pipeline, allowedOrigins });
       all.push(...(await listenOn("HTTP", httpPort, listenAddresses, http)));
@@ -320,7 +299,8 @@ class Sidecar implements Runtime {
     telemetry.log.info({ reason, graceMs }, "stopping");
     this.#readiness.set(false);
     await this.#withdraw();
-    for (const bus of this.#buses.values()) bus.stopTaking();
+    await this.#reload.stop();
+    this.#resources.stopTaking();
     this.#pubsub.drain(deadlineMs);
     this.#dapr.drain();
     await Promise.all([this.#drained(deadlineMs), before(deadlineMs, until)]);
@@ -329,12 +309,11 @@ class Sidecar implements Runtime {
     const calls = setTimeout(() => this.#callsMustEnd.abort(), callGraceMs);
     await Promise.all([
       ...this.#ports.map((port) => port.close(callGraceMs + abortedCallGraceMs)),
-      ...[...this.#buses.values()].map((bus) => bus.close()),
+      this.#resources.leaveGroups(),
     ]);
     clearTimeout(calls);
     // Only now can no transaction follow.
-    await Promise.all(this.#outboxes.map((outbox) => outbox.close(AbortSignal.timeout(outboxGraceMs))));
-    await this.#components.close();
+    await this.#resources.close();
     telemetry.log.info({ reason }, "stopped");
     await telemetry.close(flushWithinMs);
   }
@@ -363,7 +342,7 @@ class Sidecar implements Runtime {
   }
 
   #updateReadiness(): void {
-    this.#readiness.set(this.#stopping === undefined && this.#components.allReady);
+    this.#readiness.set(this.#stopping === undefined && this.#resources.allowReady);
   }
 
   async #announce(): Promise<void> {
@@ -387,26 +366,21 @@ class Sidecar implements Runtime {
     }
   }
 
-  /** For Dapr's metadata: also those that nobody opens. */
-  #summaries(): readonly ComponentSummary[] {
-    const { middlewares, secretStoreComponents } = this.#options.configuration;
-    const others = [...secretStoreComponents, ...middlewares];
-    return [...this.#components.views.map(summaryOf), ...others.map(withoutCapabilities)];
-  }
-
   #view() {
-    const { appId, configuration, dataDirectory } = this.#options;
+    const { appId, dataDirectory } = this.#options;
+    const resources = this.#resources;
     return {
       appId,
       version,
       instanceId: this.instanceId,
       startedAtMs: this.#startedAtMs,
-      dataDirectory: this.#components.useDataDirectory ? dataDirectory : "",
+      dataDirectory: () => (resources.useDataDirectory ? dataDirectory : ""),
       ports: (): readonly ListeningPort[] => this.#ports,
-      components: () => this.#components.views,
+      components: () => resources.shown.components.map(({ opened }) => opened.view),
       subscriptions: () =>
-        subscriptionViews(this.#buses.values(), declaredOf(configuration).values(), this.#pubsub.streams),
+        subscriptionViews(resources.buses.values(), resources.declared.values(), this.#pubsub.streams),
       subscribeStreams: () => this.#pubsub.streams.size,
+      lastReload: () => this.#reload.last,
       shutdown: () => this.#stopRequested.abort(),
     };
   }
@@ -417,13 +391,13 @@ export function newInstanceId(): string {
   return randomUUID().slice(0, 8);
 }
 
-function declaredOf({ subscriptions }: SidecarConfiguration) {
-  return new Map(
-    subscriptions.map((each) => [
-      each.name,
-      { ...each, raw: /^(true|1)$/i.test(each.metadata["rawPayload"] ?? "") },
-    ]),
-  );
+/** For Dapr's metadata: also those that nobody opens. */
+function summariesOf({ shown }: ResourcesInForce): readonly ComponentSummary[] {
+  const { middlewares, secretStoreComponents } = shown.configuration;
+  return [
+    ...shown.components.map(({ opened }) => summaryOf(opened.view)),
+    ...[...secretStoreComponents, ...middlewares].map(withoutCapabilities),
+  ];
 }
 
 function summaryOf({ name, type, version: componentVersion, capabilities }: ComponentView): ComponentSummary {
@@ -432,12 +406,6 @@ function summaryOf({ name, type, version: componentVersion, capabilities }: Comp
 
 function withoutCapabilities({ name, type, version: own }: { name: string; type: string; version: string }) {
   return { name, type, version: own, capabilities: [] };
-}
-
-/** Where the events of a store's transactions go; undefined: nowhere. */
-function outboxTarget({ outboxPublishPubsub, outboxPublishTopic }: StateSettings): OutboxTarget | undefined {
-  if (!outboxPublishPubsub || !outboxPublishTopic) return undefined;
-  return { component: outboxPublishPubsub, topic: outboxPublishTopic };
 }
 
 /** Where a client on this host reaches a server that listens there. */

@@ -1,8 +1,7 @@
 /** `outrider run`: a sidecar as a process, and perhaps an application beside it. */
 import { flushCompileCache } from "node:module";
 import { basename, resolve } from "node:path";
-import { makeAssembly, type SidecarConfiguration } from "../assembly.ts";
-import { load } from "../config/load.ts";
+import type { SidecarConfiguration } from "../assembly.ts";
 import { ConfigError, formatRemark } from "../config/remarks.ts";
 import { findDataDirectory } from "../data-directory.ts";
 import { type PortChoice, PortUnavailable } from "../ports.ts";
@@ -14,6 +13,7 @@ import type { RunOptions } from "./run.ts";
 import { readyScreen } from "./screen.ts";
 import { CommandFailure, exitCodes, note, type Terminal } from "./terminal.ts";
 import { tracingOptions } from "./tracing.ts";
+import { Yaml } from "./yaml.ts";
 
 const defaultPorts = { grpc: 50001, http: 3500, metrics: 9090 } as const;
 /** How long the start of the application, and the screen, wait for components that are not there, in milliseconds. */
@@ -31,8 +31,9 @@ export async function runSidecar(
 ): Promise<number> {
   const appId = options.appId ?? appIdOf(terminal.workingDirectory);
   const instanceId = newInstanceId();
-  const configuration = await configure(terminal, options, appId);
-  const telemetry = await observe(terminal, options, configuration, { appId, instanceId });
+  const yaml = yamlOf(terminal, options, appId);
+  const configuration = await configure(yaml);
+  const telemetry = await observe(terminal, options, yaml, configuration, { appId, instanceId });
   for (const remark of configuration.notes) telemetry.log.info(formatRemark(remark));
   const dataDirectory = findDataDirectory(
     terminal.workingDirectory,
@@ -43,6 +44,7 @@ export async function runSidecar(
     namespace: terminal.env["NAMESPACE"] || "default",
     instanceId,
     configuration,
+    yaml,
     dataDirectory,
     listenAddresses: options.daprListenAddresses.split(",").map((address) => address.trim()),
     grpcPort: choose(options.daprGrpcPort, defaultPorts.grpc),
@@ -69,6 +71,7 @@ export async function runSidecar(
     throw error instanceof PortUnavailable ? new CommandFailure(error.message) : error;
   });
 
+  terminal.onHangup(() => void runtime.reload("SIGHUP"));
   try {
     const open = await runtime
       .ready(AbortSignal.any([terminal.interrupted, AbortSignal.timeout(startWithinMs)]))
@@ -170,22 +173,22 @@ function after(ms: number): Promise<undefined> {
   return new Promise((done) => setTimeout(() => done(undefined), ms).unref());
 }
 
-async function configure(
-  terminal: Terminal,
-  options: RunOptions,
-  appId: string,
-): Promise<SidecarConfiguration> {
+function yamlOf(terminal: Terminal, options: RunOptions, appId: string): Yaml {
   const resourcesPaths = [options.resourcesPath, options.d, options.componentsPath].flatMap(
     (paths) => paths ?? [],
   );
+  return new Yaml({
+    resourcesPaths,
+    configPaths: options.config ?? [],
+    appId,
+    environment: terminal.env,
+    lookMs: options.hotReloadReconcileInterval,
+  });
+}
+
+async function configure(yaml: Yaml): Promise<SidecarConfiguration> {
   try {
-    return await load({
-      ...makeAssembly(),
-      resourcesPaths,
-      configPaths: options.config ?? [],
-      appId,
-      environment: terminal.env,
-    });
+    return await yaml.load();
   } catch (error) {
     throw error instanceof ConfigError ? new CommandFailure(error.format(), exitCodes.usage) : error;
   }
@@ -194,13 +197,13 @@ async function configure(
 async function observe(
   terminal: Terminal,
   options: RunOptions,
+  { secrets }: Yaml,
   configuration: SidecarConfiguration,
   identity: { readonly appId: string; readonly instanceId: string },
 ): Promise<RunningTelemetry> {
   const { appId, instanceId } = identity;
   const { apiLogging } = configuration.settings.logging;
-  const tokens = new Set(tokensOf(terminal));
-  const secrets = new Set([...configuration.secrets, ...tokens]);
+  for (const token of tokensOf(terminal)) secrets.add(token);
   return startTelemetry({
     log: {
       level: options.logLevel,

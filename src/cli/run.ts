@@ -23,6 +23,7 @@ export interface RunOptions extends AppFlags {
   readonly maxBodySize?: number;
   readonly readBufferSize?: number;
   readonly daprGracefulShutdownSeconds: number;
+  readonly hotReloadReconcileInterval?: number;
   readonly logLevel: "debug" | "info" | "warn" | "error" | "fatal";
   readonly logAsJson?: boolean;
   readonly enableApiLogging?: boolean;
@@ -97,6 +98,10 @@ function options(): Option[] {
     )
       .argParser(durationMs)
       .default(defaultGraceMs, "5s"),
+    new Option(
+      "--hot-reload-reconcile-interval <duration>",
+      "how often it is looked for changes of the YAML that the platform does not tell of",
+    ).argParser(durationMs),
     new Option("--log-level <level>", "what is logged")
       .choices(["debug", "info", "warn", "error", "fatal"])
       .default("info"),
@@ -136,7 +141,6 @@ const unsupported: readonly UnsupportedFlag[] = [
   { flags: "-u, --unix-domain-socket <path>", why: "ports are TCP only" },
   { flags: "--enable-profiling [on]", why: "use node --cpu-prof" },
   { flags: "--profile-port <port>", why: "use node --inspect" },
-  { flags: "--hot-reload-reconcile-interval <seconds>", why: "resources are read at the start" },
   { flags: "--wait [on]", why: "use the ready endpoint of the HTTP port" },
   { flags: "--dapr-http-max-request-size <megabytes>", why: "use --max-body-size" },
   { flags: "--dapr-http-read-buffer-size <kilobytes>", why: "use --read-buffer-size" },

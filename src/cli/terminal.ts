@@ -1,5 +1,6 @@
 /** What a command has of the process around it. */
 import { once } from "node:events";
+import { closeSync, openSync } from "node:fs";
 import { relative } from "node:path";
 import type { Readable, Writable } from "node:stream";
 
@@ -37,6 +38,11 @@ export interface Terminal {
   readonly colorOut: boolean;
   /** Aborts at the first SIGINT or SIGTERM, with its name as the reason, and when nobody reads `stdout` any more. */
   readonly interrupted: AbortSignal;
+  /**
+   * What is done on SIGHUP, from now on. When the terminal itself has gone, which sends the same signal, the
+   * process is interrupted instead.
+   */
+  onHangup(handler: () => void): void;
   /** What is still to be done when a second signal ends the process at once. */
   onSecondSignal(handler: () => void): void;
 }
@@ -67,10 +73,27 @@ export function processTerminal(): Terminal {
     colorOut: hasColor(process.stdout),
     colorErr: hasColor(process.stderr),
     interrupted: interruption.signal,
+    onHangup(handler) {
+      const hadTerminal = hasTerminal();
+      process.on("SIGHUP", () => {
+        if (hadTerminal && !hasTerminal()) handle("SIGHUP");
+        else handler();
+      });
+    },
     onSecondSignal(handler) {
       onSecond = handler;
     },
   };
+}
+
+/** Whether there is somebody who could type Ctrl-C. */
+function hasTerminal(): boolean {
+  try {
+    closeSync(openSync("/dev/tty", "r+"));
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 /** Installed, it has its name; run from the sources or the bundle, Node is needed, which npm's scripts bring along. */

@@ -53,6 +53,7 @@ export class Opening<Driver extends AnyDriver> implements Connection<Driver> {
   readonly #options: OpeningOptions<Driver>;
   readonly #closing = new AbortController();
   readonly #opened = Promise.withResolvers<Driver>();
+  readonly #tried = Promise.withResolvers<void>();
   #driver: Driver | undefined;
   #status: OpeningStatus = { state: "opening", message: "it is being opened", sinceMs: Date.now() };
   #nextAttemptAtMs: number | undefined;
@@ -91,6 +92,11 @@ export class Opening<Driver extends AnyDriver> implements Connection<Driver> {
     } finally {
       signal.removeEventListener("abort", giveUp);
     }
+  }
+
+  /** Resolves when the first attempt has ended, whichever way. */
+  get tried(): Promise<void> {
+    return this.#tried.promise;
   }
 
   /** Stops trying, and closes the driver if there is one. Throws what the driver throws. */
@@ -148,6 +154,7 @@ export class Opening<Driver extends AnyDriver> implements Connection<Driver> {
 
   #change(status: OpeningStatus, cause?: unknown): void {
     this.#status = status;
+    this.#tried.resolve();
     this.#options.onChange?.(status, cause);
   }
 

@@ -36,6 +36,8 @@ export interface ComponentResourceOf<Block extends BlockName, Schemas extends Bl
   readonly initTimeoutMs: number;
   /** Undefined for a component that nobody declared. */
   readonly source: Source | undefined;
+  /** The same for the same type, version, settings and secrets, wherever they are written: what is open need not be opened again. */
+  readonly fingerprint: string;
 }
 
 /** `initTimeout` where none is given, as in Dapr. */
@@ -167,8 +169,19 @@ export function configure<Schemas extends BlockSchemas>(
     ignoreErrors: spec.ignoreErrors,
     initTimeoutMs: spec.initTimeout,
     source: resource.source,
+    fingerprint: fingerprintOf(spec, version, metadata.fingerprint),
     // The block names both the component and the schema, which the compiler cannot follow.
   }) as ComponentResource<Schemas>;
+}
+
+const defaultSpec = { ignoreErrors: false, initTimeout: defaultInitTimeoutMs } as const;
+
+function fingerprintOf(
+  { type, ignoreErrors, initTimeout }: Pick<Declared["spec"], "type" | "ignoreErrors" | "initTimeout">,
+  version: string,
+  metadata: string,
+): string {
+  return JSON.stringify([type, version, ignoreErrors, initTimeout, metadata]);
 }
 
 function noSuchType(type: string, components: readonly Component[]): string {
@@ -210,9 +223,10 @@ export function defaultComponents<Schemas extends BlockSchemas>(
       version: component.versions[0]!,
       settings: component.schema.parse({}),
       blockSettings: blockSettings[block].parse({}),
-      ignoreErrors: false,
-      initTimeoutMs: defaultInitTimeoutMs,
+      ignoreErrors: defaultSpec.ignoreErrors,
+      initTimeoutMs: defaultSpec.initTimeout,
       source: undefined,
+      fingerprint: fingerprintOf({ type, ...defaultSpec }, component.versions[0]!, ""),
     });
     return [resource as ComponentResource<Schemas>];
   });

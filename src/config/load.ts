@@ -21,6 +21,7 @@ import { type Environment, type SecretStore, Secrets } from "./secrets.ts";
 import { Configured, type Settings } from "./settings.ts";
 import { locate, read } from "./shape.ts";
 import { type CheckRule, type DeclaredSubscription, readSubscription } from "./subscriptions.ts";
+import { plain } from "./tree.ts";
 import { type Identity, Values } from "./values.ts";
 
 /** What a configuration is made of. */
@@ -82,6 +83,8 @@ export interface UnusedResource {
   readonly kind: LaterKind;
   readonly name: string;
   readonly source: Source;
+  /** The same for the same content, wherever it is written. */
+  readonly fingerprint: string;
 }
 
 /** The documents of the files, before anything is made of them. */
@@ -279,5 +282,5 @@ function checkOnly(
   const what =
     used.size > 0 ? "only the inbound retries of components are used yet" : "checked, not used yet";
   resource.note(root.at, [], what);
-  return Object.freeze({ kind: later, name, source });
+  return Object.freeze({ kind: later, name, source, fingerprint: JSON.stringify(plain(root)) });
 }

@@ -1,4 +1,5 @@
 /** `spec.metadata` of a component: names matched to the fields of schemas, values resolved and checked. */
+import { createHash } from "node:crypto";
 import type { core, ZodType, z } from "zod";
 import type { Resource } from "./resource.ts";
 import { equalFold, explain, fieldsOf, isOpen, locate, type Path } from "./shape.ts";
@@ -62,6 +63,12 @@ export class Metadata {
       if (!secret || !resolved || !this.#known.includes(field) || this.#values.has(field)) continue;
       this.#values.set(field, { index, resolved: { ...resolved, text: secret, secret: false } });
     }
+  }
+
+  /** The same for the same values, what references stand for included; tells nothing of them. */
+  get fingerprint(): string {
+    const values = [...this.#values].map(([name, { resolved }]) => [name, resolved?.stable]);
+    return createHash("sha256").update(JSON.stringify(values.sort())).digest("base64url");
   }
 
   /** What a schema makes of the values that are its own; undefined when it refuses them. */

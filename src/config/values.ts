@@ -29,6 +29,8 @@ export interface Identity {
 /** A value with where it is from. */
 export interface Resolved {
   readonly text: string;
+  /** The text with `{uuid}` as it is written: the same each time that the same is read. */
+  readonly stable: string;
   /** True when it is from a reference, and must not be shown. */
   readonly secret: boolean;
   /** The offset and the field's last name, for reports about the value. */
@@ -75,21 +77,24 @@ export class Values {
         return undefined;
       }
       const found = this.#secrets.find(storeName, reference.name, reference.key);
-      if (found && "value" in found) return { text: found.value, secret: true, ...where };
+      if (found && "value" in found) return secretOf(found.value, where);
       if (found) report(where.at, [...path, where.field], found.problem);
       return undefined;
     }
     if (item.envRef !== "") {
       const where = { at: at("envRef"), field: "envRef" as const };
       const found = this.#secrets.variable(item.envRef);
-      if ("value" in found) return { text: found.value, secret: true, ...where };
+      if ("value" in found) return secretOf(found.value, where);
       report(where.at, [...path, where.field], found.problem);
       return undefined;
     }
     const where = { at: at("value"), field: "value" as const };
     const written = tree.kind === "map" ? find(tree.entries, "value")?.value : undefined;
-    const filled = this.#fill(written ? textOf(written) : "");
-    if (filled !== undefined) return { text: filled, secret: false, ...where };
+    const stable = this.#fill(written ? textOf(written) : "");
+    if (stable !== undefined) {
+      const text = stable.replaceAll("{uuid}", () => randomUUID());
+      return { text, stable, secret: false, ...where };
+    }
     report(
       where.at,
       [...path, where.field],
@@ -98,17 +103,20 @@ export class Values {
     return undefined;
   }
 
-  /** Fills in the templates; undefined when one of them has no value here. */
+  /** Fills in the templates but `{uuid}`; undefined when one of them has no value here. */
   #fill(value: string): string | undefined {
     const { appId, namespace, podName } = this.#identity;
     if (podName === undefined && value.includes("{podName}")) return undefined;
-    return value.replace(/\{(uuid|podName|namespace|appID)\}/g, (_, name: string) => {
-      if (name === "uuid") return randomUUID();
+    return value.replace(/\{(podName|namespace|appID)\}/g, (_, name: string) => {
       if (name === "podName") return podName ?? "";
       // The app id is in it so that two applications of a namespace do not share what it names.
       return name === "namespace" ? `${namespace}.${appId}` : appId;
     });
   }
+}
+
+function secretOf(value: string, where: Pick<Resolved, "at" | "field">): Resolved {
+  return { text: value, stable: value, secret: true, ...where };
 }
 
 /** A value as text. A fraction stays as it was written: `1.10` is a version more often than a number. */

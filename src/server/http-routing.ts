@@ -26,8 +26,8 @@ interface Served {
 
 /** What routing is made of. */
 export interface RoutingOptions extends ServerOptions {
-  /** Has the bodies first. */
-  readonly pipeline?: HttpPipeline | undefined;
+  /** Has the bodies first, at the moment. */
+  readonly pipeline?: (() => HttpPipeline | undefined) | undefined;
 }
 
 /** See the head of this file. */
@@ -37,7 +37,7 @@ export class HttpRouting {
   readonly #tokens: ApiTokens;
   readonly #telemetry: Telemetry;
   readonly #stopping: AbortSignal;
-  readonly #pipeline: HttpPipeline | undefined;
+  readonly #pipeline: (() => HttpPipeline | undefined) | undefined;
   /** Where calls are logged, if they are. */
   readonly #callLog: Log | undefined;
 
@@ -94,7 +94,7 @@ export class HttpRouting {
       this.#admit(route, header);
       const signal = AbortSignal.any([gone.signal, this.#stopping]);
       const read = await this.#read(request);
-      const body = this.#pipeline ? this.#pipeline.body(read) : read;
+      const body = this.#pipeline?.()?.body(read) ?? read;
       answer = await route.handle({ params, query: new URLSearchParams(query), header, body, trace, signal });
     } catch (error) {
       const name = `${route.method} ${route.path}`;

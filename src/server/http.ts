@@ -27,8 +27,8 @@ export interface HttpServerOptions extends ServerOptions {
   readonly routes?: readonly HttpRoutes[];
   /** Origins whose pages may call: see `Cors`. Undefined: there is no CORS at all. */
   readonly allowedOrigins?: readonly string[] | undefined;
-  /** What every request passes first; only routes have it change their bodies. */
-  readonly pipeline?: HttpPipeline | undefined;
+  /** What requests pass first, at the moment; only routes have it change their bodies. */
+  readonly pipeline?: (() => HttpPipeline | undefined) | undefined;
 }
 
 /** How long the last answers may take to leave when calls are ended by force, in milliseconds. */
@@ -46,7 +46,8 @@ export async function startHttpServer(options: HttpServerOptions): Promise<Liste
     // A client keeps its connection after an answer, unless somebody closes it.
     response.once("close", () => closing.signal.aborted && setImmediate(() => http1.closeIdleConnections()));
     if (cors?.handle(request, response)) return;
-    if (options.pipeline && !pass(request, response, options.pipeline)) return;
+    const pipeline = options.pipeline?.();
+    if (pipeline && !pass(request, response, pipeline)) return;
     if (!routing.serve(request, response)) serve(request, response, calls, options);
   };
 

@@ -14,7 +14,7 @@ import { Application } from "./app/application.ts";
 import type { AppOptions } from "./app/channel.ts";
 import { bulkOf } from "./app/discovery.ts";
 import { daprRoutes, publicRoutes } from "./http/routes.ts";
-import { type ComponentSummary, DaprMetadata } from "./metadata.ts";
+import { DaprMetadata, type DaprMetadataOptions } from "./metadata.ts";
 import { DaprPublish } from "./publish.ts";
 import { DaprPubSubMetrics } from "./pubsub-metrics.ts";
 import { DaprSecrets } from "./secrets.ts";
@@ -29,17 +29,21 @@ export interface DaprApiOptions {
   /** For metrics; "" for none. */
   readonly namespace: string;
   readonly version: string;
+  /** What there is now, as in the other maps, and whatever is a function. */
   readonly stores: ReadonlyMap<string, StateStore>;
   readonly buses: ReadonlyMap<string, Bus>;
   readonly secretStores: ReadonlyMap<string, SecretStore>;
-  readonly secretScopes: readonly SecretScope[];
+  readonly secretScopes: () => readonly SecretScope[];
   /** Names of features, for metadata. */
   readonly enabledFeatures: readonly string[];
-  readonly components: () => readonly ComponentSummary[];
-  /** In the order of the files. */
-  readonly declared: readonly DeclaredSubscription[];
+  readonly metadata: Pick<
+    DaprMetadataOptions,
+    "components" | "httpEndpoints" | "resiliencies" | "refusedChange"
+  >;
+  /** By name, in the order in which metadata has them. */
+  readonly declared: ReadonlyMap<string, DeclaredSubscription>;
   /** By component. */
-  readonly inboundRetries: ReadonlyMap<string, RetrySettings>;
+  readonly inboundRetries: () => ReadonlyMap<string, RetrySettings>;
   /** Undefined: no application listens. */
   readonly app: AppOptions | undefined;
   /** What requests to it pass, when it speaks HTTP. */
@@ -64,26 +68,24 @@ export class DaprSide {
   /** Undefined: none listens. */
   readonly application: Application | undefined;
   readonly #subscriptions = new Subscriptions();
+  readonly #declared: ReadonlyMap<string, DeclaredSubscription>;
 
   constructor(options: DaprApiOptions) {
-    const { appId, app, buses, components, maxMessageBytes, outboundReady, stores, telemetry } = options;
+    const { appId, app, buses, maxMessageBytes, outboundReady, stores, telemetry } = options;
     const subscriptions = this.#subscriptions;
     const pubsubMetrics = new DaprPubSubMetrics(telemetry.metrics, appId, options.namespace);
-    const retries = new Map([...options.inboundRetries].map(([name, retry]) => [name, policyOf(retry)]));
-    const retryOf = (pubsubName: string) => retries.get(pubsubName);
-    subscriptions.setDeclared(options.declared.map(specOf));
+    const retryOf = (pubsubName: string) => {
+      const settings = options.inboundRetries().get(pubsubName);
+      return settings && policyOf(settings);
+    };
+    this.#declared = options.declared;
+    this.#setDeclared();
+    subscriptions.showDeclared();
     const api: DaprApi = {
       state: new DaprState(stores, appId),
       publish: new DaprPublish(buses, appId, pubsubMetrics),
       secrets: new DaprSecrets(options.secretStores, options.secretScopes),
-      metadata: new DaprMetadata({
-        appId,
-        version: options.version,
-        enabledFeatures: options.enabledFeatures,
-        components,
-        subscriptions,
-        app,
-      }),
+      metadata: new DaprMetadata({ ...options, ...options.metadata, subscriptions }),
       subscriptions,
       retryOf,
       shutdown: options.shutdown,
@@ -112,10 +114,15 @@ export class DaprSide {
     void this.application?.run();
   }
 
-  /** Replaces what resources declare, and has the application called for that. Resolves when it is so. */
-  async setDeclared(declared: readonly DeclaredSubscription[]): Promise<void> {
-    this.#subscriptions.setDeclared(declared.map(specOf));
-    await this.application?.reconcile();
+  /** Has everybody go on with what there is now. Resolves when it is so; metadata tells of it from `show` on. */
+  async reconcile(): Promise<void> {
+    this.#setDeclared();
+    await Promise.all([this.#subscriptions.reconcile(), this.application?.reconcile()]);
+  }
+
+  /** Has metadata tell of the subscriptions that are declared now. */
+  show(): void {
+    this.#subscriptions.showDeclared();
   }
 
   /** Takes no more events; streams end, and the application is still heard for what it holds. */
@@ -132,6 +139,10 @@ export class DaprSide {
   /** Gives back what the application holds, and hangs up. */
   close(): void {
     this.application?.close();
+  }
+
+  #setDeclared(): void {
+    this.#subscriptions.setDeclared([...this.#declared.values()].map(specOf));
   }
 }
 

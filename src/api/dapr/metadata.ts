@@ -35,12 +35,20 @@ export function daprCapabilities(type: string, capabilities: readonly string[]):
   return stateCapabilities.filter(([, needed]) => needed.every(has)).map(([name]) => name);
 }
 
+/** The extended metadata that says why a change of the YAML is not in force. */
+const refusedKey = "outriderRefusedChange";
+
 /** What metadata is made of. */
 export interface DaprMetadataOptions {
   readonly appId: string;
   readonly version: string;
   readonly enabledFeatures: readonly string[];
   readonly components: () => readonly ComponentSummary[];
+  /** Names. */
+  readonly httpEndpoints: () => readonly string[];
+  readonly resiliencies: () => readonly string[];
+  /** Why the last change of the YAML is not in force; "" when it is. */
+  readonly refusedChange: () => string;
   readonly subscriptions: Subscriptions;
   readonly app: AppOptions | undefined;
 }
@@ -63,12 +71,13 @@ export class DaprMetadata {
   /** All of it, as HTTP has it: some names differ from those of the message. */
   json(): unknown {
     const { appId, version, enabledFeatures, components, subscriptions, app } = this.#options;
+    const { httpEndpoints, resiliencies } = this.#options;
     return withoutEmpty({
       id: appId,
       runtimeVersion: version,
       enabledFeatures,
       components: components().map((each) => withoutEmpty({ ...each })),
-      extended: Object.fromEntries(this.#extended),
+      extended: this.#allExtended(),
       subscriptions: subscriptions.views.map((view) => {
         const { pubsubName, topic, metadata, deadLetterTopic, rules } = subscriptionOf(view);
         const own = rules.rules.map((rule) => withoutEmpty(rule));
@@ -81,6 +90,8 @@ export class DaprMetadata {
           type: view.kind,
         });
       }),
+      httpEndpoints: httpEndpoints().map((name) => ({ name })),
+      resiliencies: resiliencies().map((name) => ({ name })),
       appConnectionProperties: app && connectionOf(app),
       actorRuntime: { runtimeStatus: "DISABLED", hostReady: false },
     });
@@ -89,16 +100,25 @@ export class DaprMetadata {
   /** All of it, as the gRPC message. */
   message(): GetMetadataResponse {
     const { appId, version, enabledFeatures, components, subscriptions, app } = this.#options;
+    const { httpEndpoints, resiliencies } = this.#options;
     return create(GetMetadataResponseSchema, {
       id: appId,
       runtimeVersion: version,
       enabledFeatures: [...enabledFeatures],
-      extendedMetadata: Object.fromEntries(this.#extended),
+      extendedMetadata: this.#allExtended(),
       registeredComponents: components().map((each) => ({ ...each, capabilities: [...each.capabilities] })),
       subscriptions: subscriptions.views.map(subscriptionOf),
+      httpEndpoints: httpEndpoints().map((name) => ({ name })),
+      resiliencies: resiliencies().map((name) => ({ name })),
       actorRuntime: { runtimeStatus: ActorRuntime_ActorRuntimeStatus.DISABLED },
       ...(app && { appConnectionProperties: connectionOf(app) }),
     });
+  }
+
+  /** Dapr has no place of its own for a change that was refused. */
+  #allExtended(): Record<string, string> {
+    const refused = this.#options.refusedChange();
+    return { ...Object.fromEntries(this.#extended), ...(refused !== "" && { [refusedKey]: refused }) };
   }
 }
 

@@ -5,11 +5,12 @@ import { DaprError, daprErrors } from "./errors.ts";
 /** See the head of this file. */
 export class DaprSecrets {
   readonly #stores: ReadonlyMap<string, SecretStore>;
-  readonly #scopes: ReadonlyMap<string, SecretScope>;
+  readonly #scopes: () => readonly SecretScope[];
 
-  constructor(stores: ReadonlyMap<string, SecretStore>, scopes: readonly SecretScope[]) {
+  /** Both are read anew for each call. */
+  constructor(stores: ReadonlyMap<string, SecretStore>, scopes: () => readonly SecretScope[]) {
     this.#stores = stores;
-    this.#scopes = new Map(scopes.map((scope) => [scope.storeName, scope]));
+    this.#scopes = scopes;
   }
 
   /** The fields of a secret: most have one, with its own name. Throws DaprError. */
@@ -43,7 +44,7 @@ export class DaprSecrets {
   }
 
   #mayRead(storeName: string, name: string): boolean {
-    const scope = this.#scopes.get(storeName);
+    const scope = this.#scopes().findLast((each) => each.storeName === storeName);
     if (!scope) return true;
     if (scope.deniedSecrets.includes(name)) return false;
     if (scope.allowedSecrets.length > 0) return scope.allowedSecrets.includes(name);

@@ -35,9 +35,14 @@ export class SubscribeStream {
   readonly #retryOf: (pubsubName: string) => RetryPolicy | undefined;
   readonly #messages: Response[] = [];
   /** Events in hand by the id of their CloudEvent: there may be several of one id, the oldest first. */
-  readonly #inHand = new Map<string, Received[]>();
+  readonly #inHand = new Map<string, { readonly received: Received; readonly from: TopicSubscription }[]>();
   readonly #ended = new AbortController();
+  #spec: TopicSubscriptionSpec | undefined;
+  /** What is or will be taken from; undefined while the component is not there. */
   #subscription: TopicSubscription | undefined;
+  /** Those of components that were replaced, until what is in hand is settled. */
+  readonly #before = new Set<TopicSubscription>();
+  #live = false;
   #wake: (() => void) | undefined;
   #failure: unknown;
   #leaving = false;
@@ -53,7 +58,7 @@ export class SubscribeStream {
 
   /** What it subscribes to; undefined until it is live. */
   get spec(): TopicSubscriptionSpec | undefined {
-    return this.#subscription?.spec;
+    return this.#live ? this.#spec : undefined;
   }
 
   /** Reads what the application says until it stops. Never rejects. */
@@ -61,24 +66,17 @@ export class SubscribeStream {
     try {
       for await (const { subscribeTopicEventsRequestType: request } of requests) {
         if (request.case === "initialRequest") {
-          if (this.#subscription)
-            throw new ConnectError("duplicate initial request received", Code.InvalidArgument);
+          if (this.#spec) throw new ConnectError("duplicate initial request received", Code.InvalidArgument);
           const { pubsubName, topic, metadata, deadLetterTopic = "" } = request.value;
-          void this.#open({
-            pubsubName,
-            topic,
-            metadata,
-            rules: [],
-            defaultPath: streamPath,
-            deadLetterTopic,
-          });
+          this.#spec = { pubsubName, topic, metadata, rules: [], defaultPath: streamPath, deadLetterTopic };
+          void this.#open(this.#spec);
         } else if (request.case === "eventProcessed") {
           this.#processed(request.value.id, request.value.status?.status ?? Status.SUCCESS);
         }
       }
       this.drain();
       // What it holds can never be settled now.
-      this.#subscription?.close();
+      this.#close();
     } catch (error) {
       this.#fail(error);
     }
@@ -96,15 +94,31 @@ export class SubscribeStream {
           continue;
         }
         if (this.#failure) throw this.#failure;
-        if (this.#leaving && !this.#subscription?.inHand) return;
+        if (this.#leaving && this.#holdsNothing) return;
         await new Promise<void>((resolve) => {
           this.#wake = resolve;
         });
       }
     } finally {
       this.#ended.abort();
-      this.#subscription?.close();
+      this.#close();
     }
+  }
+
+  /**
+   * Goes on where the component is now, or waits for it; what is in hand is settled where it is from. Resolves when
+   * it has joined. Never rejects.
+   */
+  async reconcile(): Promise<void> {
+    const spec = this.#spec;
+    if (!spec || this.#leaving || this.#ended.signal.aborted) return;
+    const bus = this.#busNow(spec);
+    const before = this.#subscription;
+    if (bus && bus === before?.bus) return;
+    this.#subscription = undefined;
+    const opening = bus && this.#open(spec);
+    if (before) this.#part(before);
+    await opening;
   }
 
   /** Takes no more events, and ends when those in hand are settled. */
@@ -119,39 +133,74 @@ export class SubscribeStream {
     this.#fail(new ConnectError("the client has ended the stream", Code.Canceled));
   }
 
+  /** Joins, and begins to take events, unless it is to go on somewhere else by then. */
   async #open(spec: TopicSubscriptionSpec): Promise<void> {
+    let subscription: TopicSubscription | undefined;
     try {
-      const bus = this.#busOf(spec.pubsubName, spec.topic);
-      this.#subscription = new TopicSubscription(
-        bus,
+      const made: TopicSubscription = new TopicSubscription(
+        this.#busOf(spec.pubsubName, spec.topic),
         spec,
-        (received, path) => this.#deliver(received, path),
-        this.#retryOf(spec.pubsubName),
+        (received, path) => this.#deliver(received, path, made),
+        () => this.#retryOf(spec.pubsubName),
       );
-      await this.#subscription.open(this.#ended.signal);
-      const answer = create(SubscribeTopicEventsResponseInitialAlpha1Schema);
-      this.#say({ case: "initialResponse", value: answer });
-      if (!this.#leaving) this.#subscription.begin();
+      subscription = made;
+      this.#subscription = made;
+      await made.open(this.#ended.signal);
+      if (this.#subscription !== made) return made.close();
+      if (!this.#live) {
+        this.#live = true;
+        const answer = create(SubscribeTopicEventsResponseInitialAlpha1Schema);
+        this.#say({ case: "initialResponse", value: answer });
+      }
+      if (!this.#leaving) made.begin();
     } catch (error) {
-      this.#fail(error);
+      if (this.#subscription === subscription) this.#fail(error);
     }
   }
 
-  #deliver(received: Received, path: string): void {
-    const { spec } = this.#subscription!;
+  /** The component of now; undefined when there is none. */
+  #busNow({ pubsubName, topic }: TopicSubscriptionSpec): Bus | undefined {
+    try {
+      return this.#busOf(pubsubName, topic);
+    } catch {
+      return undefined;
+    }
+  }
+
+  /** Leaves a component that is there no longer, as soon as what is in hand from it is settled. */
+  #part(before: TopicSubscription): void {
+    this.#before.add(before);
+    before.stopTaking();
+    void before.idle().then(() => {
+      this.#before.delete(before);
+      before.close();
+    });
+  }
+
+  get #holdsNothing(): boolean {
+    return [this.#subscription, ...this.#before].every((each) => !each?.inHand);
+  }
+
+  /** What it holds is delivered again, to somebody else. */
+  #close(): void {
+    for (const each of [this.#subscription, ...this.#before]) each?.close();
+  }
+
+  #deliver(received: Received, path: string, from: TopicSubscription): void {
+    const { spec } = from;
     const event = topicEventOf(received, { pubsubName: spec.pubsubName, path, raw: isRaw(spec) });
     const same = this.#inHand.get(event.id);
-    if (same) same.push(received);
-    else this.#inHand.set(event.id, [received]);
+    if (same) same.push({ received, from });
+    else this.#inHand.set(event.id, [{ received, from }]);
     this.#say({ case: "eventMessage", value: event });
   }
 
   #processed(id: string, status: Status): void {
     const same = this.#inHand.get(id);
-    const received = same?.shift();
-    if (!received) return;
+    const oldest = same?.shift();
+    if (!oldest) return;
     if (same!.length === 0) this.#inHand.delete(id);
-    this.#subscription!.settle(received, outcomes[status] ?? "retry");
+    oldest.from.settle(oldest.received, outcomes[status] ?? "retry");
     if (this.#leaving) this.#wake?.();
   }
 

@@ -15,6 +15,8 @@ export interface SubscriptionView {
 export class Subscriptions {
   readonly #streams = new Set<SubscribeStream>();
   #declared: readonly TopicSubscriptionSpec[] = [];
+  /** Those of them that `views` tells of. */
+  #shown: readonly TopicSubscriptionSpec[] = [];
   #listed: readonly TopicSubscriptionSpec[] = [];
   #draining = false;
 
@@ -43,6 +45,16 @@ export class Subscriptions {
     this.#declared = specs;
   }
 
+  /** Has `views` tell of what resources declare now: it is open, as far as it can be. */
+  showDeclared(): void {
+    this.#shown = this.#declared;
+  }
+
+  /** Has streams go on where their components are now. Resolves when they are subscribed there. */
+  async reconcile(): Promise<void> {
+    await Promise.all([...this.#streams].map((stream) => stream.reconcile()));
+  }
+
   /** Replaces what the application has listed, in its order. */
   setListed(specs: readonly TopicSubscriptionSpec[]): void {
     this.#listed = specs;
@@ -53,19 +65,19 @@ export class Subscriptions {
    * of the application's own the last, and these before those.
    */
   get wanted(): readonly SubscriptionView[] {
-    return [...this.#wanted().values()];
+    return [...this.#wanted(this.#declared).values()];
   }
 
   /** What there is, streams last. Of several streams with the same topic only one is told of, as in Dapr. */
   get views(): readonly SubscriptionView[] {
-    const all = this.#wanted();
+    const all = this.#wanted(this.#shown);
     for (const { spec } of this.#streams) if (spec) all.set(keyOf(spec), { spec, kind: "STREAMING" });
     return [...all.values()];
   }
 
-  #wanted(): Map<string, SubscriptionView> {
+  #wanted(declared: readonly TopicSubscriptionSpec[]): Map<string, SubscriptionView> {
     const all = new Map<string, SubscriptionView>();
-    for (const spec of this.#declared)
+    for (const spec of declared)
       if (!all.has(keyOf(spec))) all.set(keyOf(spec), { spec, kind: "DECLARATIVE" });
     for (const spec of this.#listed) all.set(keyOf(spec), { spec, kind: "PROGRAMMATIC" });
     return all;

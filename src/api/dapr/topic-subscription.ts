@@ -53,7 +53,6 @@ const serialType = "pubsub.in-memory";
 const withoutDocuments: readonly string[] = [serialType, "pubsub.sqlite", "pubsub.postgresql"];
 const firstRetryMs = 100;
 const lastRetryMs = 30_000;
-const noRetries: RetryPolicy = { maxRetries: 0, delayMs: () => 0 };
 
 /** Whether the subscription wants records as they are. */
 export function isRaw({ metadata }: TopicSubscriptionSpec): boolean {
@@ -79,10 +78,11 @@ export class TopicSubscription implements Consumer {
   readonly #bus: Bus;
   readonly #maxInHand: number;
   readonly #makesDocuments: boolean;
-  readonly #retry: RetryPolicy;
+  readonly #retry: () => RetryPolicy | undefined;
   readonly #deliver: (received: Received, path: string) => void;
   readonly #inHand = new Map<Received, InHand>();
   #subscription: Subscription | undefined;
+  readonly #closing = new AbortController();
   #taking = false;
   #whenIdle: (() => void)[] = [];
 
@@ -90,7 +90,7 @@ export class TopicSubscription implements Consumer {
     bus: Bus,
     spec: TopicSubscriptionSpec,
     deliver: (received: Received, path: string) => void,
-    retry: RetryPolicy = noRetries,
+    retry: () => RetryPolicy | undefined = () => undefined,
   ) {
     this.#bus = bus;
     this.spec = spec;
@@ -100,11 +100,17 @@ export class TopicSubscription implements Consumer {
     this.#maxInHand = bus.type === serialType ? 1 : Math.max(maxInHand, spec.bulk?.maxMessages ?? 0);
   }
 
-  /** Joins; resolves when what is published from now on will come, once it has begun. Throws a fault. */
-  async open(signal: AbortSignal): Promise<void> {
+  /** Joins, unless it is closed before; resolves when what is published from now on will come, once it has begun. Throws a fault. */
+  async open(until: AbortSignal): Promise<void> {
+    const signal = AbortSignal.any([until, this.#closing.signal]);
     const shared = await this.#shared(signal);
     this.#bus.checkOpen(shared);
     this.#subscription = await this.#bus.subscribe(shared, this, signal);
+  }
+
+  /** What it takes events from. */
+  get bus(): Bus {
+    return this.#bus;
   }
 
   /** Begins to take events. */
@@ -140,12 +146,13 @@ export class TopicSubscription implements Consumer {
   settle(received: Received, outcome: TopicEventOutcome, detail = ""): void {
     const held = this.#inHand.get(received);
     if (!held || held.timer) return;
-    if (outcome === "retry" && held.retries < this.#retry.maxRetries) {
+    const policy = outcome === "retry" ? this.#retry() : undefined;
+    if (policy && held.retries < policy.maxRetries) {
       held.retries += 1;
       held.timer = setTimeout(() => {
         held.timer = undefined;
         this.#deliver(received, held.path);
-      }, this.#retry.delayMs(held.retries));
+      }, policy.delayMs(held.retries));
       return;
     }
     this.#inHand.delete(received);
@@ -164,9 +171,10 @@ export class TopicSubscription implements Consumer {
     this.#tellIfIdle();
   }
 
-  /** Takes no more events; those in hand can still be settled. */
+  /** Takes no more events, and is in nobody's way; those in hand can still be settled. */
   stopTaking(): void {
     this.#taking = false;
+    this.#subscription?.leave(this);
   }
 
   /** Resolves when the application holds nothing. */
@@ -178,6 +186,7 @@ export class TopicSubscription implements Consumer {
   /** Leaves the group. What is in hand is delivered again, to somebody else. */
   close(): void {
     this.#taking = false;
+    this.#closing.abort();
     const subscription = this.#subscription;
     if (!subscription) return;
     this.#subscription = undefined;

@@ -7,6 +7,8 @@ import type { Telemetry } from "../../telemetry/telemetry.ts";
 import type { TraceHeaders } from "../../telemetry/tracing.ts";
 import type { Call } from "../call.ts";
 import type { Connection } from "../connection.ts";
+import { InFlight } from "../in-flight.ts";
+import { settledOrAborted } from "../settled-or-aborted.ts";
 import { TopicAccess } from "./access.ts";
 import type { Outgoing, PubSubDriver, PubSubSupports } from "./driver.ts";
 import { type InboxMemory, type InboxMemoryOf, InboxSubscription } from "./inbox.ts";
@@ -54,6 +56,7 @@ export class Bus {
   readonly #topics = new Map<string, { readonly published: Counter; readonly failed: Counter }>();
   readonly #published: Family<Counter, "component" | "topic" | "outcome">;
   readonly #duration: Histogram;
+  readonly #publishing = new InFlight();
   #broadcasts = 0;
 
   constructor(options: BusOptions) {
@@ -124,6 +127,7 @@ export class Bus {
       }
     }
     const startedAt = performance.now();
+    this.#publishing.begin();
     try {
       const answers = outgoing.length > 0 ? await driver.publish(topic, outgoing, call) : [];
       for (let n = 0; n < answers.length; n++) {
@@ -136,6 +140,8 @@ export class Bus {
     } catch (error) {
       const translated = this.translate(error, driver, call);
       for (const index of indexes) results[index] = translated;
+    } finally {
+      this.#publishing.end();
     }
     this.#duration.observe((performance.now() - startedAt) / 1000);
     let failed = 0;
@@ -171,6 +177,10 @@ export class Bus {
         continue;
       }
       const option = disagreement(subscription.options, shared);
+      if (option && subscription.deserted) {
+        await settledOrAborted(subscription.ended, signal);
+        continue;
+      }
       if (option) {
         throw fault(
           "SUBSCRIPTION_CONFLICT",
@@ -210,6 +220,13 @@ export class Bus {
   /** Stops taking events from the broker. */
   stopTaking(): void {
     for (const subscription of this.#subscriptions.values()) subscription.stopTaking();
+  }
+
+  /** Resolves when no publish is under way, and everybody has left and has settled what they held. */
+  async idle(): Promise<void> {
+    while (this.#subscriptions.size > 0)
+      await Promise.all([...this.#subscriptions.values()].map(({ ended }) => ended));
+    await this.#publishing.idle();
   }
 
   /** Leaves every group; what is not settled is given back. */

@@ -3,11 +3,14 @@ import type { Delivery, DeliveryRange } from "../../../gen/outrider/pubsub/v1/pu
 import type { Span } from "../../telemetry/tracing.ts";
 import type { Received } from "./driver.ts";
 import type { Membership } from "./membership.ts";
+import type { Subscription } from "./subscription.ts";
 
 /** A delivery that the application holds. */
 export interface Held {
   readonly id: number;
   readonly membership: Membership;
+  /** Where it is settled: what the membership was in when it was handed out. */
+  readonly subscription: Subscription;
   readonly received: Received;
   readonly delivery: Delivery;
   /** performance.now() of when its frame was made. */

@@ -1,9 +1,10 @@
 /** One subscription open on one stream: its place among the consumers of a group. */
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
-import type { Delivery, Event } from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
+import type { Delivery, Event, Open } from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
 import type { Received } from "./driver.ts";
 import type { Held } from "./held.ts";
 import type { StreamOptions } from "./options.ts";
+import { joinTheSame, type ParsedOpen } from "./parsed-open.ts";
 import type { Consumer, Subscription } from "./subscription.ts";
 import { Timestamps } from "./timestamps.ts";
 
@@ -13,8 +14,8 @@ export interface Stream {
   wake(): void;
   /** There are deliveries whose time runs. */
   watchDeadlines(): void;
-  /** The membership has left and holds nothing. */
-  closed(membership: Membership): void;
+  /** The membership has left and holds nothing. `failure` is why it had to leave, if it did not want to. */
+  closed(membership: Membership, failure: unknown): void;
 }
 
 /** Data of events that wait to be sent on one subscription, in bytes, past which no more are taken. */
@@ -22,13 +23,24 @@ const maxWaitingBytes = 4 * 1024 * 1024;
 /** What a delivery has beside its data, in bytes, roughly: it only bounds memory. */
 const overheadBytes = 512;
 
-/** See the head of this file. */
-export class Membership implements Consumer {
+/**
+ * See the head of this file. When its component is replaced it goes on in another subscription, as the
+ * same one for the application; what the application holds then is settled where it is from.
+ */
+export class Membership {
   readonly id: number;
+  /** What the application has asked for. */
+  readonly open: Open;
   readonly options: StreamOptions;
   readonly #stream: Stream;
-  #state: "opening" | "live" | "leaving" | "closed" = "opening";
+  #state: "opening" | "live" | "waiting" | "leaving" | "closed" = "opening";
+  /** Which of its consumers is the one in `subscription`. */
+  #consumer: Consumer | undefined;
   #subscription: Subscription | undefined;
+  /** What it is in, or on its way to; undefined while there is nothing to be a member of. */
+  #wanted: ParsedOpen | undefined;
+  #joining: AbortController | undefined;
+  #failure: unknown;
   #held = 0;
   #waiting: Received[] = [];
   #routes: string[] = [];
@@ -40,42 +52,65 @@ export class Membership implements Consumer {
   readonly #deadlines = new Timestamps();
   readonly #publishTimes = new Timestamps();
 
-  constructor(id: number, options: StreamOptions, stream: Stream) {
+  constructor(id: number, open: Open, options: StreamOptions, stream: Stream) {
     this.id = id;
+    this.open = open;
     this.options = options;
     this.#stream = stream;
   }
 
-  /** The group it is a member of; undefined while it is opening. */
+  /** What it is a member of; undefined while it is opening, and while there is nothing to be a member of. */
   get subscription(): Subscription | undefined {
     return this.#subscription;
   }
 
+  /** Whether it has never been open. */
   get opening(): boolean {
     return this.#state === "opening";
   }
 
-  /** Begins to take events from the subscription, which counts it as a consumer already. */
-  begin(subscription: Subscription): void {
+  /** Whether it takes no more events, for good. */
+  get leaving(): boolean {
+    return this.#state === "leaving" || this.#state === "closed";
+  }
+
+  /** Whether it is, or will soon be, in what an Open says now. */
+  isIn(parsed: ParsedOpen): boolean {
+    return this.#wanted !== undefined && joinTheSame(this.#wanted, parsed);
+  }
+
+  /**
+   * It is to be in what an Open says now. Returns a consumer that takes nothing until `begin`, and a signal that aborts
+   * when it is to be elsewhere.
+   */
+  move(parsed: ParsedOpen): { readonly signal: AbortSignal; readonly consumer: Consumer } {
+    this.#joining?.abort();
+    this.#joining = new AbortController();
+    // Two groups of one name, with other options, cannot be open in one component.
+    if (this.#wanted?.bus === parsed.bus) this.#part();
+    this.#wanted = parsed;
+    const consumer: Consumer = {
+      free: () => (consumer === this.#consumer ? this.#free() : 0),
+      deliver: (received, routes) => this.#deliver(received, routes),
+    };
+    return { signal: this.#joining.signal, consumer };
+  }
+
+  /** Begins to take events from a subscription, which counts the consumer as one of its own, and leaves the one before. */
+  begin(subscription: Subscription, consumer: Consumer): void {
+    this.#part();
     this.#subscription = subscription;
+    this.#consumer = consumer;
     this.#state = "live";
     subscription.wake();
   }
 
-  free(): number {
-    if (this.#state !== "live" || this.#stuck || this.#waitingBytes > maxWaitingBytes) return 0;
-    return this.options.maxInFlight - this.#held - (this.#waiting.length - this.#next);
-  }
-
-  deliver(received: readonly Received[], routes: readonly string[]): void {
-    if (this.#next === this.#waiting.length) this.#waitingSinceMs = Date.now();
-    for (let i = 0; i < received.length; i++) {
-      this.#waiting.push(received[i]!);
-      this.#routes.push(routes[i]!);
-      this.#waitingBytes += sizeOf(received[i]!);
-    }
-    this.#stream.watchDeadlines();
-    this.#stream.wake();
+  /** Leaves its subscription without leaving the stream: there may be another later. */
+  wait(): void {
+    this.#joining?.abort();
+    this.#wanted = undefined;
+    this.#part();
+    if (this.#state === "live") this.#state = "waiting";
   }
 
   /** The size of the next event to be sent, in bytes; undefined when there is none. */
@@ -95,10 +130,12 @@ export class Membership implements Consumer {
     this.#waitingSinceMs = nowMs;
     if (this.#next === this.#waiting.length) this.#clearWaiting();
     const deadlineMs = nowMs + this.options.settleWithinMs;
-    const { event, span } = this.#subscription!.traced(received);
+    const subscription = this.#subscription!;
+    const { event, span } = subscription.traced(received);
     return {
       id,
       membership: this,
+      subscription,
       received,
       delivery: deliveryOf(id, this.id, received, event, route, {
         deadline: this.#deadlines.of(deadlineMs),
@@ -113,18 +150,17 @@ export class Membership implements Consumer {
   /** A delivery that was held is not any more. */
   released(): void {
     this.#held -= 1;
-    this.#subscription!.wake();
+    this.#subscription?.wake();
     this.#closeIfDone();
   }
 
-  /** Takes no more; what was not sent goes back. */
-  leave(): void {
-    if (this.#state === "leaving" || this.#state === "closed") return;
-    // One that is still opening is closed by whoever opens it, when that is done.
-    const opened = this.#state === "live";
+  /** Takes no more; what was not sent goes back. `failure` is why, unless somebody wanted it so. */
+  leave(failure?: unknown): void {
+    if (this.leaving) return;
+    this.#failure = failure;
+    this.#joining?.abort();
     this.#state = "leaving";
-    if (!opened) return;
-    this.#returnWaiting();
+    this.#part();
     this.#closeIfDone();
   }
 
@@ -143,6 +179,31 @@ export class Membership implements Consumer {
     this.#subscription?.wake();
   }
 
+  #free(): number {
+    if (this.#state !== "live" || this.#stuck || this.#waitingBytes > maxWaitingBytes) return 0;
+    return this.options.maxInFlight - this.#held - (this.#waiting.length - this.#next);
+  }
+
+  #deliver(received: readonly Received[], routes: readonly string[]): void {
+    if (this.#next === this.#waiting.length) this.#waitingSinceMs = Date.now();
+    for (let i = 0; i < received.length; i++) {
+      this.#waiting.push(received[i]!);
+      this.#routes.push(routes[i]!);
+      this.#waitingBytes += sizeOf(received[i]!);
+    }
+    this.#stream.watchDeadlines();
+    this.#stream.wake();
+  }
+
+  /** Leaves the subscription. What the application holds is still settled there, what it has not got goes back. */
+  #part(): void {
+    if (!this.#subscription || !this.#consumer) return;
+    this.#returnWaiting();
+    this.#subscription.leave(this.#consumer);
+    this.#subscription = undefined;
+    this.#consumer = undefined;
+  }
+
   #returnWaiting(): void {
     const waiting = this.#waiting.slice(this.#next);
     this.#clearWaiting();
@@ -159,8 +220,7 @@ export class Membership implements Consumer {
   #closeIfDone(): void {
     if (this.#state !== "leaving" || this.#held > 0) return;
     this.#state = "closed";
-    this.#subscription!.leave(this);
-    this.#stream.closed(this);
+    this.#stream.closed(this, this.#failure);
   }
 }
 

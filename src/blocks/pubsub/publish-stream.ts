@@ -49,16 +49,16 @@ export async function* publishStream(
   let order: Promise<unknown> = Promise.resolve();
 
   const read = async () => {
-    let bus: Bus | undefined;
-    let topic = "";
+    let component: string | undefined;
+    let named = "";
     for await (const request of untilAborted(requests, call.signal)) {
-      if (bus === undefined) state.wantPublished = request.wantPublished;
-      if (bus === undefined || request.topic !== "") {
-        bus = busOf(request.component);
-        topic = request.topic || bus.publishTopic;
-        if (topic === "")
-          throw invalidRequest({ field: "topic", description: "must be set in the first message" });
-      }
+      if (component === undefined) state.wantPublished = request.wantPublished;
+      if (component === undefined || request.topic !== "") ({ component, topic: named } = request);
+      // Found anew each time: the component may have been replaced.
+      const bus = busOf(component);
+      const topic = named || bus.publishTopic;
+      if (topic === "")
+        throw invalidRequest({ field: "topic", description: "must be set in the first message" });
       const { outgoing } = request;
       if (outgoing.length > maxEntries)
         throw invalidRequest({ field: "outgoing", description: `must be at most ${maxEntries}` });

@@ -14,16 +14,17 @@ import { traceOf } from "../../telemetry/tracing.ts";
 import type { Bus } from "./bus.ts";
 import { encodeAcknowledgement, encodeDeliver } from "./deliver-encoder.ts";
 import { agreedOpen, type DeclaredSubscription, parseOpen, withDeclared } from "./options.ts";
+import type { ParsedOpen } from "./parsed-open.ts";
 import { decodePublishStreamRequest } from "./publish-decoder.ts";
 import { failureOf, maxEntries, publishedOf, publishStream } from "./publish-stream.ts";
-import { type ParsedOpen, Session } from "./session.ts";
+import { Session } from "./session.ts";
 import { decodeSubscribeRequest } from "./settle-decoder.ts";
 
 /** What the service is made of. */
 export interface PubSubServiceOptions {
   /** Finds a component by its name, "" for the default. Throws COMPONENT_NOT_FOUND. */
   readonly busOf: (component: string) => Bus;
-  /** The Subscription resources of the YAML, by name. */
+  /** The Subscription resources of the YAML, by name; read anew for each Open. */
   readonly declared: ReadonlyMap<string, DeclaredSubscription>;
   readonly telemetry: Telemetry;
 }
@@ -32,6 +33,8 @@ export interface PubSubServiceOptions {
 export interface PubSubServer {
   readonly implementation: ServiceImpl<typeof PubSubService>;
   readonly streams: ReadonlySet<Session>;
+  /** Has open subscriptions go on where components and resources of now lead. Resolves when they have joined. */
+  reconcile(): Promise<void>;
   /** Tells every stream that the sidecar goes away, and has new ones refused. */
   drain(deadlineMs: number): void;
 }
@@ -117,6 +120,9 @@ export function pubSubService(options: PubSubServiceOptions): PubSubServer {
   return {
     implementation,
     streams,
+    async reconcile() {
+      await Promise.all([...streams].map((session) => session.reconcile()));
+    },
     drain(deadlineMs) {
       draining = true;
       for (const session of streams) session.drain(deadlineMs);
@@ -142,6 +148,7 @@ function parse(request: Open, { busOf, declared }: PubSubServiceOptions): Parsed
   const { shared, stream } = parseOpen(named, bus.defaultGroup);
   bus.checkOpen(shared);
   return {
+    bus,
     shared,
     stream,
     agreed: agreedOpen(named, bus.name, shared, stream),

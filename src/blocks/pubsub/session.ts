@@ -20,8 +20,8 @@ import { fault, invalidRequest, type Reason, reasonOf } from "../../faults.ts";
 import type { Telemetry } from "../../telemetry/telemetry.ts";
 import { type Held, HeldDeliveries, idRangeOf } from "./held.ts";
 import { Membership } from "./membership.ts";
-import { maxWaitMs, minSettleWithinMs, type SharedOptions, type StreamOptions } from "./options.ts";
-import type { Consumer, Subscription } from "./subscription.ts";
+import { maxWaitMs, minSettleWithinMs } from "./options.ts";
+import type { ParsedOpen } from "./parsed-open.ts";
 
 /** What a session asks of the buses. */
 export interface SessionContext {
@@ -30,16 +30,6 @@ export interface SessionContext {
   parse(open: Open): ParsedOpen;
   /** Called when the server begins to read the frames of a session, and when that ends. */
   count(session: Session, isOpen: boolean): void;
-}
-
-/** An Open that makes sense. */
-export interface ParsedOpen {
-  readonly shared: SharedOptions;
-  readonly stream: StreamOptions;
-  /** What `Opened` tells. */
-  readonly agreed: Open;
-  /** Has the consumer join the group; waits for the component until the signal aborts. Throws a fault. */
-  join(consumer: Consumer, signal: AbortSignal): Promise<Subscription>;
 }
 
 /** Subscriptions open on one stream at most. */
@@ -135,6 +125,23 @@ export class Session {
     this.#fail(fault("CANCELLED", "the client has ended the stream"));
   }
 
+  /**
+   * To be called when components or declared subscriptions have changed. Subscriptions go on where their Opens lead
+   * now, or wait; one that may not go on is closed, and its client told why. Resolves when all have joined.
+   */
+  async reconcile(): Promise<void> {
+    const joining = [...this.#memberships.values()].map((membership) => {
+      if (membership.leaving) return undefined;
+      try {
+        const parsed = this.#context.parse(membership.open);
+        return membership.isIn(parsed) ? undefined : this.#join(membership, parsed);
+      } catch (error) {
+        return isGone(error) ? this.#wait(membership) : membership.leave(error);
+      }
+    });
+    await Promise.all(joining);
+  }
+
   /** Deliveries that the application holds. */
   get held(): number {
     return this.#held.size;
@@ -194,7 +201,7 @@ export class Session {
           description: `at most ${maxSubscriptions} subscriptions share a stream`,
         });
       const parsed = this.#context.parse(open);
-      const membership = new Membership(id, parsed.stream, this);
+      const membership = new Membership(id, open, parsed.stream, this);
       this.#memberships.set(id, membership);
       void this.#join(membership, parsed);
     } catch (error) {
@@ -202,28 +209,37 @@ export class Session {
     }
   }
 
+  /** Joins what an Open says now, and leaves what the membership was in before. Never rejects. */
   async #join(membership: Membership, parsed: ParsedOpen): Promise<void> {
+    const { signal, consumer } = membership.move(parsed);
     try {
-      const subscription = await parsed.join(membership, this.#ended.signal);
-      if (!membership.opening || this.#ended.signal.aborted) {
-        subscription.leave(membership);
-        if (!this.#ended.signal.aborted) this.closed(membership);
-        return;
-      }
-      const { agreed } = parsed;
-      this.#answer({
-        case: "opened",
-        value: { $typeName: "outrider.pubsub.v1.Opened", subscription: membership.id, agreed },
-      });
-      this.#sweepMs = Math.min(
-        this.#sweepMs,
-        Math.max(10, Math.min(parsed.stream.settleWithinMs / 10, 1000)),
-      );
-      membership.begin(subscription);
+      const subscription = await parsed.join(consumer, signal);
+      if (signal.aborted) return subscription.leave(consumer);
+      if (membership.opening) this.#opened(membership, parsed);
+      membership.begin(subscription, consumer);
     } catch (error) {
-      this.#memberships.delete(membership.id);
-      if (!this.#ended.signal.aborted) this.#closed(membership.id, error);
+      if (signal.aborted) return;
+      if (membership.opening || !isGone(error)) membership.leave(error);
+      else this.#wait(membership);
     }
+  }
+
+  #opened({ id }: Membership, { agreed, stream }: ParsedOpen): void {
+    this.#answer({
+      case: "opened",
+      value: { $typeName: "outrider.pubsub.v1.Opened", subscription: id, agreed },
+    });
+    this.#sweepMs = Math.min(this.#sweepMs, Math.max(10, Math.min(stream.settleWithinMs / 10, 1000)));
+  }
+
+  /** What it was in is not there any more; it goes on when it is there again. */
+  #wait(membership: Membership): void {
+    membership.wait();
+    const { component, declared, topic } = membership.open;
+    this.#context.telemetry.log.warn(
+      { component, declared, topic, subscription: membership.id },
+      "what a stream subscribes to is not there any more; the subscription waits for it",
+    );
   }
 
   #settle({ deliveries, outcome, delay, reason }: Settle): void {
@@ -272,8 +288,7 @@ export class Session {
     detail = "",
   ): void {
     this.#held.delete(held);
-    const { membership, received } = held;
-    const subscription = membership.subscription!;
+    const { membership, received, subscription } = held;
     subscription.metrics.duration.observe((now - held.sentAt) / 1000);
     held.span?.set("outrider.outcome", outcome);
     held.span?.end(outcome === "ack" ? undefined : new Error(outcome));
@@ -348,9 +363,9 @@ export class Session {
   }
 
   /** Called by a membership that has left and holds nothing any more. */
-  closed(membership: Membership): void {
-    this.#memberships.delete(membership.id);
-    if (!this.#leaving) this.#closed(membership.id, undefined);
+  closed({ id }: Membership, failure: unknown): void {
+    this.#memberships.delete(id);
+    if (!this.#ended.signal.aborted && (!this.#leaving || failure !== undefined)) this.#closed(id, failure);
     this.wake();
   }
 
@@ -405,4 +420,10 @@ export class Session {
     this.#answers.push({ $typeName: "outrider.pubsub.v1.SubscribeResponse", message });
     this.wake();
   }
+}
+
+/** Whether an error says that a component, or a declared subscription, is not there. */
+function isGone(error: unknown): boolean {
+  const reason = reasonOf(error);
+  return reason === "COMPONENT_NOT_FOUND" || reason === "UNKNOWN_SUBSCRIPTION";
 }

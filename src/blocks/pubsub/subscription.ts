@@ -10,6 +10,7 @@ import type { Event } from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
 import type { Telemetry } from "../../telemetry/telemetry.ts";
 import type { Span } from "../../telemetry/tracing.ts";
 import type { Call } from "../call.ts";
+import { settledOrAborted } from "../settled-or-aborted.ts";
 import { type DeadLetterReason, deadLetterOf, redriveGroupExtension } from "./dead-letters.ts";
 import { type DeliveryMetrics, deliveryMetrics } from "./delivery-metrics.ts";
 import type { DriverSubscription, Lag, Outgoing, Received } from "./driver.ts";
@@ -68,6 +69,7 @@ export class Subscription {
   #opened: Promise<void> | undefined;
   #pumping: Promise<void> | undefined;
   #closed: Promise<void> | undefined;
+  readonly #ended = Promise.withResolvers<void>();
   #wake: (() => void) | undefined;
   #nextConsumer = 0;
   #held = 0;
@@ -184,6 +186,16 @@ export class Subscription {
   /** Whether it is closing or closed: nobody can join any more. */
   get closing(): boolean {
     return this.#closed !== undefined;
+  }
+
+  /** Whether nobody is in it, or wants to be: it closes when what was handed out has been settled. */
+  get deserted(): boolean {
+    return this.#consumers.length + this.#waiting === 0;
+  }
+
+  /** Resolves when it is closed. */
+  get ended(): Promise<void> {
+    return this.#ended.promise;
   }
 
   /** Stops taking events; those held may still be settled. */
@@ -462,18 +474,8 @@ export class Subscription {
     }
     this.metrics.close();
     this.#context.onClosed();
+    this.#ended.resolve();
   }
-}
-
-/** The same, or the signal's reason when it aborts first. */
-function settledOrAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
-  return new Promise((resolve, reject) => {
-    const abort = () => reject(signal.reason);
-    if (signal.aborted) return abort();
-    signal.addEventListener("abort", abort, { once: true });
-    const over = () => signal.removeEventListener("abort", abort);
-    promise.finally(over).then(resolve, reject);
-  });
 }
 
 function retryMs(failures: number): number {

@@ -15,14 +15,26 @@ export interface Sidecar {
   /** Milliseconds since 1970. */
   readonly startedAtMs: number;
   /** "" when no embedded store is used. */
-  readonly dataDirectory: string;
+  dataDirectory(): string;
   ports(): readonly ListeningPort[];
   components(): readonly ComponentView[];
   /** Of open streams, and declared ones that nobody has opened. */
   subscriptions(signal: AbortSignal): Promise<readonly SubscriptionView[]>;
   subscribeStreams(): number;
+  /** What became of the last change of the YAML; undefined when there was none. */
+  lastReload(): LastReload | undefined;
   /** Begins to stop and returns at once. */
   shutdown(): void;
+}
+
+/** See `Sidecar.lastReload`. */
+export interface LastReload {
+  /** Milliseconds since 1970. */
+  readonly atMs: number;
+  /** Why it is not in force, a line each; none: it is. */
+  readonly mistakes: readonly string[];
+  /** What of it takes effect at the next start. */
+  readonly needRestart: readonly string[];
 }
 
 export interface ListeningPort {
@@ -83,6 +95,7 @@ export function runtimeService(sidecar: Sidecar): ServiceImpl<typeof RuntimeServ
   return {
     async getMetadata(_request, context) {
       const subscriptions = await sidecar.subscriptions(context.signal);
+      const reload = sidecar.lastReload();
       return {
         appId: sidecar.appId,
         version: sidecar.version,
@@ -107,7 +120,8 @@ export function runtimeService(sidecar: Sidecar): ServiceImpl<typeof RuntimeServ
           ...(lag === undefined ? {} : { lag }),
         })),
         subscribeStreams: sidecar.subscribeStreams(),
-        dataDirectory: sidecar.dataDirectory,
+        dataDirectory: sidecar.dataDirectory(),
+        ...(reload && { lastReload: messageOf(reload) }),
       };
     },
 
@@ -132,6 +146,15 @@ export function runtimeService(sidecar: Sidecar): ServiceImpl<typeof RuntimeServ
       sidecar.shutdown();
       return {};
     },
+  };
+}
+
+function messageOf({ atMs, mistakes, needRestart }: LastReload) {
+  return {
+    at: timestampFromMs(atMs),
+    applied: mistakes.length === 0,
+    mistakes: [...mistakes],
+    needRestart: [...needRestart],
   };
 }
 

@@ -13,7 +13,8 @@ const maxTogether = 500;
 
 /** Who remembers. */
 export interface HandledEventsOptions {
-  readonly connection: Connection<StateDriver>;
+  /** The store's, found anew for each call. Throws COMPONENT_NOT_FOUND. */
+  readonly connection: () => Connection<StateDriver>;
   /** Milliseconds. */
   readonly windowMs: number;
   /** The pub/sub component, and the group. */
@@ -30,8 +31,9 @@ export class HandledEvents implements InboxMemory {
   }
 
   async check(signal: AbortSignal): Promise<void> {
-    const { component, type } = this.#options.connection;
-    const { supports } = await this.#options.connection.ready(signal);
+    const connection = this.#options.connection();
+    const { component, type } = connection;
+    const { supports } = await connection.ready(signal);
     if (supports.timeToLive) return;
     throw fault(
       "NOT_SUPPORTED",
@@ -74,7 +76,7 @@ export class HandledEvents implements InboxMemory {
   }
 
   async #run<T>(call: Call, work: (driver: StateDriver) => Promise<T>): Promise<T> {
-    const { connection } = this.#options;
+    const connection = this.#options.connection();
     let driver: StateDriver | undefined;
     try {
       driver = connection.current();

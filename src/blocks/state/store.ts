@@ -4,6 +4,7 @@ import { fault } from "../../faults.ts";
 import type { Telemetry } from "../../telemetry/telemetry.ts";
 import { noTrace, traceOf } from "../../telemetry/tracing.ts";
 import type { Connection } from "../connection.ts";
+import { InFlight } from "../in-flight.ts";
 import type {
   ChunkedWrite,
   Item,
@@ -80,6 +81,9 @@ export class StateStore {
   readonly #encrypted: boolean;
   readonly #defaultTimeToLiveMs: number | undefined;
   readonly #operations: Readonly<Record<OperationName, Operation>>;
+  readonly #inFlight = new InFlight();
+  /** Ends watches. */
+  readonly #retiring = new AbortController();
 
   constructor(options: StateStoreOptions) {
     const { connection, settings, telemetry, appId, namespace = "default" } = options;
@@ -114,6 +118,7 @@ export class StateStore {
     const startedAt = performance.now();
     const span = operation.span(call);
     let driver: StateDriver | undefined;
+    this.#inFlight.begin();
     try {
       driver = this.#connection.current();
       const [item] = await driver.get([this.#prefix + key], call, maxBytes);
@@ -123,6 +128,8 @@ export class StateStore {
       const failure = this.#failure(error, driver, call);
       operation.failed(startedAt, span, failure);
       throw failure;
+    } finally {
+      this.#inFlight.end();
     }
   }
 
@@ -223,7 +230,7 @@ export class StateStore {
 
   /**
    * What is there, and every change after that, until the call ends: then it
-   * throws why. POSITION_EXPIRED when `resumeAfter` is too old.
+   * throws why. POSITION_EXPIRED when `resumeAfter` is too old; COMPONENT_UNAVAILABLE when the store is retired.
    */
   async *watch(selector: WatchSelector, call: StateCall): AsyncGenerator<WatchBatch> {
     const stream = this.#begin("watch", call);
@@ -231,7 +238,8 @@ export class StateStore {
       const driver = stream.open();
       this.#require(driver, "watch", "watch");
       if (selector.resumeAfter !== undefined) this.#require(driver, "watchResume", "watch-resume");
-      for await (const batch of driver.watch!(this.#storedSelector(selector), call)) {
+      const signal = AbortSignal.any([call.signal, this.#retiring.signal]);
+      for await (const batch of driver.watch!(this.#storedSelector(selector), { signal })) {
         const changes = batch.changes
           .filter(({ key }) => !isReserved(key))
           .map(({ key, item }) => ({ key: this.#keyOf(key), item: item && this.#own(item) }));
@@ -246,10 +254,16 @@ export class StateStore {
         retryAfterMs: 1000,
       });
     } catch (error) {
-      throw stream.failed(error);
+      throw stream.failed(this.#retiring.signal.aborted && !call.signal.aborted ? this.#retired() : error);
     } finally {
       stream.end();
     }
+  }
+
+  /** There is another in its place, or none: ends watches, and resolves when calls that are under way have ended. */
+  retire(): Promise<void> {
+    this.#retiring.abort();
+    return this.#inFlight.idle();
   }
 
   /**
@@ -300,6 +314,7 @@ export class StateStore {
     const startedAt = performance.now();
     const span = operation.span(call, batchSize);
     let driver: StateDriver | undefined;
+    this.#inFlight.begin();
     try {
       driver = this.#connection.current();
       const result = await work(driver);
@@ -309,6 +324,8 @@ export class StateStore {
       const failure = this.#failure(error, driver, call);
       operation.failed(startedAt, span, failure);
       throw failure;
+    } finally {
+      this.#inFlight.end();
     }
   }
 
@@ -319,6 +336,7 @@ export class StateStore {
     const span = operation.span(call);
     let driver: StateDriver | undefined;
     let ended = false;
+    this.#inFlight.begin();
     return {
       open: (): StateDriver => {
         driver = this.#connection.current();
@@ -336,12 +354,20 @@ export class StateStore {
       },
       end: (): void => {
         if (!ended) operation.left(span);
+        this.#inFlight.end();
       },
     };
   }
 
   #failure(error: unknown, driver: StateDriver | undefined, call: StateCall) {
     return failureOf(error, this.name, driver, call, (stored) => this.#keyOf(stored));
+  }
+
+  #retired() {
+    return fault("COMPONENT_UNAVAILABLE", `state store "${this.name}" has been replaced or removed`, {
+      metadata: { component: this.name },
+      retryAfterMs: 0,
+    });
   }
 
   #require(driver: StateDriver, capability: keyof StateSupports, name: string): void {

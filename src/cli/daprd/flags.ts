@@ -36,6 +36,8 @@ export interface DaprdFlags {
   /** Undefined: no browser of another origin is let in. */
   readonly allowedOrigins: readonly string[] | undefined;
   readonly graceMs: number;
+  /** How often it is looked for changes of the YAML that the platform does not tell of. Undefined: the default. */
+  readonly lookMs: number | undefined;
   /** Undefined: as the configuration has it. */
   readonly enableApiLogging: boolean | undefined;
   readonly logLevel: LogLevel;
@@ -80,6 +82,7 @@ export function readFlags(line: CommandLine, env: Readonly<Record<string, string
       ? commaSeparated(line.text("allowed-origins") ?? "")
       : undefined,
     graceMs: graceOf(line),
+    lookMs: lookOf(line),
     enableApiLogging: flag("enable-api-logging"),
     logLevel: levelOf(line),
     logAsJson: line.flag("log-as-json", false),
@@ -131,6 +134,12 @@ function levelOf(line: CommandLine): LogLevel {
   const level = logLevels.find((each) => each === given);
   if (level) return level;
   throw new FlagError("log-level", text, `expected one of ${logLevels.join(", ")}`);
+}
+
+/** Seconds, or a duration; 0 is the default. */
+function lookOf(line: CommandLine): number | undefined {
+  const text = line.text("hot-reload-reconcile-interval") ?? "";
+  return positive(/^\d+$/.test(text) ? Number(text) * 1000 : parseDurationMs(text));
 }
 
 /** Several, separated by commas; none is every address. */

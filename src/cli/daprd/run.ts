@@ -1,8 +1,7 @@
 /** `outriderd`: a sidecar as daprd would have started it. */
 import { flushCompileCache } from "node:module";
 import { setTimeout as delay } from "node:timers/promises";
-import { makeAssembly, type SidecarConfiguration } from "../../assembly.ts";
-import { load } from "../../config/load.ts";
+import type { SidecarConfiguration } from "../../assembly.ts";
 import { ConfigError, formatRemark } from "../../config/remarks.ts";
 import { findDataDirectory } from "../../data-directory.ts";
 import { PortUnavailable } from "../../ports.ts";
@@ -13,6 +12,7 @@ import { version } from "../../version.ts";
 import { appOf } from "../app-options.ts";
 import { CommandFailure, exitCodes, print, type Terminal } from "../terminal.ts";
 import { tracingOptions } from "../tracing.ts";
+import { Yaml } from "../yaml.ts";
 import { type CommandLine, FlagError, flagNames, readCommandLine } from "./command-line.ts";
 import { type DaprdFlags, readFlags } from "./flags.ts";
 import { daprdLines } from "./log-lines.ts";
@@ -61,10 +61,15 @@ async function run(terminal: Terminal, line: CommandLine, flags: DaprdFlags): Pr
   for (const { flag, why } of missedFlags(line)) early.warn({ flag }, `ignored: ${why}`);
   try {
     if (flags.appId === "") throw new CommandFailure("app-id parameter cannot be empty");
-    const configuration = await configure(terminal, flags);
-    const telemetry = await observe(terminal, flags, configuration, instanceId);
+    const yaml = yamlOf(terminal, flags);
+    const configuration = await configure(yaml);
+    const telemetry = await observe(terminal, flags, yaml, configuration, instanceId);
     for (const remark of configuration.notes) telemetry.log.info(formatRemark(remark));
-    const runtime = await startRuntime(runtimeOptions(terminal, flags, configuration, instanceId, telemetry));
+    const runtime = await startRuntime({
+      ...runtimeOptions(terminal, flags, configuration, instanceId, telemetry),
+      yaml,
+    });
+    terminal.onHangup(() => void runtime.reload("SIGHUP"));
     for (const { name, address, port } of runtime.ports)
       telemetry.log.info(`${name} server listening on TCP address: ${hostOf(address)}:${port}`);
     return await liveAndStop(terminal, runtime, telemetry, startedAt);
@@ -146,16 +151,21 @@ function fixed(port: number) {
   return { port, fixed: true };
 }
 
-async function configure(terminal: Terminal, flags: DaprdFlags): Promise<SidecarConfiguration> {
+function yamlOf(terminal: Terminal, flags: DaprdFlags): Yaml {
+  const { appId, configPaths, lookMs, resourcesPaths } = flags;
+  return new Yaml({
+    tolerant: true,
+    resourcesPaths,
+    configPaths,
+    appId,
+    environment: terminal.env,
+    lookMs,
+  });
+}
+
+async function configure(yaml: Yaml): Promise<SidecarConfiguration> {
   try {
-    return await load({
-      ...makeAssembly(),
-      tolerant: true,
-      resourcesPaths: flags.resourcesPaths,
-      configPaths: flags.configPaths,
-      appId: flags.appId,
-      environment: terminal.env,
-    });
+    return await yaml.load();
   } catch (error) {
     throw error instanceof ConfigError ? new CommandFailure(error.format()) : error;
   }
@@ -164,11 +174,12 @@ async function configure(terminal: Terminal, flags: DaprdFlags): Promise<Sidecar
 function observe(
   terminal: Terminal,
   flags: DaprdFlags,
+  { secrets }: Yaml,
   configuration: SidecarConfiguration,
   instanceId: string,
 ): Promise<RunningTelemetry> {
   const { apiLogging } = configuration.settings.logging;
-  const secrets = new Set([...configuration.secrets, ...tokensOf(terminal.env)]);
+  for (const token of tokensOf(terminal.env)) secrets.add(token);
   return startTelemetry({
     log: logOptions(terminal, flags, instanceId, secrets),
     tracing: tracingOptions(terminal, configuration.settings.tracing, { appId: flags.appId, instanceId }),

@@ -16,7 +16,7 @@ async function vault(scopes: readonly SecretScope[] = []): Promise<DaprSecrets> 
       ["vault", store],
       ["env", environment],
     ]),
-    scopes,
+    () => scopes,
   );
 }
 
@@ -40,7 +40,7 @@ describe("Dapr's secrets API", () => {
 
   it("tells no store at all from an unknown one, and from an unknown secret", async () => {
     const secrets = await vault();
-    const none = new DaprSecrets(new Map(), []);
+    const none = new DaprSecrets(new Map(), () => []);
     expect(refusal(() => none.get("vault", "a")).errorCode).toBe("ERR_SECRET_STORES_NOT_CONFIGURED");
     expect(refusal(() => secrets.get("nope", "a")).errorCode).toBe("ERR_SECRET_STORE_NOT_FOUND");
     expect(refusal(() => secrets.get("vault", "a"))).toEqual({

@@ -93,7 +93,7 @@ export async function startSidecar(options: SidecarOptions = {}): Promise<Sideca
         current: () => driver,
         ready: async () => driver,
       };
-      return new HandledEvents({ connection: stateConnection, windowMs, ...owner });
+      return new HandledEvents({ connection: () => stateConnection, windowMs, ...owner });
     },
   });
   const server = pubSubService({

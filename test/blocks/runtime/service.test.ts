@@ -36,11 +36,12 @@ function client(changes: Partial<Sidecar>) {
     version: "1.2.3",
     instanceId: "abc",
     startedAtMs: 1_700_000_000_000,
-    dataDirectory: "/data",
+    dataDirectory: () => "/data",
     ports: () => [{ name: "grpc", address: "127.0.0.1", port: 50001 }],
     components: () => [],
     subscriptions: () => Promise.resolve([]),
     subscribeStreams: () => 0,
+    lastReload: () => undefined,
     shutdown: () => {},
     ...changes,
   };

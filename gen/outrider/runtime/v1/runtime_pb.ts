@@ -14,7 +14,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file outrider/runtime/v1/runtime.proto.
  */
 export const file_outrider_runtime_v1_runtime: GenFile = /*@__PURE__*/
-  fileDesc("CiFvdXRyaWRlci9ydW50aW1lL3YxL3J1bnRpbWUucHJvdG8SE291dHJpZGVyLnJ1bnRpbWUudjEiFAoSR2V0TWV0YWRhdGFSZXF1ZXN0IsYCChNHZXRNZXRhZGF0YVJlc3BvbnNlEg4KBmFwcF9pZBgBIAEoCRIPCgd2ZXJzaW9uGAIgASgJEhMKC2luc3RhbmNlX2lkGAMgASgJEi4KCnN0YXJ0ZWRfYXQYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEigKBXBvcnRzGAUgAygLMhkub3V0cmlkZXIucnVudGltZS52MS5Qb3J0EjIKCmNvbXBvbmVudHMYBiADKAsyHi5vdXRyaWRlci5ydW50aW1lLnYxLkNvbXBvbmVudBI4Cg1zdWJzY3JpcHRpb25zGAcgAygLMiEub3V0cmlkZXIucnVudGltZS52MS5TdWJzY3JpcHRpb24SGQoRc3Vic2NyaWJlX3N0cmVhbXMYCCABKA0SFgoOZGF0YV9kaXJlY3RvcnkYCSABKAkiMwoEUG9ydBIMCgRuYW1lGAEgASgJEg8KB2FkZHJlc3MYAiABKAkSDAoEcG9ydBgDIAEoDSKxAQoJQ29tcG9uZW50EgwKBG5hbWUYASABKAkSDAoEdHlwZRgCIAEoCRIPCgd2ZXJzaW9uGAMgASgJEhQKDGNhcGFiaWxpdGllcxgEIAMoCRI0CgZzdGF0dXMYBSABKA4yJC5vdXRyaWRlci5ydW50aW1lLnYxLkNvbXBvbmVudFN0YXR1cxIWCg5zdGF0dXNfbWVzc2FnZRgGIAEoCRITCgtkZWNsYXJlZF9pbhgHIAEoCSKRAgoMU3Vic2NyaXB0aW9uEhEKCWNvbXBvbmVudBgBIAEoCRINCgV0b3BpYxgCIAEoCRINCgVncm91cBgDIAEoCRIQCghkZWNsYXJlZBgEIAEoCRIPCgdzdHJlYW1zGAUgASgNEhEKCWluX2ZsaWdodBgGIAEoDRIVCg1tYXhfaW5fZmxpZ2h0GAcgASgNEhAKA2xhZxgIIAEoBEgAiAEBEhkKEXRyaW1tZWRfdW5zZXR0bGVkGAkgASgEEhcKD2hpZ2hlc3RfYXR0ZW1wdBgKIAEoDRI1CgpwYXJ0aXRpb25zGAsgAygLMiEub3V0cmlkZXIucnVudGltZS52MS5QYXJ0aXRpb25MYWdCBgoEX2xhZyI9CgxQYXJ0aXRpb25MYWcSDQoFdG9waWMYASABKAkSEQoJcGFydGl0aW9uGAIgASgNEgsKA2xhZxgDIAEoBCInChJDaGVja0hlYWx0aFJlcXVlc3QSEQoJY29tcG9uZW50GAEgASgJIl4KE0NoZWNrSGVhbHRoUmVzcG9uc2USDQoFcmVhZHkYASABKAgSOAoKY29tcG9uZW50cxgCIAMoCzIkLm91dHJpZGVyLnJ1bnRpbWUudjEuQ29tcG9uZW50SGVhbHRoIpABCg9Db21wb25lbnRIZWFsdGgSDAoEbmFtZRgBIAEoCRI0CgZzdGF0dXMYAiABKA4yJC5vdXRyaWRlci5ydW50aW1lLnYxLkNvbXBvbmVudFN0YXR1cxIPCgdtZXNzYWdlGAMgASgJEigKBXNpbmNlGAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uIhEKD1NodXRkb3duUmVxdWVzdCISChBTaHV0ZG93blJlc3BvbnNlKooBCg9Db21wb25lbnRTdGF0dXMSIAocQ09NUE9ORU5UX1NUQVRVU19VTlNQRUNJRklFRBAAEhwKGENPTVBPTkVOVF9TVEFUVVNfT1BFTklORxABEhoKFkNPTVBPTkVOVF9TVEFUVVNfUkVBRFkQAhIbChdDT01QT05FTlRfU1RBVFVTX0ZBSUxFRBADMq0CCg5SdW50aW1lU2VydmljZRJgCgtHZXRNZXRhZGF0YRInLm91dHJpZGVyLnJ1bnRpbWUudjEuR2V0TWV0YWRhdGFSZXF1ZXN0Gigub3V0cmlkZXIucnVudGltZS52MS5HZXRNZXRhZGF0YVJlc3BvbnNlEmAKC0NoZWNrSGVhbHRoEicub3V0cmlkZXIucnVudGltZS52MS5DaGVja0hlYWx0aFJlcXVlc3QaKC5vdXRyaWRlci5ydW50aW1lLnYxLkNoZWNrSGVhbHRoUmVzcG9uc2USVwoIU2h1dGRvd24SJC5vdXRyaWRlci5ydW50aW1lLnYxLlNodXRkb3duUmVxdWVzdBolLm91dHJpZGVyLnJ1bnRpbWUudjEuU2h1dGRvd25SZXNwb25zZWIGcHJvdG8z", [file_google_protobuf_duration, file_google_protobuf_timestamp]);
+  fileDesc("CiFvdXRyaWRlci9ydW50aW1lL3YxL3J1bnRpbWUucHJvdG8SE291dHJpZGVyLnJ1bnRpbWUudjEiFAoSR2V0TWV0YWRhdGFSZXF1ZXN0IvgCChNHZXRNZXRhZGF0YVJlc3BvbnNlEg4KBmFwcF9pZBgBIAEoCRIPCgd2ZXJzaW9uGAIgASgJEhMKC2luc3RhbmNlX2lkGAMgASgJEi4KCnN0YXJ0ZWRfYXQYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEigKBXBvcnRzGAUgAygLMhkub3V0cmlkZXIucnVudGltZS52MS5Qb3J0EjIKCmNvbXBvbmVudHMYBiADKAsyHi5vdXRyaWRlci5ydW50aW1lLnYxLkNvbXBvbmVudBI4Cg1zdWJzY3JpcHRpb25zGAcgAygLMiEub3V0cmlkZXIucnVudGltZS52MS5TdWJzY3JpcHRpb24SGQoRc3Vic2NyaWJlX3N0cmVhbXMYCCABKA0SFgoOZGF0YV9kaXJlY3RvcnkYCSABKAkSMAoLbGFzdF9yZWxvYWQYCiABKAsyGy5vdXRyaWRlci5ydW50aW1lLnYxLlJlbG9hZCJpCgZSZWxvYWQSJgoCYXQYASABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg8KB2FwcGxpZWQYAiABKAgSEAoIbWlzdGFrZXMYAyADKAkSFAoMbmVlZF9yZXN0YXJ0GAQgAygJIjMKBFBvcnQSDAoEbmFtZRgBIAEoCRIPCgdhZGRyZXNzGAIgASgJEgwKBHBvcnQYAyABKA0isQEKCUNvbXBvbmVudBIMCgRuYW1lGAEgASgJEgwKBHR5cGUYAiABKAkSDwoHdmVyc2lvbhgDIAEoCRIUCgxjYXBhYmlsaXRpZXMYBCADKAkSNAoGc3RhdHVzGAUgASgOMiQub3V0cmlkZXIucnVudGltZS52MS5Db21wb25lbnRTdGF0dXMSFgoOc3RhdHVzX21lc3NhZ2UYBiABKAkSEwoLZGVjbGFyZWRfaW4YByABKAkikQIKDFN1YnNjcmlwdGlvbhIRCgljb21wb25lbnQYASABKAkSDQoFdG9waWMYAiABKAkSDQoFZ3JvdXAYAyABKAkSEAoIZGVjbGFyZWQYBCABKAkSDwoHc3RyZWFtcxgFIAEoDRIRCglpbl9mbGlnaHQYBiABKA0SFQoNbWF4X2luX2ZsaWdodBgHIAEoDRIQCgNsYWcYCCABKARIAIgBARIZChF0cmltbWVkX3Vuc2V0dGxlZBgJIAEoBBIXCg9oaWdoZXN0X2F0dGVtcHQYCiABKA0SNQoKcGFydGl0aW9ucxgLIAMoCzIhLm91dHJpZGVyLnJ1bnRpbWUudjEuUGFydGl0aW9uTGFnQgYKBF9sYWciPQoMUGFydGl0aW9uTGFnEg0KBXRvcGljGAEgASgJEhEKCXBhcnRpdGlvbhgCIAEoDRILCgNsYWcYAyABKAQiJwoSQ2hlY2tIZWFsdGhSZXF1ZXN0EhEKCWNvbXBvbmVudBgBIAEoCSJeChNDaGVja0hlYWx0aFJlc3BvbnNlEg0KBXJlYWR5GAEgASgIEjgKCmNvbXBvbmVudHMYAiADKAsyJC5vdXRyaWRlci5ydW50aW1lLnYxLkNvbXBvbmVudEhlYWx0aCKQAQoPQ29tcG9uZW50SGVhbHRoEgwKBG5hbWUYASABKAkSNAoGc3RhdHVzGAIgASgOMiQub3V0cmlkZXIucnVudGltZS52MS5Db21wb25lbnRTdGF0dXMSDwoHbWVzc2FnZRgDIAEoCRIoCgVzaW5jZRgEIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiIRCg9TaHV0ZG93blJlcXVlc3QiEgoQU2h1dGRvd25SZXNwb25zZSqKAQoPQ29tcG9uZW50U3RhdHVzEiAKHENPTVBPTkVOVF9TVEFUVVNfVU5TUEVDSUZJRUQQABIcChhDT01QT05FTlRfU1RBVFVTX09QRU5JTkcQARIaChZDT01QT05FTlRfU1RBVFVTX1JFQURZEAISGwoXQ09NUE9ORU5UX1NUQVRVU19GQUlMRUQQAzKtAgoOUnVudGltZVNlcnZpY2USYAoLR2V0TWV0YWRhdGESJy5vdXRyaWRlci5ydW50aW1lLnYxLkdldE1ldGFkYXRhUmVxdWVzdBooLm91dHJpZGVyLnJ1bnRpbWUudjEuR2V0TWV0YWRhdGFSZXNwb25zZRJgCgtDaGVja0hlYWx0aBInLm91dHJpZGVyLnJ1bnRpbWUudjEuQ2hlY2tIZWFsdGhSZXF1ZXN0Gigub3V0cmlkZXIucnVudGltZS52MS5DaGVja0hlYWx0aFJlc3BvbnNlElcKCFNodXRkb3duEiQub3V0cmlkZXIucnVudGltZS52MS5TaHV0ZG93blJlcXVlc3QaJS5vdXRyaWRlci5ydW50aW1lLnYxLlNodXRkb3duUmVzcG9uc2ViBnByb3RvMw", [file_google_protobuf_duration, file_google_protobuf_timestamp]);
 
 /**
  * Asks for metadata.
@@ -100,6 +100,14 @@ export type GetMetadataResponse = Message<"outrider.runtime.v1.GetMetadataRespon
    * @generated from field: string data_directory = 9;
    */
   dataDirectory: string;
+
+  /**
+   * What became of the last change of the YAML. Unset: what was read at the
+   * start is in force.
+   *
+   * @generated from field: outrider.runtime.v1.Reload last_reload = 10;
+   */
+  lastReload?: Reload | undefined;
 };
 
 /**
@@ -108,6 +116,49 @@ export type GetMetadataResponse = Message<"outrider.runtime.v1.GetMetadataRespon
  */
 export const GetMetadataResponseSchema: GenMessage<GetMetadataResponse> = /*@__PURE__*/
   messageDesc(file_outrider_runtime_v1_runtime, 1);
+
+/**
+ * A change of the YAML while the sidecar runs.
+ *
+ * @generated from message outrider.runtime.v1.Reload
+ */
+export type Reload = Message<"outrider.runtime.v1.Reload"> & {
+  /**
+   * When it was read.
+   *
+   * @generated from field: google.protobuf.Timestamp at = 1;
+   */
+  at?: Timestamp | undefined;
+
+  /**
+   * Whether it is in force. If not, everything is as it was before.
+   *
+   * @generated from field: bool applied = 2;
+   */
+  applied: boolean;
+
+  /**
+   * Why it is not in force: every mistake, with file, line and field.
+   *
+   * @generated from field: repeated string mistakes = 3;
+   */
+  mistakes: string[];
+
+  /**
+   * Fields of a Configuration that have changed since the start, and take
+   * effect at the next.
+   *
+   * @generated from field: repeated string need_restart = 4;
+   */
+  needRestart: string[];
+};
+
+/**
+ * Describes the message outrider.runtime.v1.Reload.
+ * Use `create(ReloadSchema)` to create a new message.
+ */
+export const ReloadSchema: GenMessage<Reload> = /*@__PURE__*/
+  messageDesc(file_outrider_runtime_v1_runtime, 2);
 
 /**
  * One listening port.
@@ -142,7 +193,7 @@ export type Port = Message<"outrider.runtime.v1.Port"> & {
  * Use `create(PortSchema)` to create a new message.
  */
 export const PortSchema: GenMessage<Port> = /*@__PURE__*/
-  messageDesc(file_outrider_runtime_v1_runtime, 2);
+  messageDesc(file_outrider_runtime_v1_runtime, 3);
 
 /**
  * One component.
@@ -206,7 +257,7 @@ export type Component = Message<"outrider.runtime.v1.Component"> & {
  * Use `create(ComponentSchema)` to create a new message.
  */
 export const ComponentSchema: GenMessage<Component> = /*@__PURE__*/
-  messageDesc(file_outrider_runtime_v1_runtime, 3);
+  messageDesc(file_outrider_runtime_v1_runtime, 4);
 
 /**
  * One (component, topic, group) that this sidecar reads for its application.
@@ -299,7 +350,7 @@ export type Subscription = Message<"outrider.runtime.v1.Subscription"> & {
  * Use `create(SubscriptionSchema)` to create a new message.
  */
 export const SubscriptionSchema: GenMessage<Subscription> = /*@__PURE__*/
-  messageDesc(file_outrider_runtime_v1_runtime, 4);
+  messageDesc(file_outrider_runtime_v1_runtime, 5);
 
 /**
  * How far a group is behind in one partition of a topic.
@@ -334,7 +385,7 @@ export type PartitionLag = Message<"outrider.runtime.v1.PartitionLag"> & {
  * Use `create(PartitionLagSchema)` to create a new message.
  */
 export const PartitionLagSchema: GenMessage<PartitionLag> = /*@__PURE__*/
-  messageDesc(file_outrider_runtime_v1_runtime, 5);
+  messageDesc(file_outrider_runtime_v1_runtime, 6);
 
 /**
  * Asks for the health of components.
@@ -355,7 +406,7 @@ export type CheckHealthRequest = Message<"outrider.runtime.v1.CheckHealthRequest
  * Use `create(CheckHealthRequestSchema)` to create a new message.
  */
 export const CheckHealthRequestSchema: GenMessage<CheckHealthRequest> = /*@__PURE__*/
-  messageDesc(file_outrider_runtime_v1_runtime, 6);
+  messageDesc(file_outrider_runtime_v1_runtime, 7);
 
 /**
  * The health of components.
@@ -383,7 +434,7 @@ export type CheckHealthResponse = Message<"outrider.runtime.v1.CheckHealthRespon
  * Use `create(CheckHealthResponseSchema)` to create a new message.
  */
 export const CheckHealthResponseSchema: GenMessage<CheckHealthResponse> = /*@__PURE__*/
-  messageDesc(file_outrider_runtime_v1_runtime, 7);
+  messageDesc(file_outrider_runtime_v1_runtime, 8);
 
 /**
  * The health of one component.
@@ -425,7 +476,7 @@ export type ComponentHealth = Message<"outrider.runtime.v1.ComponentHealth"> & {
  * Use `create(ComponentHealthSchema)` to create a new message.
  */
 export const ComponentHealthSchema: GenMessage<ComponentHealth> = /*@__PURE__*/
-  messageDesc(file_outrider_runtime_v1_runtime, 8);
+  messageDesc(file_outrider_runtime_v1_runtime, 9);
 
 /**
  * Asks the sidecar to stop.
@@ -440,7 +491,7 @@ export type ShutdownRequest = Message<"outrider.runtime.v1.ShutdownRequest"> & {
  * Use `create(ShutdownRequestSchema)` to create a new message.
  */
 export const ShutdownRequestSchema: GenMessage<ShutdownRequest> = /*@__PURE__*/
-  messageDesc(file_outrider_runtime_v1_runtime, 9);
+  messageDesc(file_outrider_runtime_v1_runtime, 10);
 
 /**
  * It will.
@@ -455,7 +506,7 @@ export type ShutdownResponse = Message<"outrider.runtime.v1.ShutdownResponse"> &
  * Use `create(ShutdownResponseSchema)` to create a new message.
  */
 export const ShutdownResponseSchema: GenMessage<ShutdownResponse> = /*@__PURE__*/
-  messageDesc(file_outrider_runtime_v1_runtime, 10);
+  messageDesc(file_outrider_runtime_v1_runtime, 11);
 
 /**
  * Whether a component can serve.

@@ -15,8 +15,8 @@ export interface AppSubscriptionOptions {
   readonly spec: TopicSubscriptionSpec;
   readonly channel: AppChannel;
   readonly concurrency: Concurrency;
-  /** Undefined: a delivery that failed is not repeated here. */
-  readonly retry: RetryPolicy | undefined;
+  /** What holds now. Undefined: a delivery that failed is not repeated here. */
+  readonly retry: () => RetryPolicy | undefined;
   readonly metrics: DaprPubSubMetrics;
   readonly log: Log;
 }

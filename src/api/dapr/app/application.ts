@@ -20,7 +20,7 @@ export interface ApplicationOptions {
   readonly subscriptions: Subscriptions;
   /** Undefined: there is no such component, now. */
   readonly busOf: (pubsubName: string) => Bus | undefined;
-  /** What is repeated here when the application fails. */
+  /** What is repeated here when the application fails, now. */
   readonly retryOf: (pubsubName: string) => RetryPolicy | undefined;
   readonly metrics: DaprPubSubMetrics;
   /** What requests to an application that speaks HTTP pass. */
@@ -46,6 +46,7 @@ export class Application {
   readonly #open = new Map<string, AppSubscription>();
   /** Closed as soon as the application has settled what it holds. */
   readonly #leaving = new Set<AppSubscription>();
+  #discovered = false;
   #ready = false;
   #draining = false;
 
@@ -78,6 +79,7 @@ export class Application {
     const { log } = this.#options;
     try {
       await this.#discover(signal);
+      this.#discovered = true;
       if (this.#health) void this.#health.run(signal);
       await this.reconcile();
       signal.throwIfAborted();
@@ -127,7 +129,7 @@ export class Application {
   }
 
   get #mayDeliver(): boolean {
-    return !this.#draining && (this.#health?.healthy ?? true);
+    return this.#discovered && !this.#draining && (this.#health?.healthy ?? true);
   }
 
   /** Waits for the application, and asks it what it wants; an application that goes away meanwhile is waited for again. */
@@ -173,7 +175,7 @@ export class Application {
       spec,
       channel: this.#channel,
       concurrency: this.#concurrency,
-      retry: retryOf(component),
+      retry: () => retryOf(component),
       metrics,
       log,
     });

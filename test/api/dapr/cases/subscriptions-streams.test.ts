@@ -1,83 +1,10 @@
 /** Section 12 of dapr-cases.md: streams. */
-import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { describe, expect, it } from "vitest";
 import { TopicEventResponse_TopicEventResponseStatus as Status } from "../../../../gen/dapr/proto/runtime/v1/appcallback_pb.ts";
-import {
-  SubscribeTopicEventsRequestAlpha1Schema,
-  type SubscribeTopicEventsResponseAlpha1,
-} from "../../../../gen/dapr/proto/runtime/v1/pubsub_pb.ts";
 import { Daprd, inMemory } from "../daprd.ts";
 import { GrpcApp } from "../grpc-app.ts";
+import { TopicStream } from "../topic-stream.ts";
 import { DATA } from "./payloads.ts";
-
-type Sent = MessageInitShape<typeof SubscribeTopicEventsRequestAlpha1Schema>;
-
-/** A stream of an application. */
-class TopicStream {
-  readonly #answers: AsyncIterator<SubscribeTopicEventsResponseAlpha1>;
-  readonly #abort = new AbortController();
-  readonly #sent: Sent[] = [];
-  #ended = false;
-  #wake: () => void = () => {};
-
-  private constructor(daprd: Daprd) {
-    const signal = this.#abort.signal;
-    const answers = daprd.grpc.subscribeTopicEventsAlpha1(this.#requests(), { signal });
-    this.#answers = answers[Symbol.asyncIterator]();
-  }
-
-  /** Resolves when the subscription is live. */
-  static async open(daprd: Daprd, topic: string): Promise<TopicStream> {
-    const stream = new TopicStream(daprd);
-    const value = { pubsubName: "mypub", topic };
-    stream.#send({ subscribeTopicEventsRequestType: { case: "initialRequest", value } });
-    const first = await stream.#next();
-    expect(first.case).toBe("initialResponse");
-    return stream;
-  }
-
-  async event() {
-    const { case: kind, value } = await this.#next();
-    if (kind !== "eventMessage") throw new Error(`not an event: ${kind}`);
-    return value;
-  }
-
-  settle(id: string, status: Status): void {
-    const value = { id, status: { status } };
-    this.#send({ subscribeTopicEventsRequestType: { case: "eventProcessed", value } });
-  }
-
-  halfClose(): void {
-    this.#ended = true;
-    this.#wake();
-  }
-
-  [Symbol.dispose](): void {
-    this.#abort.abort();
-  }
-
-  #send(sent: Sent): void {
-    this.#sent.push(sent);
-    this.#wake();
-  }
-
-  async #next() {
-    const { value, done } = await this.#answers.next();
-    if (done) throw new Error("the stream has ended");
-    return value.subscribeTopicEventsResponseType;
-  }
-
-  async *#requests() {
-    while (!this.#ended || this.#sent.length > 0) {
-      const next = this.#sent.shift();
-      if (next) yield create(SubscribeTopicEventsRequestAlpha1Schema, next);
-      else
-        await new Promise<void>((wake) => {
-          this.#wake = wake;
-        });
-    }
-  }
-}
 
 describe("subscriptions/stream", () => {
   it.each([
