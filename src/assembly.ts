@@ -4,6 +4,8 @@ import { compileRules } from "./blocks/pubsub/rules.ts";
 import { pubSubSettings } from "./blocks/pubsub/settings.ts";
 import { stateSettings } from "./blocks/state/settings.ts";
 import { makeComponents } from "./components/index.ts";
+import { pluggableTypes } from "./components/pluggable/components.ts";
+import { socketsFolder } from "./components/pluggable/sockets.ts";
 import type { CheckTogether, Configuration, LoadOptions } from "./config/load.ts";
 
 /** The schemas of the blocks' own fields. */
@@ -18,10 +20,13 @@ export type SidecarConfiguration = Configuration<Schemas>;
 /** What the readers of configuration need of this build; to be made anew for each sidecar. */
 export function makeAssembly(): Pick<
   LoadOptions<Schemas>,
-  "components" | "blockSettings" | "checkRule" | "checkTogether"
+  "components" | "foreignTypes" | "blockSettings" | "checkRule" | "checkTogether"
 > {
+  const components = makeComponents();
+  const known = components.map(({ type }) => type);
   return {
-    components: makeComponents(),
+    components,
+    foreignTypes: (types, environment) => pluggableTypes(types, known, socketsFolder(environment)),
     blockSettings,
     checkTogether: checkOutboxes,
     checkRule: (rule) => compileRules([{ name: "rule", rule }]).violations[0]?.description,

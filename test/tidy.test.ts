@@ -139,7 +139,7 @@ describe("imports", () => {
   it("let each library in where it belongs, and nowhere else", () => {
     const homes: readonly (readonly [library: RegExp, home: RegExp])[] = [
       [/^@grpc\/grpc-js$/, /^src\/(server\/|telemetry\/otlp-grpc\.ts$)/],
-      [/^@connectrpc\/connect-node$/, /^src\/(server\/|cli\/client\.ts$)/],
+      [/^@connectrpc\/connect-node$/, /^src\/(server\/|cli\/client\.ts$|components\/pluggable\/)/],
       [/^@marcbachmann\/cel-js$/, /^src\/(blocks\/pubsub|resilience)\//],
       [/^@opentelemetry\/(?!api$)/, /^src\/telemetry\//],
       [/^pino(-pretty)?$/, /^src\/telemetry\//],
@@ -151,7 +151,7 @@ describe("imports", () => {
       [/^pg$/, /^src\/components\/postgresql\//],
       [/^@nats-io\//, /^src\/components\/jetstream\//],
       [/^node:sqlite$/, /^src\/components\/sqlite\//],
-      [/^node:(http|https|http2)$/, /^src\/(server|api\/dapr\/app)\//],
+      [/^node:(http|https|http2)$/, /^src\/(server|api\/dapr\/app|components\/pluggable)\//],
       [/^node:child_process$/, /^src\/cli\//],
       // Part of every layer's language.
       [/^(@bufbuild\/protobuf|@connectrpc\/connect|@opentelemetry\/api|zod)(\/|$)/, /^src\//],

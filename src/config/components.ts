@@ -40,6 +40,11 @@ export interface ComponentResourceOf<Block extends BlockName, Schemas extends Bl
   readonly fingerprint: string;
 }
 
+/** What a type is that this build has not: a component that is found only now, or why there is none. */
+export type ForeignType =
+  | { readonly component: Component; readonly note: string }
+  | { readonly problem: string };
+
 /** `initTimeout` where none is given, as in Dapr. */
 export const defaultInitTimeoutMs = 5000;
 
@@ -135,14 +140,20 @@ export async function addSecretStores(
 export function configure<Schemas extends BlockSchemas>(
   { resource, spec, storeName }: Declared,
   components: readonly Component[],
+  foreign: ReadonlyMap<string, ForeignType>,
   blockSettings: Schemas,
   values: Values,
 ): ComponentResource<Schemas> | undefined {
-  const component = components.find((each) => each.type === spec.type);
+  const found = foreign.get(spec.type) ?? { problem: "" };
+  const typeAt = () => locate(resource.root, ["spec", "type"]).at;
+  if ("note" in found) resource.note(typeAt(), ["spec", "type"], found.note);
+  const component =
+    "component" in found ? found.component : components.find((each) => each.type === spec.type);
   if (!component) {
     const report = spec.ignoreErrors ? resource.note : resource.mistake;
-    const { at } = locate(resource.root, ["spec", "type"]);
-    const message = noSuchType(spec.type, components);
+    const at = typeAt();
+    const also = "problem" in found && found.problem !== "" ? `; ${found.problem}` : "";
+    const message = noSuchType(spec.type, components) + also;
     report(at, ["spec", "type"], spec.ignoreErrors ? `not loaded, ignoreErrors is set: ${message}` : message);
     return undefined;
   }

@@ -8,6 +8,7 @@ import {
   type Declared,
   declare,
   defaultComponents,
+  type ForeignType,
   isInScope,
   isSecretStore,
 } from "./components.ts";
@@ -39,6 +40,11 @@ export interface LoadOptions<Schemas extends BlockSchemas> {
   readonly environment: Environment;
   /** The components of this build. */
   readonly components: readonly Component[];
+  /** What types are that are not among `components`, and can only be known now. Without it: mistakes. */
+  readonly foreignTypes?: (
+    types: readonly string[],
+    environment: Environment,
+  ) => Promise<ReadonlyMap<string, ForeignType>>;
   /** For each block, the schema of the settings that it has in every component's `spec.metadata`. */
   readonly blockSettings: Schemas;
   /**
@@ -143,7 +149,13 @@ export async function documentsOf(file: ReadFile, remarks: Remarks): Promise<rea
 export async function assemble<Schemas extends BlockSchemas>(
   options: Pick<
     LoadOptions<Schemas>,
-    "environment" | "components" | "blockSettings" | "tolerant" | "checkRule" | "checkTogether"
+    | "environment"
+    | "components"
+    | "foreignTypes"
+    | "blockSettings"
+    | "tolerant"
+    | "checkRule"
+    | "checkTogether"
   > & {
     readonly appId: string | undefined;
   },
@@ -162,10 +174,15 @@ export async function assemble<Schemas extends BlockSchemas>(
   );
   await addSecretStores(declared.filter(isSecretStore), secrets, values, environment);
   const settings = configured.settings(values, secrets);
+  const opened = declared.filter((each) => !isSecretStore(each) && !isMiddleware(each));
+  const builtIn = new Set(options.components.map(({ type }) => type));
+  const others = opened.map(({ spec }) => spec.type).filter((type) => !builtIn.has(type));
+  const foreign: ReadonlyMap<string, ForeignType> =
+    others.length > 0 && options.foreignTypes ? await options.foreignTypes(others, environment) : new Map();
   const components = [
-    ...declared
-      .filter((each) => !isSecretStore(each) && !isMiddleware(each))
-      .flatMap((each) => configure(each, options.components, options.blockSettings, values) ?? []),
+    ...opened.flatMap(
+      (each) => configure(each, options.components, foreign, options.blockSettings, values) ?? [],
+    ),
     ...(options.tolerant
       ? []
       : defaultComponents(blocksOf(resources), configured.deny, options.components, options.blockSettings)),

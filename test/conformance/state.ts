@@ -8,12 +8,21 @@ import { listConformance } from "./state/list.ts";
 import { watchConformance } from "./state/watch.ts";
 import { writeConformance } from "./state/writes.ts";
 
+/** What a driver's tests can add to the suite. */
+export interface StateConformanceOptions {
+  /** How exactly the store keeps the times at which items expire, in milliseconds. Default: 0, to the millisecond. */
+  readonly expiryStepMs?: number;
+}
+
 /**
  * Every state driver passes this suite before it is listed: each sentence of
  * the contract in src/blocks/state/driver.ts is one test. Tests use fresh keys,
  * so the suite can run twice, in parallel, and against a shared server.
  */
-export function stateConformance(open: () => Promise<StateDriver>): void {
+export function stateConformance(
+  open: () => Promise<StateDriver>,
+  options: StateConformanceOptions = {},
+): void {
   describe("state conformance", () => {
     const state = new StateFixture();
     beforeAll(async () => state.use(await open()));
@@ -21,7 +30,7 @@ export function stateConformance(open: () => Promise<StateDriver>): void {
 
     itemConformance(state);
     writeConformance(state);
-    expiryConformance(state);
+    expiryConformance(state, options.expiryStepMs ?? 0);
     listConformance(state);
     watchConformance(state);
     chunkConformance(state);

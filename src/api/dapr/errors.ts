@@ -26,6 +26,8 @@ export interface DaprErrorKind {
 export interface DaprErrorDetails {
   /** ResourceInfo. */
   readonly resource?: { readonly type: string; readonly name: string };
+  /** `ErrorInfo.domain`, where it is not Dapr's. */
+  readonly domain?: string;
   /** `ErrorInfo.metadata`. */
   readonly metadata?: Readonly<Record<string, string>>;
   /** BadRequest: the field at fault; its description is the message. */
@@ -49,8 +51,8 @@ export class DaprError extends ConnectError {
     super(message, kind.code, undefined, undefined, details.cause);
     this.kind = kind;
     if (kind.reason === undefined) return;
-    const { resource, metadata = {}, field, help } = details;
-    this.#add(ErrorInfoSchema, { reason: kind.reason, domain: daprErrorDomain, metadata: { ...metadata } });
+    const { resource, domain = daprErrorDomain, metadata = {}, field, help } = details;
+    this.#add(ErrorInfoSchema, { reason: kind.reason, domain, metadata: { ...metadata } });
     if (resource) this.#add(ResourceInfoSchema, { resourceType: resource.type, resourceName: resource.name });
     if (field) this.#add(BadRequestSchema, { fieldViolations: [{ field, description: message }] });
     if (help) this.#add(HelpSchema, { links: [help] });
@@ -118,6 +120,7 @@ export const daprErrors = {
     errorCode: "ERR_PUBSUB_NOT_CONFIGURED",
     reason: "DAPR_PUBSUB_NOT_CONFIGURED",
   },
+  stateQuery: { code: Internal, status: 500, errorCode: "ERR_STATE_QUERY", reason: "DAPR_STATE_QUERY_FAILED" },
   pubsubNameEmpty: {
     code: InvalidArgument,
     status: 404,

@@ -72,7 +72,12 @@ export function daprService(
       return create(EmptySchema);
     },
 
-    queryStateAlpha1: ({ storeName }) => state.query(storeName),
+    async queryStateAlpha1({ storeName, query, metadata: own }, context) {
+      const { items, token, metadata: answered } = await state.query(storeName, query, own, context);
+      if (items.length === 0) return {};
+      const results = items.map(({ key, value, etag, error }) => ({ key, data: value, etag, error }));
+      return { results, token, metadata: { ...answered } };
+    },
 
     async deleteState({ storeName, key, etag, options, metadata: own }, context) {
       const firstWrite = options?.concurrency === StateOptions_StateConcurrency.CONCURRENCY_FIRST_WRITE;

@@ -1,6 +1,7 @@
 /** Dapr's state API over the state block: what both protocols share. */
 import { Code, ConnectError } from "@connectrpc/connect";
-import type { Item, Precondition } from "../../blocks/state/driver.ts";
+import { componentStatusOf } from "../../blocks/component-status.ts";
+import type { Item, Precondition, QueryPage } from "../../blocks/state/driver.ts";
 import type { StateCall } from "../../blocks/state/operation.ts";
 import type { WriteInput } from "../../blocks/state/requests.ts";
 import type { StateStore } from "../../blocks/state/store.ts";
@@ -8,6 +9,7 @@ import { reasonOf } from "../../faults.ts";
 import type { TraceHeaders } from "../../telemetry/tracing.ts";
 import { DaprError, type DaprErrorKind, daprErrors } from "./errors.ts";
 import { isProjection, outboxEvents } from "./outbox-events.ts";
+import { queryState } from "./state-query.ts";
 
 /** An item to write, or to delete. */
 export interface StateItemInput {
@@ -88,12 +90,12 @@ export class DaprState {
     const writes = items.map(setOf);
     // Of a key that is given twice, the last value stays.
     const last = new Map(writes.map((write) => [write.key, write]));
-    const results = await Promise.allSettled([...last.values()].map((write) => store.set(write, call)));
-    const failure = results.find((result) => result.status === "rejected");
-    if (!failure) return;
-    const mismatch = isMismatch(failure.reason);
-    const kind = mismatch ? daprErrors.stateSaveMismatch : daprErrors.stateSave;
-    throw failed(kind, `failed saving state in state store ${storeName}`, failure.reason);
+    try {
+      await store.writeEach("set", [...last.values()], call);
+    } catch (error) {
+      const kind = isMismatch(error) ? daprErrors.stateSaveMismatch : daprErrors.stateSave;
+      throw failed(kind, `failed saving state in state store ${storeName}`, error);
+    }
   }
 
   async delete(storeName: string, item: Omit<StateItemInput, "value">, call: StateCall): Promise<void> {
@@ -114,13 +116,16 @@ export class DaprState {
   ): Promise<void> {
     const store = this.#store(storeName);
     for (const { key } of items) checkKey(storeName, key);
-    const results = await Promise.allSettled(
-      items.map((item) => store.delete(item.key, preconditionOf(item), call)),
-    );
-    const failure = results.find((result) => result.status === "rejected");
-    if (!failure) return;
-    const kind = isMismatch(failure.reason) ? daprErrors.stateBulkDeleteMismatch : daprErrors.stateBulkDelete;
-    throw failed(kind, `failed deleting state in state store ${storeName}`, failure.reason);
+    const writes = items.map((item): WriteInput => {
+      return { kind: "delete", key: item.key, precondition: preconditionOf(item) };
+    });
+    const last = new Map(writes.map((write) => [write.key, write]));
+    try {
+      await store.writeEach("delete", [...last.values()], call);
+    } catch (error) {
+      const kind = isMismatch(error) ? daprErrors.stateBulkDeleteMismatch : daprErrors.stateBulkDelete;
+      throw failed(kind, `failed deleting state in state store ${storeName}`, error);
+    }
   }
 
   /** Applies all operations or none. */
@@ -148,9 +153,11 @@ export class DaprState {
     // Operations happen one after the other: the last of a key is what stays.
     const last = new Map(inputs.map((input) => [input.key, input]));
     try {
+      checkCount(store, inputs.length);
       const events = target && outboxEvents(operations, this.#appId, target, trace);
       await store.transact([...last.values()], call, events);
     } catch (error) {
+      if (error instanceof DaprError) throw error;
       if (reasonOf(error) === "NOT_SUPPORTED") {
         throw new DaprError(
           daprErrors.stateTransactionsNotSupported,
@@ -169,12 +176,14 @@ export class DaprState {
     }
   }
 
-  /** No store of this build can be queried. */
-  query(storeName: string): never {
-    this.#store(storeName);
-    throw new DaprError(daprErrors.stateQueryNotSupported, "state store does not support querying", {
-      resource: { type: "state", name: storeName },
-    });
+  /** Items by what is in them; `text` is the query, as JSON. */
+  query(
+    storeName: string,
+    text: string,
+    metadata: Readonly<Record<string, string>>,
+    call: StateCall,
+  ): Promise<QueryPage> {
+    return queryState(this.#store(storeName), text, metadata, call);
   }
 
   #store(name: string): StateStore {
@@ -189,6 +198,16 @@ export class DaprState {
 /** What an item's answer says beside its value. */
 export function itemMetadata({ expiresAtMs }: Item): Record<string, string> {
   return expiresAtMs === undefined ? {} : { ttlExpireTime: new Date(expiresAtMs).toISOString() };
+}
+
+function checkCount(store: StateStore, count: number): void {
+  const { maxWrites = count, name } = store;
+  if (count <= maxWrites) return;
+  const message = `the transaction contains ${count} operations, which is more than what the state store supports: ${maxWrites}`;
+  throw new DaprError(daprErrors.stateTooManyTransactions, message, {
+    resource: { type: "state", name },
+    metadata: { currentOpsTransaction: String(count), maxOpsPerTransaction: String(maxWrites) },
+  });
 }
 
 function checkKey(storeName: string, key: string): void {
@@ -242,6 +261,8 @@ function isMismatch(error: unknown): boolean {
 }
 
 function messageOf(error: unknown): string {
+  const status = componentStatusOf(error);
+  if (status) return status.text;
   return error instanceof ConnectError ? error.rawMessage : "internal error";
 }
 
@@ -251,5 +272,6 @@ function failed(kind: DaprErrorKind, what: string, error: unknown): ConnectError
   if (error instanceof ConnectError && (error.code === Code.DeadlineExceeded || error.code === Code.Canceled))
     return error;
   const why = isMismatch(error) ? "possible etag mismatch. error from state store" : messageOf(error);
-  return new DaprError(kind, `${what}: ${why}`, { cause: error });
+  const asked = componentStatusOf(error)?.asked;
+  return new DaprError(asked ? { ...kind, status: asked.status } : kind, `${what}: ${why}`, { cause: error });
 }

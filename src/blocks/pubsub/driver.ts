@@ -29,6 +29,9 @@ export interface PubSubDriver {
   /** Joins a group, creating it if need be. From when this resolves, published events will be received. */
   open(spec: SubscriptionSpec, call: Call): Promise<DriverSubscription>;
 
+  /** Tells the broker that the sidecar is going away: it need give nothing more. What is out is still settled. */
+  pause?(call: Call): Promise<void>;
+
   /** Resolves when the broker answers. */
   ping(call: Call): Promise<void>;
 
@@ -57,6 +60,13 @@ export interface PubSubSupports {
   readonly partitions?: boolean;
   /** Attempts that survive the death of every sidecar. Without it, attempts count from 1 in each. */
   readonly durableAttempts: boolean;
+  /**
+   * Any groups, and where they begin. Without it there is one group, which the component's settings name, and
+   * the broker knows where it begins. Absent: yes.
+   */
+  readonly groups?: boolean;
+  /** Gives an event only when the one before it is settled, so that waiting for several is in vain. Absent: no. */
+  readonly oneByOne?: boolean;
 }
 
 /** An event on its way to the broker, complete and checked. */
@@ -102,6 +112,8 @@ export interface SubscriptionSpec {
   readonly ordered: boolean;
   /** True: events as the broker has them, in `event.data`; no envelope is looked for. */
   readonly raw: boolean;
+  /** What a subscription of Dapr's says to the broker, for those that have a use for it. Absent: nothing. */
+  readonly metadata?: Readonly<Record<string, string>>;
 }
 
 /** Where a group begins. */

@@ -25,8 +25,21 @@ export interface StateDriver {
    * Applies the writes in order and returns an etag for each, "" for a deletion.
    * All or none; without `supports.transactions` there is exactly one. No key twice.
    * Resolves when they are durable. Throws EtagMismatch when a precondition fails.
+   * `needsEtags` false: the caller has no use for the etags, so a store that would have to read them answers "".
    */
-  write(writes: readonly Write[], call: Call): Promise<readonly string[]>;
+  write(writes: readonly Write[], call: Call, needsEtags?: boolean): Promise<readonly string[]>;
+
+  /**
+   * Several sets, or several deletions, each by itself, in one request to the store. Throws when any of them failed.
+   * Stores that answer many requests at once do without it.
+   */
+  writeEach?(writes: readonly Write[], call: Call): Promise<void>;
+
+  /** How many writes can be made together; undefined: as many as anybody asks for. */
+  readonly maxWrites?: number | undefined;
+
+  /** Items by what is in them, in the words of Dapr's query API. */
+  query?(query: StateQuery, call: Call): Promise<QueryPage>;
 
   /** With `supports.list`: items in ascending order of their keys' UTF-8 bytes. */
   list?(range: ListRange, call: Call): Promise<ListPage>;
@@ -80,6 +93,10 @@ export interface StateSupports {
   readonly watchResume: boolean;
   /** `read` and `writeChunks`. */
   readonly chunks: boolean;
+  /** Etags and preconditions; without them every etag is "". Absent: yes. */
+  readonly etags?: boolean;
+  /** `ItemOptions.metadata`. Absent: yes. */
+  readonly metadata?: boolean;
 }
 
 /** An item as a store has it. */
@@ -169,6 +186,33 @@ export interface WatchBatch {
 export interface Change {
   readonly key: string;
   readonly item: Item | undefined;
+}
+
+/** Which items a store is asked for, and in which order. */
+export interface StateQuery {
+  /** The operators at the top and what they are given, as JSON. */
+  readonly filter: Readonly<Record<string, string>>;
+  readonly sort: readonly { readonly key: string; readonly descending: boolean }[];
+  /** Items at most; 0: as the store likes. */
+  readonly limit: number;
+  /** Of the page before; "" for the first. */
+  readonly token: string;
+  readonly metadata: Readonly<Record<string, string>>;
+}
+
+/** What a store found. */
+export interface QueryPage {
+  readonly items: readonly QueriedItem[];
+  /** For the next page; "" after the last. */
+  readonly token: string;
+  readonly metadata: Readonly<Record<string, string>>;
+}
+
+/** An item that a store found. */
+export interface QueriedItem extends Pick<Item, "key" | "etag"> {
+  readonly value: Uint8Array;
+  /** Why it could not be read; "" otherwise. */
+  readonly error: string;
 }
 
 /** A precondition failed; nothing was written. */

@@ -56,6 +56,8 @@ export function encryptedConnection(
 class EncryptedDriver implements StateDriver {
   readonly supports: StateSupports;
   readonly beside?: (key: string, other: string) => string;
+  readonly writeEach?: (writes: readonly Write[], call: Call) => Promise<void>;
+  readonly maxWrites: number | undefined;
   readonly #driver: StateDriver;
   readonly #cipher: ValueCipher;
 
@@ -65,6 +67,8 @@ class EncryptedDriver implements StateDriver {
     // A value is one piece to the cipher, so it must be in memory whole.
     this.supports = { ...driver.supports, chunks: false };
     if (driver.beside) this.beside = driver.beside.bind(driver);
+    if (driver.writeEach) this.writeEach = (writes, call) => driver.writeEach!(this.#encrypted(writes), call);
+    this.maxWrites = driver.maxWrites;
   }
 
   async get(keys: readonly string[], call: Call, maxBytes?: number): Promise<readonly (Item | undefined)[]> {
@@ -73,11 +77,8 @@ class EncryptedDriver implements StateDriver {
     return items.map((item) => item && this.#decrypted(item));
   }
 
-  write(writes: readonly Write[], call: Call): Promise<readonly string[]> {
-    const encrypted = writes.map((write) =>
-      write.kind === "set" ? { ...write, value: this.#cipher.encrypt(write.value) } : write,
-    );
-    return this.#driver.write(encrypted, call);
+  write(writes: readonly Write[], call: Call, needsEtags?: boolean): Promise<readonly string[]> {
+    return this.#driver.write(this.#encrypted(writes), call, needsEtags);
   }
 
   async list(range: ListRange, call: Call): Promise<ListPage> {
@@ -102,6 +103,12 @@ class EncryptedDriver implements StateDriver {
 
   close(): Promise<void> {
     return this.#driver.close();
+  }
+
+  #encrypted(writes: readonly Write[]): readonly Write[] {
+    return writes.map((write) =>
+      write.kind === "set" ? { ...write, value: this.#cipher.encrypt(write.value) } : write,
+    );
   }
 
   #decrypted(item: Item): Item {

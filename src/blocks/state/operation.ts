@@ -18,6 +18,7 @@ export type OperationName =
   | "transact"
   | "list"
   | "watch"
+  | "query"
   | "read"
   | "write";
 

@@ -1,6 +1,6 @@
 /** A state component as the block sees it: what is the same for every store. */
 import type { Outgoing } from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
-import { fault } from "../../faults.ts";
+import { fault, invalidRequest } from "../../faults.ts";
 import type { Telemetry } from "../../telemetry/telemetry.ts";
 import { noTrace, traceOf } from "../../telemetry/tracing.ts";
 import type { Connection } from "../connection.ts";
@@ -9,7 +9,9 @@ import type {
   ChunkedWrite,
   Item,
   Precondition,
+  QueryPage,
   StateDriver,
+  StateQuery,
   StateSupports,
   WatchBatch,
   WatchSelector,
@@ -104,6 +106,7 @@ export class StateStore {
       transact: operation("transact"),
       list: operation("list"),
       watch: operation("watch"),
+      query: operation("query"),
       read: operation("read"),
       write: operation("write"),
     };
@@ -157,17 +160,50 @@ export class StateStore {
     });
   }
 
-  /** Writes an item and returns its etag. */
-  set(input: SetInput, call: StateCall): Promise<string> {
+  /** Writes an item and returns its etag; where nobody needs that, it may be "". */
+  set(input: SetInput, call: StateCall, needsEtag = true): Promise<string> {
     return this.#run("set", call, 1, async (driver) => {
-      const [etag] = await driver.write([this.#stored(input, driver)], call);
+      const [etag] = await driver.write([this.#stored(input, driver)], call, needsEtag);
       return etag!;
     });
   }
 
   delete(key: string, precondition: Precondition | undefined, call: StateCall): Promise<void> {
     return this.#run("delete", call, 1, async (driver) => {
-      await driver.write([{ kind: "delete", key: this.#prefix + key, precondition }], call);
+      await driver.write([this.#stored({ kind: "delete", key, precondition }, driver)], call);
+    });
+  }
+
+  /** Sets items, or deletes them, each by itself, no key twice. Tries all, and throws why the first failed that did. */
+  async writeEach(kind: "set" | "delete", inputs: readonly WriteInput[], call: StateCall): Promise<void> {
+    const [first, second] = inputs;
+    if (first && second && this.#connection.current().writeEach) {
+      return this.#run(kind, call, inputs.length, (driver) =>
+        driver.writeEach!(
+          inputs.map((input) => this.#stored(input, driver)),
+          call,
+        ),
+      );
+    }
+    const writes = inputs.map((input) =>
+      input.kind === "set" ? this.set(input, call, false) : this.delete(input.key, input.precondition, call),
+    );
+    const failure = (await Promise.allSettled(writes)).find(({ status }) => status === "rejected");
+    if (failure?.status === "rejected") throw failure.reason;
+  }
+
+  /** How many writes a transaction may have; undefined: as many as a request. */
+  get maxWrites(): number | undefined {
+    return this.#connection.current().maxWrites;
+  }
+
+  /** Items by what is in them. Their keys are the application's own where they begin as its keys do. */
+  query(query: StateQuery, call: StateCall): Promise<QueryPage> {
+    return this.#run("query", call, 1, async (driver) => {
+      if (!driver.query) throw this.#lacks("query");
+      const page = await driver.query(query, call);
+      const own = (key: string) => (key.startsWith(this.#prefix) ? this.#keyOf(key) : key);
+      return { ...page, items: page.items.map((item) => ({ ...item, key: own(item.key) })) };
     });
   }
 
@@ -192,6 +228,9 @@ export class StateStore {
   ): Promise<readonly string[]> {
     return this.#run("transact", call, inputs.length, (driver) => {
       this.#require(driver, "transactions", "transactions");
+      const { maxWrites = inputs.length } = driver;
+      if (inputs.length > maxWrites)
+        throw invalidRequest({ field: "writes", description: `must be at most ${maxWrites} in this store` });
       const writes = inputs.map((input) => this.#stored(input, driver));
       if (this.#outbox === undefined) return driver.write(writes, call);
       this.#require(driver, "list", "list");
@@ -371,19 +410,20 @@ export class StateStore {
   }
 
   #require(driver: StateDriver, capability: keyof StateSupports, name: string): void {
-    if (driver.supports[capability]) return;
-    throw fault(
-      "NOT_SUPPORTED",
-      `state store "${this.name}" (${this.#connection.type}) does not support ${name}`,
-      {
-        metadata: { component: this.name, capability: name },
-      },
-    );
+    // Those that a driver need not name are what nearly all have.
+    if (!(driver.supports[capability] ?? true)) throw this.#lacks(name);
+  }
+
+  #lacks(capability: string) {
+    const message = `state store "${this.name}" (${this.#connection.type}) does not support ${capability}`;
+    return fault("NOT_SUPPORTED", message, { metadata: { component: this.name, capability } });
   }
 
   #stored(input: WriteInput, driver: StateDriver): Write {
     const key = this.#prefix + input.key;
+    if (input.precondition) this.#require(driver, "etags", "etags");
     if (input.kind === "delete") return { kind: "delete", key, precondition: input.precondition };
+    for (const _ in input.metadata) this.#require(driver, "metadata", "metadata");
     return {
       kind: "set",
       key,

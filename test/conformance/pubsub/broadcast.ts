@@ -6,7 +6,8 @@ export function broadcastConformance(pubsub: PubSubFixture): void {
   describe("broadcast", () => {
     const broadcast = { group: undefined, start: { at: "latest" } } as const;
 
-    it("gives every event to every subscription without a group, and to the groups", async () => {
+    it("gives every event to every subscription without a group, and to the groups", async (context) => {
+      pubsub.needs(context, "groups");
       const topic = pubsub.topic();
       const subscriptions = [
         await pubsub.open(topic, broadcast),
@@ -19,6 +20,7 @@ export function broadcastConformance(pubsub: PubSubFixture): void {
     });
 
     it("gives every event to subscriptions on two drivers", async (context) => {
+      pubsub.needs(context, "groups");
       const second = pubsub.second(context);
       const topic = pubsub.topic();
       const subscriptions = [
@@ -30,7 +32,8 @@ export function broadcastConformance(pubsub: PubSubFixture): void {
         expect(await pubsub.takeTexts(subscription, 3)).toEqual(["0", "1", "2"]);
     });
 
-    it("gives what is published after it was opened, and nothing from before", async () => {
+    it("gives what is published after it was opened, and nothing from before", async (context) => {
+      pubsub.needs(context, "groups");
       const topic = pubsub.topic();
       await pubsub.publish(topic, ["before"]);
       const subscription = await pubsub.open(topic, broadcast);
@@ -39,14 +42,16 @@ export function broadcastConformance(pubsub: PubSubFixture): void {
       expect(await pubsub.rest(subscription)).toEqual([]);
     });
 
-    it("starts where it is told to", async () => {
+    it("starts where it is told to", async (context) => {
+      pubsub.needs(context, "groups");
       const topic = pubsub.topic();
       await pubsub.publish(topic, ["before"]);
       const subscription = await pubsub.open(topic, { group: undefined, start: { at: "earliest" } });
       expect(await pubsub.takeTexts(subscription, 1)).toEqual(["before"]);
     });
 
-    it("keeps nothing for a subscription that has closed", async () => {
+    it("keeps nothing for a subscription that has closed", async (context) => {
+      pubsub.needs(context, "groups");
       const topic = pubsub.topic();
       const first = await pubsub.open(topic, broadcast);
       await pubsub.publish(topic, ["held", "waiting"]);
@@ -59,7 +64,8 @@ export function broadcastConformance(pubsub: PubSubFixture): void {
       expect(await pubsub.rest(second)).toEqual([]);
     });
 
-    it("repeats like a group does", async () => {
+    it("repeats like a group does", async (context) => {
+      pubsub.needs(context, "groups");
       const topic = pubsub.topic();
       const subscription = await pubsub.open(topic, broadcast);
       await pubsub.publish(topic, ["event"]);

@@ -37,8 +37,9 @@ export class PubSubFixture {
 
   /** Skips the test when the driver does not claim a capability. */
   needs(context: TestContext, ...capabilities: (keyof PubSubSupports)[]): void {
+    const supports: PubSubSupports = { groups: true, ...this.driver.supports };
     for (const capability of capabilities) {
-      if (!this.driver.supports[capability]) context.skip(`supports.${capability} is false`);
+      if (!supports[capability]) context.skip(`supports.${capability} is false`);
     }
   }
 
@@ -59,7 +60,7 @@ export class PubSubFixture {
     return `${name}-${this.#run}-${this.#count}`;
   }
 
-  /** A fresh group. */
+  /** A fresh group; where there is only one, that of the component's settings, which is fresh on every topic. */
   group(): string {
     return this.topic("group");
   }

@@ -5,7 +5,8 @@ import { numbered, type PubSubFixture, textOf } from "./fixture.ts";
 /** Members of a group share, groups do not. */
 export function groupConformance(pubsub: PubSubFixture): void {
   describe("groups", () => {
-    it("gives every event to every group", async () => {
+    it("gives every event to every group", async (context) => {
+      pubsub.needs(context, "groups");
       const topic = pubsub.topic();
       const subscriptions = [await pubsub.open(topic), await pubsub.open(topic), await pubsub.open(topic)];
       await pubsub.publish(topic, numbered(10));
@@ -14,7 +15,8 @@ export function groupConformance(pubsub: PubSubFixture): void {
       for (const subscription of subscriptions) expect(await pubsub.rest(subscription)).toEqual([]);
     });
 
-    it("keeps what one group does from the others", async () => {
+    it("keeps what one group does from the others", async (context) => {
+      pubsub.needs(context, "groups");
       const topic = pubsub.topic();
       const [one, other] = [await pubsub.open(topic), await pubsub.open(topic)];
       await pubsub.publish(topic, ["event"]);

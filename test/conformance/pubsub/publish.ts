@@ -121,7 +121,8 @@ export function publishConformance(pubsub: PubSubFixture): void {
       expect(received!.publishedAtMs).toBeLessThanOrEqual(Date.now() + 1000);
     });
 
-    it("gives only the data of a raw event, to those who look for an envelope and those who do not", async () => {
+    it("gives only the data of a raw event, to those who look for an envelope and those who do not", async (context) => {
+      pubsub.needs(context, "groups");
       const topic = pubsub.topic();
       const looking = await pubsub.open(topic);
       const raw = await pubsub.open(topic, { raw: true });

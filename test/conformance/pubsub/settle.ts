@@ -183,7 +183,8 @@ export function settleConformance(pubsub: PubSubFixture): void {
       expect((await pubsub.take(subscription, 1))[0]!.attempt).toBe(3);
     });
 
-    it("passes over a receipt of another member and of another group", async () => {
+    it("passes over a receipt of another member and of another group", async (context) => {
+      pubsub.needs(context, "groups");
       const [topic, group] = [pubsub.topic(), pubsub.group()];
       const [mine, theirs, other] = [
         await pubsub.open(topic, { group }),

@@ -13,7 +13,8 @@ export function startConformance(pubsub: PubSubFixture): void {
       expect(await pubsub.takeTexts(subscription, 4)).toEqual(["0", "1", "2", "after"]);
     });
 
-    it("begins a new group with what is published from when `open` has resolved", async () => {
+    it("begins a new group with what is published from when `open` has resolved", async (context) => {
+      pubsub.needs(context, "groups");
       const topic = pubsub.topic();
       await pubsub.publish(topic, numbered(3));
       const subscription = await pubsub.open(topic, { start: { at: "latest" } });
@@ -77,7 +78,8 @@ export function startConformance(pubsub: PubSubFixture): void {
       expect(pubsub.driver.classify(error)).toBe("refused");
     });
 
-    it("goes on where an existing group is, whatever start it is given", async () => {
+    it("goes on where an existing group is, whatever start it is given", async (context) => {
+      pubsub.needs(context, "groups");
       const { supports } = pubsub.driver;
       const [topic, group] = [pubsub.topic(), pubsub.group()];
       const [{ position }] = (await pubsub.publish(topic, numbered(3))) as [{ position: string }];

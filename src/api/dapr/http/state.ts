@@ -1,6 +1,7 @@
 /** `/v1.0/state`: Dapr's state API over HTTP and JSON. */
 import * as z from "zod";
 import { compactJson, jsonElements, jsonMembers } from "../../../blocks/pubsub/json-text.ts";
+import type { QueryPage } from "../../../blocks/state/driver.ts";
 import type { HttpRoute, RouteAnswer, RouteRequest } from "../../../server/http-route.ts";
 import { anyCase, memberOf } from "../any-case.ts";
 import type { DaprState, StateItemInput } from "../state.ts";
@@ -42,6 +43,10 @@ export function stateRoutes(state: DaprState): HttpRoute[] {
     const items = await state.getBulk(request.params["store"]!, keys, request);
     return bulkAnswer(items);
   };
+  const query = async (request: RouteRequest) => {
+    const text = Buffer.from(request.body).toString();
+    return queryAnswer(await state.query(request.params["store"]!, text, queryMetadata(request), request));
+  };
   return [
     {
       method: "GET",
@@ -69,7 +74,7 @@ export function stateRoutes(state: DaprState): HttpRoute[] {
     ...postAndPut("/v1.0/state/:store", save),
     ...postAndPut("/v1.0/state/:store/bulk", getBulk),
     ...postAndPut("/v1.0/state/:store/transaction", transact),
-    ...postAndPut("/v1.0-alpha1/state/:store/query", (request) => state.query(request.params["store"]!)),
+    ...postAndPut("/v1.0-alpha1/state/:store/query", query),
   ];
 }
 
@@ -82,6 +87,20 @@ function bulkAnswer(items: Awaited<ReturnType<DaprState["getBulk"]>>): RouteAnsw
       ...(error !== "" && { error }),
     })),
   );
+}
+
+function queryAnswer({ items, token, metadata }: QueryPage): RouteAnswer {
+  if (items.length === 0) return noContent;
+  return json({
+    results: items.map(({ key, value, etag, error }) => ({
+      key,
+      ...(value.byteLength > 0 && { data: readable(value) }),
+      ...(etag !== "" && { etag }),
+      ...(error !== "" && { error }),
+    })),
+    ...(token !== "" && { token }),
+    ...(Object.keys(metadata).length > 0 && { metadata }),
+  });
 }
 
 /** A value within JSON: as JSON if it is, else as text, else in base64. */

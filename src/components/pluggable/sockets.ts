@@ -1,0 +1,40 @@
+/** The folder of sockets: which components are there now, by name. */
+import { readdir } from "node:fs/promises";
+import { join, parse } from "node:path";
+
+/** Where sockets are when the environment does not say, as in Dapr. */
+const defaultFolder = "/tmp/dapr-components-sockets";
+
+/** Where to look for sockets. */
+export interface SocketsFolder {
+  readonly path: string;
+  /** Whether somebody has named it, so that sockets are to be expected even before it is there. */
+  readonly named: boolean;
+}
+
+/** The folder that an environment names. */
+export function socketsFolder(environment: Readonly<Record<string, string | undefined>>): SocketsFolder {
+  const path = environment["DAPR_COMPONENTS_SOCKETS_FOLDER"] ?? "";
+  return path === "" ? { path: defaultFolder, named: false } : { path, named: true };
+}
+
+/**
+ * The paths of sockets by their names, in small letters and without what stands after the last dot. Undefined: there
+ * is no such folder.
+ */
+export async function socketsIn({ path }: SocketsFolder): Promise<ReadonlyMap<string, string> | undefined> {
+  try {
+    const entries = await readdir(path, { withFileTypes: true });
+    const sockets = entries.filter((entry) => entry.isSocket()).map(({ name }) => name);
+    // Of two that differ in their extension only, the first by name.
+    return new Map(
+      sockets
+        .toSorted()
+        .reverse()
+        .map((name) => [parse(name).name.toLowerCase(), join(path, name)]),
+    );
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
+    throw error;
+  }
+}
