@@ -9,6 +9,7 @@ import { DaprSide } from "./api/dapr/api.ts";
 import type { AppOptions } from "./api/dapr/app/channel.ts";
 import { type ComponentSummary, daprCapabilities } from "./api/dapr/metadata.ts";
 import { pipelineOf } from "./api/dapr/middleware/pipeline.ts";
+import { topicEventCodecs } from "./api/dapr/topic-event-codec.ts";
 import type { Schemas, SidecarConfiguration } from "./assembly.ts";
 import { Bus } from "./blocks/pubsub/bus.ts";
 import type { InboxMemoryOf } from "./blocks/pubsub/inbox.ts";
@@ -197,7 +198,7 @@ class Sidecar implements Runtime {
       mount(StateService, stateService({ storeOf, maxMessageBytes })),
       mount(PubSubService, this.#pubsub.implementation, { codecs: pubSubCodecs }),
       mount(RuntimeService, runtimeService(this.#view())),
-      mount(Dapr, this.#dapr.service),
+      mount(Dapr, this.#dapr.service, { codecs: topicEventCodecs }),
     ];
     const served = [...blocks, healthMount(this.#readiness, blocks)];
     this.#mounts = [...served, ...reflectionMounts(served)];

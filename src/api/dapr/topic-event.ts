@@ -1,11 +1,8 @@
 /** An event as Dapr gives it to applications. */
 import { randomUUID } from "node:crypto";
-import { create, type JsonObject, type MessageInitShape, toJson } from "@bufbuild/protobuf";
+import { type JsonObject, toJson } from "@bufbuild/protobuf";
 import { type Timestamp, TimestampSchema, timestampMs } from "@bufbuild/protobuf/wkt";
-import {
-  type TopicEventRequest,
-  TopicEventRequestSchema,
-} from "../../../gen/dapr/proto/runtime/v1/appcallback_pb.ts";
+import type { TopicEventRequest } from "../../../gen/dapr/proto/runtime/v1/appcallback_pb.ts";
 import type { Received } from "../../blocks/pubsub/driver.ts";
 import { isJsonType, isTextType } from "../../blocks/pubsub/media-types.ts";
 
@@ -19,6 +16,7 @@ export interface TopicEventContext {
 }
 
 const eventType = "com.dapr.event.sent";
+const noData = new Uint8Array(0);
 
 /** The event for gRPC: to a callback, or on a stream. */
 export function topicEventOf(
@@ -26,31 +24,34 @@ export function topicEventOf(
   { pubsubName, path, raw }: TopicEventContext,
 ): TopicEventRequest {
   const { event, topic } = received;
+  const $typeName = "dapr.proto.runtime.v1.TopicEventRequest";
   // The topic that it came by: of a dead letter, unlike in its attributes, not the one it was published to.
   const common = { specVersion: "1.0", topic, pubsubName, path };
   if (raw || received.notCloudEvent !== undefined) {
     const dataContentType = "application/octet-stream";
-    const own = { id: randomUUID(), type: eventType, dataContentType, data: event.data };
-    return create(TopicEventRequestSchema, { ...common, ...own, extensions: { ...received.headers } });
+    const own = { id: randomUUID(), source: "", type: eventType, dataContentType, data: event.data };
+    return { $typeName, ...own, ...common, extensions: { ...received.headers } };
   }
   const { id, source, type, dataContentType } = event;
-  const request: MessageInitShape<typeof TopicEventRequestSchema> = {
-    ...common,
+  // As Dapr does: text of a type that is neither JSON, text nor binary does not get through to gRPC.
+  const data = carriesData(dataContentType) ? event.data : noData;
+  return {
+    $typeName,
     id,
     source,
     type,
     dataContentType,
+    data,
+    ...common,
+    extensions: extensionsOf(received),
   };
-  // As Dapr does: text of a type that is neither JSON, text nor binary does not get through to gRPC.
-  if (carriesData(dataContentType)) request.data = event.data;
-  request.extensions = extensionsOf(received);
-  return create(TopicEventRequestSchema, request);
 }
 
 /** What an application finds in `extensions`: everything that has no field of its own. */
 function extensionsOf({ event }: Received): JsonObject {
-  const { topic: _topic, pubsubname: _pubsubname, ...extensions } = event.extensions;
-  const all: JsonObject = { ...extensions };
+  const all: JsonObject = {};
+  for (const name in event.extensions)
+    if (name !== "topic" && name !== "pubsubname") all[name] = event.extensions[name]!;
   if (event.time) all["time"] = timeText(event.time);
   if (event.subject !== "") all["subject"] = event.subject;
   if (event.dataSchema !== "") all["dataschema"] = event.dataSchema;

@@ -55,7 +55,7 @@ describe("an application that listens", () => {
     await http.delivered("/orders");
     await grpc.delivered("orders");
     await http[Symbol.asyncDispose]();
-    await grpc[Symbol.asyncDispose]();
+    await grpc.end();
     for (const data of ["1", "2", "3"]) {
       await overHttp.publish("orders", data);
       await overGrpc.publish("orders", data);

@@ -115,6 +115,11 @@ export class GrpcApp {
     return this.of(topic)[index]!;
   }
 
+  /** Ends when what is under way has been answered. */
+  end(): Promise<void> {
+    return new Promise((resolve) => this.#server.tryShutdown(() => resolve()));
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     this.#server.forceShutdown();
   }

@@ -16,6 +16,7 @@ import type { Received } from "../../../blocks/pubsub/driver.ts";
 import type { Log } from "../../../telemetry/log.ts";
 import { cloudEventType } from "../cloud-event.ts";
 import { topicEventOf } from "../topic-event.ts";
+import { encodeTopicEvent } from "../topic-event-codec.ts";
 import { isRaw, type TopicEventOutcome, type TopicSubscriptionSpec } from "../topic-subscription.ts";
 import type { Answer, AppChannel, AppOptions, BulkDelivery, Delivery } from "./channel.ts";
 import { subscriptionOfMessage } from "./discovery.ts";
@@ -78,7 +79,8 @@ export class GrpcAppChannel implements AppChannel {
     const binary = binaryTrace(traceparent);
     if (binary) metadata["grpc-trace-bin"] = binary.toString("base64").replace(/=+$/, "");
     try {
-      const { status } = await this.#client.call(AppCallback.method.onTopicEvent, event, metadata, signal);
+      const bytes = encodeTopicEvent(event);
+      const { status } = await this.#client.call(AppCallback.method.onTopicEvent, bytes, metadata, signal);
       return { outcome: outcomes[status] ?? "retry", detail: "" };
     } catch (error) {
       if (!(error instanceof GrpcStatus)) throw error;

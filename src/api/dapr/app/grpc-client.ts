@@ -54,30 +54,21 @@ export class GrpcClient {
     this.#connection = new Http2Connection(options);
   }
 
-  /** Throws GrpcStatus, AppUnreachable, and the signal's reason when that aborts. */
+  /** `message` may be its bytes already. Throws GrpcStatus, AppUnreachable, and the signal's reason when that aborts. */
   async call<Method extends DescMethodUnary>(
     method: Method,
-    message: MessageShape<Method["input"]>,
+    message: MessageShape<Method["input"]> | Uint8Array,
     metadata: Readonly<Record<string, string>>,
     signal: AbortSignal,
   ): Promise<MessageShape<Method["output"]>> {
-    const bytes = await this.send(method, toBinary(method.input, message), metadata, signal);
+    const sent = message instanceof Uint8Array ? message : toBinary(method.input, message);
+    const request = { head: this.#head(method), headers: metadata, body: framed(sent) };
+    const bytes = messageOf(await this.#connection.request(request, signal));
     try {
       return fromBinary<Method["output"]>(method.output, bytes);
     } catch (error) {
       throw new GrpcStatus(Code.Internal, `the answer is no ${method.output.typeName}: ${String(error)}`);
     }
-  }
-
-  /** The same with messages as bytes. */
-  async send(
-    method: DescMethodUnary,
-    message: Uint8Array,
-    metadata: Readonly<Record<string, string>>,
-    signal: AbortSignal,
-  ): Promise<Buffer> {
-    const request = { head: this.#head(method), headers: metadata, body: framed(message) };
-    return messageOf(await this.#connection.request(request, signal));
   }
 
   close(): void {
