@@ -1,7 +1,7 @@
 /** Every component of this build. To add one: a folder beside this file, a line here, a call of the suite. */
 import type { Component } from "../component.ts";
 import { jetStreamPubSub, jetStreamState } from "./jetstream/components.ts";
-import { kafkaPubSub } from "./kafka/component.ts";
+import { kafkaPubSub } from "./kafka/components.ts";
 import { memoryPubSub } from "./memory/pubsub.ts";
 import { memoryState } from "./memory/state.ts";
 import { postgresPubSub, postgresState } from "./postgresql/components.ts";

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, it, onTestFinished } from "vitest";
-import { kafkaPubSub } from "../../src/components/kafka/component.ts";
+import { kafkaPubSub } from "../../src/components/kafka/components.ts";
 import { numbered, outgoing, textOf } from "../conformance/pubsub/fixture.ts";
 import { type KafkaServer, startKafka } from "../servers/kafka.ts";
 import { describeWith } from "../servers/require.ts";

@@ -1,7 +1,7 @@
 import { connect, createServer, type Server } from "node:net";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { makeAssembly } from "../../src/assembly.ts";
-import { kafkaPubSub } from "../../src/components/kafka/component.ts";
+import { kafkaPubSub } from "../../src/components/kafka/components.ts";
 import { load } from "../../src/config/load.ts";
 import { startSidecar } from "../blocks/pubsub/sidecar.ts";
 import { directory } from "../config/fixture.ts";

@@ -1,7 +1,7 @@
 /** Drivers of pubsub.kafka on the broker of the test run. */
 import type { PubSubDriver } from "../../../src/blocks/pubsub/driver.ts";
 import type { OpenContext } from "../../../src/component.ts";
-import { kafkaPubSub } from "../../../src/components/kafka/component.ts";
+import { kafkaPubSub } from "../../../src/components/kafka/components.ts";
 import { openContext } from "../open-context.ts";
 
 /** What makes a test quick, and is a matter of seconds elsewhere. */

@@ -1,6 +1,5 @@
-/** The component "pubsub.kafka": how its settings become connections, a producer and consumers. */
+/** How the settings of "pubsub.kafka" become connections, a producer and consumers. */
 import type { OpenContext } from "../../component.ts";
-import { component } from "../../component.ts";
 import type { KafkaClient } from "./client.ts";
 import { codecNumbers, codecs } from "./compression/codecs.ts";
 import { RetryTopics } from "./consumer/retry-topics.ts";
@@ -13,7 +12,7 @@ import { Producer } from "./producer.ts";
 import { KafkaPubSub } from "./pubsub.ts";
 import type { SaslSettings } from "./sasl.ts";
 import { Certificates } from "./security.ts";
-import { authTypeOf, type KafkaFields, kafkaSchema, usesTls } from "./settings.ts";
+import { authTypeOf, type KafkaFields, usesTls } from "./settings.ts";
 import { toKafkaTopic } from "./topic-names.ts";
 import { Topics } from "./topics.ts";
 
@@ -22,15 +21,8 @@ const publishWithinMs = 10_000;
 
 const acksByName = { all: -1, local: 1, none: 0 } as const;
 
-/** See the head of this file. */
-export const kafkaPubSub = component({
-  type: "pubsub.kafka",
-  versions: ["v1"],
-  schema: kafkaSchema,
-  open: openKafka,
-});
-
-async function openKafka(fields: KafkaFields, context: OpenContext): Promise<KafkaPubSub> {
+/** Connects to the cluster. Gives up when the context's signal aborts. */
+export async function openKafka(fields: KafkaFields, context: OpenContext): Promise<KafkaPubSub> {
   const { log } = context.telemetry;
   const connect = await connector(fields, context);
   const clients = new Set<KafkaClient>();
