@@ -47,7 +47,7 @@ export async function startKafka(options: KafkaOptions = {}): Promise<KafkaServe
   const [made, tls] = await Promise.all([template(jars), certificates()]);
   const ports = await somePorts();
   const folder = serverFolder("kafka");
-  await cp(join(made, "log.dirs"), join(folder, "log.dirs"), { recursive: true });
+  await cp(join(made, "log.dirs"), options["log.dirs"] ?? join(folder, "log.dirs"), { recursive: true });
   await writeFile(join(folder, "server.properties"), kafkaProperties(folder, ports, tls, options));
   const server = await ServerProcess.start({
     name: "Kafka",

@@ -49,15 +49,15 @@ export function sharedSecureNats(): Promise<SecureNatsAddress> {
   });
 }
 
-/** Starts one. What it has acknowledged is on its disk. `lines` join its configuration. */
-export async function startNats(lines = ""): Promise<Server & NatsAddress> {
+/** Starts one. What it has acknowledged is on its disk. `lines` join its configuration; `store` is a folder for its data. */
+export async function startNats(lines = "", store?: string): Promise<Server & NatsAddress> {
   const [port, monitor] = (await freePorts(2)) as [number, number];
   const folder = serverFolder("nats");
   const path = join(folder, "nats.conf");
   const text = `
 listen: "127.0.0.1:${port}"
 http: "127.0.0.1:${monitor}"
-jetstream { store_dir: "${folder}/js", sync_interval: always }
+jetstream { store_dir: "${store ?? `${folder}/js`}", sync_interval: always }
 ${lines}
 `;
   await writeFile(path, text);

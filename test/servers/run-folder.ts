@@ -2,7 +2,7 @@
  * The folder of a test run: the data of every server it starts, and the process ids of all of them.
  *
  * A reaper watches over it, a shell that waits for the end of the process that made the folder, however that ends. Then
- * it kills every server and removes the folder, so that nothing is left even of a run that was killed.
+ * it kills every server, unmounts what was mounted there and removes the folder, so that nothing is left even of a run that was killed.
  */
 import { spawn } from "node:child_process";
 import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
@@ -16,6 +16,7 @@ const variable = "OUTRIDER_TEST_RUN";
 const reaper = `
   cat >/dev/null
   for pid in $(ls "$0/pids"); do kill -9 "-$pid"; kill -9 "$pid"; done 2>/dev/null
+  grep -o " $0/[^ ]*" /proc/mounts | xargs -r umount -l 2>/dev/null
   rm -rf "$0" || { sleep 1; rm -rf "$0"; }
 `;
 
