@@ -5,6 +5,7 @@ import {
   type ComponentStatus,
   ComponentStatusSchema,
   type GetMetadataResponse,
+  type Reload,
 } from "../../gen/outrider/runtime/v1/runtime_pb.ts";
 import { addSidecarOptions, jsonOption, type SidecarOptions } from "./options.ts";
 import { paint, print, printJson, type Terminal } from "./terminal.ts";
@@ -54,7 +55,12 @@ function asJson(answer: GetMetadataResponse): Record<string, unknown> {
     })),
     subscribeStreams: answer.subscribeStreams,
     dataDirectory: answer.dataDirectory,
+    ...(answer.lastReload && { lastReload: reloadJson(answer.lastReload) }),
   };
+}
+
+function reloadJson({ at, applied, mistakes, needRestart }: Reload): Record<string, unknown> {
+  return { at: at && timestampDate(at).toISOString(), applied, mistakes, needRestart };
 }
 
 function asText(answer: GetMetadataResponse, color: boolean): string[] {
@@ -92,6 +98,13 @@ function asText(answer: GetMetadataResponse, color: boolean): string[] {
       ]),
     ),
   );
+  const { applied = true, mistakes = [], needRestart = [] } = answer.lastReload ?? {};
+  if (!applied) {
+    lines.push("", paint(color, "red", "The YAML has changed and is not in force:"));
+    lines.push(...mistakes.map((mistake) => `  ${mistake}`));
+  }
+  if (needRestart.length > 0)
+    lines.push("", `The Configuration has changed; at the next start: ${needRestart.join(", ")}`);
   return lines;
 }
 

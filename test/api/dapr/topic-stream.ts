@@ -18,14 +18,14 @@ export class TopicStream {
   #ended = false;
   #wake: () => void = () => {};
 
-  private constructor(daprd: Daprd) {
+  private constructor(daprd: Pick<Daprd, "grpc">) {
     const signal = this.#abort.signal;
     const answers = daprd.grpc.subscribeTopicEventsAlpha1(this.#requests(), { signal });
     this.#answers = answers[Symbol.asyncIterator]();
   }
 
   /** Resolves when the subscription is live. */
-  static async open(daprd: Daprd, topic: string, pubsubName = "mypub"): Promise<TopicStream> {
+  static async open(daprd: Pick<Daprd, "grpc">, topic: string, pubsubName = "mypub"): Promise<TopicStream> {
     const stream = new TopicStream(daprd);
     const value = { pubsubName, topic };
     stream.#send({ subscribeTopicEventsRequestType: { case: "initialRequest", value } });
