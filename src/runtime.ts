@@ -168,7 +168,7 @@ class Sidecar implements Runtime {
     this.#pubsub = pubSubService({ busOf, declared: resources.declared, telemetry });
     const shown = () => resources.shown.configuration;
     const named = (kind: LaterKind) =>
-      shown().unused.flatMap((each) => (each.kind === kind ? each.name : []));
+      shown().others.flatMap((each) => (each.kind === kind ? each.name : []));
     this.#dapr = new DaprSide({
       ...common,
       version,
@@ -184,7 +184,7 @@ class Sidecar implements Runtime {
         refusedChange: () => (this.#reload.last?.places ?? []).join("; "),
       },
       declared: resources.declared,
-      inboundRetries: () => resources.configuration.inboundRetries,
+      inboundRetryOf: (name) => resources.configuration.policies.of(name, "pubsub", "inbound")?.retry,
       // Dapr's metrics have what the environment says, and it says nothing by default.
       namespace: namespace === "default" ? "" : namespace,
       app: options.app,

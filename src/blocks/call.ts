@@ -2,6 +2,8 @@
 export interface Call {
   /** Aborts when the client has left, its deadline has passed, or the sidecar stops. */
   readonly signal: AbortSignal;
+  /** "http" for plain HTTP, whose statuses retries may be about; else gRPC's codes are. */
+  readonly protocol?: "http" | undefined;
 }
 
 /**

@@ -35,7 +35,7 @@ export async function check<Schemas extends BlockSchemas>(
 }
 
 /** What a configuration would load, as lines for a terminal. Has no value of any setting in it. */
-export function describe({ components, subscriptions, unused, notes }: Configuration): string {
+export function describe({ components, subscriptions, others, notes }: Configuration): string {
   const rows: Row[] = [
     ...components.map(({ name, component, version, source }) => ({
       kind: "component",
@@ -49,7 +49,12 @@ export function describe({ components, subscriptions, unused, notes }: Configura
       what: `${component}/${topic}`,
       source,
     })),
-    ...unused.map(({ kind, name, source }) => ({ kind, name, what: "not used yet", source })),
+    ...others.map(({ kind, name, source }) => ({
+      kind,
+      name,
+      what: kind === "Resiliency" ? "policies" : "not used yet",
+      source,
+    })),
   ];
   const width = (column: "kind" | "name" | "what") => Math.max(0, ...rows.map((row) => row[column].length));
   const widths = { kind: width("kind"), name: width("name"), what: width("what") };

@@ -16,7 +16,7 @@ import { type ReadFile, readFiles } from "./files.ts";
 import { type LaterKind, laterKinds, resiliency } from "./kinds/later.ts";
 import { isMiddleware, type MiddlewareResource, readMiddleware } from "./middlewares.ts";
 import { type Remark, Remarks } from "./remarks.ts";
-import { inboundRetries, type RetrySettings } from "./resiliency.ts";
+import { ComponentPolicies, type ResiliencySpec, unusedOf } from "./resiliency.ts";
 import { type Resource, resourcesOf, type Source } from "./resource.ts";
 import { type Environment, type SecretStore, Secrets } from "./secrets.ts";
 import { Configured, type Settings } from "./settings.ts";
@@ -72,10 +72,10 @@ export interface Configuration<Schemas extends BlockSchemas = BlockSchemas> {
   readonly secretStoreComponents: readonly { name: string; type: string; version: string }[];
   readonly subscriptions: readonly DeclaredSubscription[];
   readonly settings: Settings;
-  /** How deliveries of a pub/sub component are repeated when the application fails, by component. */
-  readonly inboundRetries: ReadonlyMap<string, RetrySettings>;
-  /** Resources that are checked and not used yet. */
-  readonly unused: readonly UnusedResource[];
+  /** What Resiliency resources say of components. */
+  readonly policies: ComponentPolicies;
+  /** Resources of other kinds, which are not used yet, or in part. */
+  readonly others: readonly OtherResource[];
   /** What the operator may want to know: what was ignored, not loaded, or is not used yet. */
   readonly notes: readonly Remark[];
   /** The secret stores, by component name, for applications to read. */
@@ -84,8 +84,8 @@ export interface Configuration<Schemas extends BlockSchemas = BlockSchemas> {
   readonly secrets: ReadonlySet<string>;
 }
 
-/** A resource of a kind that nothing uses yet. */
-export interface UnusedResource {
+/** A resource of a kind that is not used yet, or in part. */
+export interface OtherResource {
   readonly kind: LaterKind;
   readonly name: string;
   readonly source: Source;
@@ -176,9 +176,11 @@ export async function assemble<Schemas extends BlockSchemas>(
   const settings = configured.settings(values, secrets);
   const opened = declared.filter((each) => !isSecretStore(each) && !isMiddleware(each));
   const builtIn = new Set(options.components.map(({ type }) => type));
-  const others = opened.map(({ spec }) => spec.type).filter((type) => !builtIn.has(type));
+  const unknownTypes = opened.map(({ spec }) => spec.type).filter((type) => !builtIn.has(type));
   const foreign: ReadonlyMap<string, ForeignType> =
-    others.length > 0 && options.foreignTypes ? await options.foreignTypes(others, environment) : new Map();
+    unknownTypes.length > 0 && options.foreignTypes
+      ? await options.foreignTypes(unknownTypes, environment)
+      : new Map();
   const components = [
     ...opened.flatMap(
       (each) => configure(each, options.components, foreign, options.blockSettings, values) ?? [],
@@ -200,8 +202,8 @@ export async function assemble<Schemas extends BlockSchemas>(
   const subscriptions = ofKind(resources, "Subscription").flatMap(
     (each) => readSubscription(each, appId, known, checkRule) ?? [],
   );
-  const retries = new Map<string, RetrySettings>();
-  const unused = resources.flatMap((each) => checkOnly(each, appId, retries) ?? []);
+  const resiliencies: ResiliencySpec[] = [];
+  const otherResources = resources.flatMap((each) => otherResource(each, appId, resiliencies) ?? []);
   remarks.throwIfAny(documents.files);
   return Object.freeze({
     components: Object.freeze(components),
@@ -215,8 +217,8 @@ export async function assemble<Schemas extends BlockSchemas>(
     ),
     subscriptions: Object.freeze(subscriptions),
     settings,
-    inboundRetries: retries,
-    unused: Object.freeze(unused),
+    policies: new ComponentPolicies(resiliencies),
+    others: Object.freeze(otherResources),
     notes: Object.freeze(remarks.notes(documents.files)),
     secretStores: secrets.stores,
     secrets: secrets.resolved,
@@ -282,22 +284,24 @@ function knownComponents(
   return { loaded, others: new Set(others.map(({ name }) => name)) };
 }
 
-/** Checks a resource of a kind that is not used yet, or little of it, and says so. Adds to `retries`; the first one of a component counts. */
-function checkOnly(
+/** Checks a resource of a kind that is not used yet, or in part, and says so. Adds to `resiliencies`. */
+function otherResource(
   resource: Resource,
   appId: string | undefined,
-  retries: Map<string, RetrySettings>,
-): UnusedResource | undefined {
+  resiliencies: ResiliencySpec[],
+): OtherResource | undefined {
   const { kind, name, source, root } = resource;
   if (!Object.hasOwn(laterKinds, kind)) return undefined;
   const later = kind as LaterKind;
-  const own = kind === "Resiliency" ? read(resiliency, root, [], resource.mistake) : undefined;
-  const value = own ?? read(laterKinds[later], root, [], resource.mistake);
+  const policies = later === "Resiliency" ? read(resiliency, root, [], resource.mistake) : undefined;
+  const value = policies ?? read(laterKinds[later], root, [], resource.mistake);
   if (!value || !isInScope(value.scopes, appId)) return undefined;
-  const used = own ? inboundRetries(own.spec) : new Map<string, RetrySettings>();
-  for (const [component, settings] of used) if (!retries.has(component)) retries.set(component, settings);
-  const what =
-    used.size > 0 ? "only the inbound retries of components are used yet" : "checked, not used yet";
-  resource.note(root.at, [], what);
+  if (policies) {
+    resiliencies.push(policies.spec);
+    for (const path of unusedOf(policies.spec))
+      resource.note(locate(root, path).at, path, "checked, not used yet");
+  } else {
+    resource.note(root.at, [], "checked, not used yet");
+  }
   return Object.freeze({ kind: later, name, source, fingerprint: JSON.stringify(plain(root)) });
 }

@@ -94,12 +94,13 @@ function breakerOf(given: Policies["circuitBreakers"][string]): BreakerSettings 
   };
 }
 
-export type { RetrySettings } from "../resilience/retry.ts";
-
-/** `targets.components.<name>.inbound.retry`, by component. Names of policies that there are not have no effect. */
-export function inboundRetries(spec: ResiliencySpec): ReadonlyMap<string, RetrySettings> {
-  const policies = new ComponentPolicies([spec]);
-  const names = Object.keys(spec.targets?.components ?? {});
-  const retries = names.map((name) => [name, policies.of(name, "pubsub", "inbound")?.retry] as const);
-  return new Map(retries.flatMap(([name, retry]) => (retry ? [[name, retry]] : [])));
+/** Where a resource says what is not used yet: targets that are not there yet, and what deliveries know nothing of. */
+export function unusedOf({ targets }: ResiliencySpec): readonly (readonly string[])[] {
+  const blocks = (["apps", "actors"] as const).filter((each) => targets?.[each]);
+  const inbound = Object.entries(targets?.components ?? {}).flatMap(([name, target]) =>
+    (["timeout", "circuitBreaker"] as const).flatMap((kind) =>
+      target?.inbound?.[kind] ? [["components", name, "inbound", kind]] : [],
+    ),
+  );
+  return [...blocks.map((each) => [each]), ...inbound].map((path) => ["spec", "targets", ...path]);
 }

@@ -1,6 +1,7 @@
 /** A call under the policies of its target: retries around a circuit breaker around a timeout, as Dapr nests them. */
 import { setTimeout as delay } from "node:timers/promises";
-import { Code, ConnectError } from "@connectrpc/connect";
+import { Code } from "@connectrpc/connect";
+import { fault } from "../faults.ts";
 import { type BreakerSettings, CircuitBreaker, CircuitOpen } from "./circuit-breaker.ts";
 import { type RetrySettings, waitBefore } from "./retry.ts";
 import { httpStatusOf } from "./status-codes.ts";
@@ -31,7 +32,7 @@ export class Policy {
     this.#breaker = settings.breaker && new CircuitBreaker(settings.breaker);
   }
 
-  /** Makes a call, perhaps several times. Throws what the last of them threw. */
+  /** Makes a call, perhaps several times. Throws what the last of them threw, or the fault COMPONENT_UNAVAILABLE. */
   async run<T>(
     call: (signal: AbortSignal) => Promise<T>,
     signal: AbortSignal,
@@ -87,10 +88,10 @@ class TimedOut extends Error {
   }
 }
 
-/** What a policy itself says becomes an error like those of targets. */
+/** What a policy itself says is a fault; what the target threw stays what it is. */
 function told(error: unknown): unknown {
   if (!(error instanceof CircuitOpen || error instanceof TimedOut)) return error;
-  return new ConnectError(error.message, Code.Unavailable, undefined, undefined, error);
+  return fault("COMPONENT_UNAVAILABLE", error.message, { cause: error });
 }
 
 function isWorthRetrying(error: unknown, { matching }: RetrySettings, kinds: FailureKinds): boolean {

@@ -28,12 +28,12 @@ export function isSameSubscription(one: DeclaredSubscription, other: DeclaredSub
 
 /** What is loaded, by kind and name. */
 function contentOf(configuration: SidecarConfiguration): ReadonlyMap<string, unknown> {
-  const { components, middlewares, secretStoreComponents, subscriptions, unused } = configuration;
+  const { components, middlewares, secretStoreComponents, subscriptions, others } = configuration;
   return new Map<string, unknown>([
     ...components.map(({ name, fingerprint }) => [`Component ${name}`, fingerprint] as const),
     ...middlewares.map((each) => [`Component ${each.name}`, each] as const),
     ...secretStoreComponents.map((each) => [`Component ${each.name}`, each] as const),
     ...subscriptions.map((each) => [`Subscription ${each.name}`, { ...each, source: undefined }] as const),
-    ...unused.map(({ kind, name, fingerprint }) => [`${kind} ${name}`, fingerprint] as const),
+    ...others.map(({ kind, name, fingerprint }) => [`${kind} ${name}`, fingerprint] as const),
   ]);
 }

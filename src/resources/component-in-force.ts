@@ -2,14 +2,17 @@
 
 import type { Schemas } from "../assembly.ts";
 import { Bus, type BusOptions } from "../blocks/pubsub/bus.ts";
+import { publishingUnderPolicy } from "../blocks/pubsub/under-policy.ts";
 import { encryptedConnection } from "../blocks/state/encryption.ts";
 import { Outbox } from "../blocks/state/outbox.ts";
 import type { OutboxTarget } from "../blocks/state/outbox-note.ts";
 import type { PublishEvents } from "../blocks/state/outbox-publisher.ts";
 import { encryptionKeysOf, type StateSettings } from "../blocks/state/settings.ts";
 import { StateStore } from "../blocks/state/store.ts";
+import { stateUnderPolicy } from "../blocks/state/under-policy.ts";
 import { OpenedComponent, type OpenedOptions } from "../components/opened.ts";
 import type { ComponentResource, ComponentResourceOf } from "../config/components.ts";
+import type { Policy } from "../resilience/policy.ts";
 
 /** What is the same for every component of a sidecar. */
 export interface InForceOptions extends OpenedOptions {
@@ -17,6 +20,8 @@ export interface InForceOptions extends OpenedOptions {
   readonly namespace: string;
   /** The largest data of an event, in bytes. */
   readonly maxEventBytes: number;
+  /** What applies to the calls of a component at the moment. */
+  readonly policyOf: (resource: ComponentResource<Schemas>) => Policy | undefined;
   readonly inboxMemoryOf: BusOptions["inboxMemoryOf"];
   /** Publishes to a component that is found anew for each call. */
   readonly publish: PublishEvents;
@@ -45,7 +50,8 @@ export class StateInForce {
     const settings = resource.blockSettings;
     this.opened = new OpenedComponent(resource, options);
     const keys = encryptionKeysOf(settings);
-    const connection = keys ? encryptedConnection(this.opened.connection, keys) : this.opened.connection;
+    const guarded = stateUnderPolicy(this.opened.connection, () => options.policyOf(resource));
+    const connection = keys ? encryptedConnection(guarded, keys) : guarded;
     const target = outboxTarget(settings);
     this.#outbox = target && new Outbox({ ...options, connection, target });
     this.store = new StateStore({
@@ -80,7 +86,7 @@ export class PubSubInForce {
 
   constructor(resource: ComponentResourceOf<"pubsub", Schemas>, options: InForceOptions) {
     this.opened = new OpenedComponent(resource, options);
-    const { connection } = this.opened;
+    const connection = publishingUnderPolicy(this.opened.connection, () => options.policyOf(resource));
     this.bus = new Bus({ ...options, connection, settings: resource.blockSettings });
   }
 

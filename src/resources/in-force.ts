@@ -26,9 +26,10 @@ import {
   PubSubInForce,
   StateInForce,
 } from "./component-in-force.ts";
+import { PoliciesInForce } from "./policies-in-force.ts";
 
 /** What the resources are used with. */
-export type ResourcesOptions = Omit<InForceOptions, "inboxMemoryOf" | "publish">;
+export type ResourcesOptions = Omit<InForceOptions, "inboxMemoryOf" | "policyOf" | "publish">;
 
 /** How long new components may take until the change takes effect without them, in milliseconds. They go on trying. */
 const openWithinMs = 2000;
@@ -56,11 +57,13 @@ export class ResourcesInForce {
   #configuration: SidecarConfiguration;
   #shown: { readonly components: readonly ComponentInForce[]; readonly configuration: SidecarConfiguration };
   #pipelines: Readonly<Record<"httpPipeline" | "appHttpPipeline", HttpPipeline | undefined>>;
+  readonly #policies: PoliciesInForce;
   #replacements = 0;
 
   /** Opens nothing yet. */
   constructor(configuration: SidecarConfiguration, options: ResourcesOptions) {
     this.#options = options;
+    this.#policies = new PoliciesInForce(configuration);
     this.busOf = resolver("pub/sub component", this.#buses, "pubsub");
     this.storeOf = resolver("state store", this.#stores, "state");
     this.#components = configuration.components.map((each) => this.#make(each, options.instanceId));
@@ -209,6 +212,7 @@ export class ResourcesInForce {
       ...this.#options,
       instanceId,
       publish,
+      policyOf: (of) => this.#policies.of(of),
       inboxMemoryOf: ({ store, windowMs }, owner) =>
         new HandledEvents({ connection: () => connectionOf(store), windowMs, ...owner }),
     });
@@ -239,6 +243,7 @@ export class ResourcesInForce {
     );
     if (!isDeepStrictEqual(pipelineSources(this.#configuration), pipelineSources(configuration)))
       this.#pipelines = pipelinesOf(configuration);
+    this.#policies.enter(configuration);
     this.#components = components;
     this.#configuration = configuration;
   }

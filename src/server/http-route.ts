@@ -13,6 +13,7 @@ export interface RouteRequest {
   readonly trace: TraceHeaders;
   /** Aborts when the client has left, or the sidecar stops. */
   readonly signal: AbortSignal;
+  readonly protocol: "http";
 }
 
 /** An answer. */

@@ -95,7 +95,8 @@ export class HttpRouting {
       const signal = AbortSignal.any([gone.signal, this.#stopping]);
       const read = await this.#read(request);
       const body = this.#pipeline?.()?.body(read) ?? read;
-      answer = await route.handle({ params, query: new URLSearchParams(query), header, body, trace, signal });
+      const parsed = new URLSearchParams(query);
+      answer = await route.handle({ params, query: parsed, header, body, trace, signal, protocol: "http" });
     } catch (error) {
       const name = `${route.method} ${route.path}`;
       failure = errorForClient(error, name, this.#telemetry.log);

@@ -19,9 +19,8 @@ it("a check says what would be loaded, from where, and what would not", async ()
     "component     orders  state.redis v1    components/orders.yaml:1",
     "component     pubsub  pubsub.sqlite v1  built in, nothing of its kind is declared",
     "subscription  s       pubsub/t          sub.yaml:1",
-    "Resiliency    r       not used yet      resiliency.yaml:1",
+    "Resiliency    r       policies          resiliency.yaml:1",
     'note: config.yaml:4:8  Configuration "c" spec.features: checked, not used yet',
-    'note: resiliency.yaml:1:1  Resiliency "r": checked, not used yet',
   ]);
 });
 

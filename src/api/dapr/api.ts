@@ -3,9 +3,9 @@ import type { ServiceImpl } from "@connectrpc/connect";
 import type { Dapr } from "../../../gen/dapr/proto/runtime/v1/dapr_pb.ts";
 import type { Bus } from "../../blocks/pubsub/bus.ts";
 import type { StateStore } from "../../blocks/state/store.ts";
-import type { RetrySettings } from "../../config/resiliency.ts";
 import type { SecretScope, SecretStore } from "../../config/secrets.ts";
 import type { DeclaredSubscription } from "../../config/subscriptions.ts";
+import type { RetrySettings } from "../../resilience/retry.ts";
 import type { HttpRoutes } from "../../server/http-route.ts";
 import type { Telemetry } from "../../telemetry/telemetry.ts";
 import { absentMethods, absentRoutes } from "./absent/answers.ts";
@@ -42,8 +42,8 @@ export interface DaprApiOptions {
   >;
   /** By name, in the order in which metadata has them. */
   readonly declared: ReadonlyMap<string, DeclaredSubscription>;
-  /** By component. */
-  readonly inboundRetries: () => ReadonlyMap<string, RetrySettings>;
+  /** How deliveries of a component are repeated when the application fails. */
+  readonly inboundRetryOf: (pubsubName: string) => RetrySettings | undefined;
   /** Undefined: no application listens. */
   readonly app: AppOptions | undefined;
   /** What requests to it pass, when it speaks HTTP. */
@@ -75,7 +75,7 @@ export class DaprSide {
     const subscriptions = this.#subscriptions;
     const pubsubMetrics = new DaprPubSubMetrics(telemetry.metrics, appId, options.namespace);
     const retryOf = (pubsubName: string) => {
-      const settings = options.inboundRetries().get(pubsubName);
+      const settings = options.inboundRetryOf(pubsubName);
       return settings && policyOf(settings);
     };
     this.#declared = options.declared;
