@@ -22,7 +22,9 @@ describe("a change of the YAML", () => {
     const { lastReload, components } = await project.refuse("a.yaml", bad);
     expect(lastReload!.mistakes).toEqual([
       expect.stringMatching(/a\.yaml:5:14 {2}Component "store" spec\.type: no component of type/),
-      expect.stringMatching(/a\.yaml:10:\d+ {2}Component "b" spec\.metadata\[0\]\.name: unknown field "lost"/),
+      expect.stringMatching(
+        /a\.yaml:10:\d+ {2}Component "b" spec\.metadata\[0\]\.name: unknown field "lost"/,
+      ),
     ]);
     expect(components.map(({ name }) => name)).toEqual(["pubsub", "store"]);
     expect(textOf((await project.app.state.get({ component: "store", key: "k" })).item!.value)).toBe("v");

@@ -3,8 +3,6 @@ import { describe, expect, it } from "vitest";
 import type { Delivery } from "../../gen/outrider/pubsub/v1/pubsub_pb.ts";
 import { TopicStream } from "../api/dapr/topic-stream.ts";
 import type { Stream } from "../end-to-end/application.ts";
-import { sharedRedis } from "../servers/redis.ts";
-import { describeWith } from "../servers/require.ts";
 import { component, Project, subscription } from "./project.ts";
 
 const textOf = ({ event }: Delivery) => Buffer.from(event!.data).toString();
@@ -135,42 +133,5 @@ describe("a declared subscription", () => {
     await project.app.publish("returns", "five");
     await stream.delivered(4);
     expect(texts(stream)).toEqual(["one", "two", "three", "five"]);
-  });
-});
-
-describeWith("redis", "a stream on Redis whose component has other settings", () => {
-  it("loses nothing, has nothing twice, and keeps the order of each key", async () => {
-    const { host, port } = await sharedRedis();
-    const settings = (concurrency: number) =>
-      component("pubsub", "pubsub.redis", { redisHost: `${host}:${port}`, concurrency: String(concurrency) });
-    const topic = `reload-${process.pid}-${Date.now()}`;
-    await using project = await Project.start({ "pubsub.yaml": settings(1) });
-    const handled: string[] = [];
-    using stream = project.app.subscribe(
-      [{ topic, group: "g", ordered: true, maxInFlight: 8 }],
-      (deliveries) => {
-        for (const delivery of deliveries) {
-          handled.push(`${delivery.key} ${textOf(delivery)}`);
-          // Some time in the hands of the application, so that some are there when the component changes.
-          setTimeout(() => stream.settle([delivery]), 5);
-        }
-      },
-    );
-    await stream.heard("opened");
-    const events = 400;
-    const publishing = (async () => {
-      for (let n = 0; n < events; n++) {
-        const event = { data: Buffer.from(String(n).padStart(4, "0")) };
-        await project.app.pubsub.publish({ topic, outgoing: { event, key: `k${n % 5}` } });
-      }
-    })();
-    for (const concurrency of [2, 3, 4]) await project.apply("pubsub.yaml", settings(concurrency));
-    await publishing;
-    await expect.poll(() => handled.length, { timeout: 60_000 }).toBe(events);
-    expect(new Set(handled).size).toBe(events);
-    for (let key = 0; key < 5; key++) {
-      const own = handled.filter((each) => each.startsWith(`k${key} `));
-      expect(own).toEqual(own.toSorted());
-    }
   });
 });
