@@ -2,12 +2,7 @@
 import { randomUUID } from "node:crypto";
 import { create, fromJson } from "@bufbuild/protobuf";
 import { durationFromMs, TimestampSchema, timestampFromMs } from "@bufbuild/protobuf/wkt";
-import {
-  type Event,
-  EventSchema,
-  type Outgoing,
-  OutgoingSchema,
-} from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
+import { type Event, EventSchema, type Outgoing } from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
 import { isReadableName } from "../../blocks/pubsub/attributes.ts";
 import { jsonMembers } from "../../blocks/pubsub/json-text.ts";
 import { isJsonType } from "../../blocks/pubsub/media-types.ts";
@@ -41,29 +36,31 @@ const ownMetadata = /^(rawPayload|ttlInSeconds|ttl|partitionKey|partitionNumber|
 
 /** Makes what a bus publishes. Throws DaprError for metadata or a CloudEvent that makes no sense. */
 export function outgoingOf(input: PublishInput, context: PublishContext): Outgoing {
-  const metadata = new Map(
-    Object.entries(input.metadata).map(([name, value]) => [name.toLowerCase(), value]),
-  );
+  const entries = Object.entries(input.metadata);
+  const metadata = new Map(entries.map(([name, value]) => [name.toLowerCase(), value]));
   const ttlMs = timeToLiveMs(metadata, context);
-  const headers = Object.fromEntries(
-    Object.entries(input.metadata).filter(([name]) => !ownMetadata.test(name)),
-  );
-  const outgoing = create(OutgoingSchema, {
+  const outgoing: Outgoing = {
+    $typeName: "outrider.pubsub.v1.Outgoing",
+    event: undefined,
     key: metadata.get("partitionkey") ?? metadata.get("__key") ?? "",
-    headers,
-    ...(ttlMs !== undefined && { timeToLive: durationFromMs(ttlMs) }),
-  });
+    deliverAt: undefined,
+    deliverAfter: undefined,
+    timeToLive: ttlMs === undefined ? undefined : durationFromMs(ttlMs),
+    raw: false,
+    headers: Object.fromEntries(entries.filter(([name]) => !ownMetadata.test(name))),
+    partition: undefined,
+  };
   if (isRaw(metadata, context)) {
     const { traceparent, tracestate } = context.trace;
     outgoing.raw = true;
     outgoing.event = create(EventSchema, { data: input.data });
-    outgoing.headers = { ...headers, traceparent: traceparent || noTraceparent, tracestate };
+    outgoing.headers = { ...outgoing.headers, traceparent: traceparent || noTraceparent, tracestate };
     return outgoing;
   }
   const event = cloudEventsType.test(input.contentType)
     ? given(input.data, context)
     : wrapped(input, context);
-  override(event, metadata);
+  if (metadata.size > 0) override(event, metadata);
   if (ttlMs !== undefined) event.extensions["expiration"] = new Date(Date.now() + ttlMs).toISOString();
   outgoing.event = event;
   return outgoing;
@@ -71,7 +68,18 @@ export function outgoingOf(input: PublishInput, context: PublishContext): Outgoi
 
 /** The event around data that is none. */
 function wrapped({ data, contentType }: PublishInput, context: PublishContext): Event {
-  const event = create(EventSchema, { dataContentType: contentType || defaultContentType, data });
+  const event: Event = {
+    $typeName: "outrider.pubsub.v1.Event",
+    id: "",
+    source: "",
+    type: "",
+    subject: "",
+    time: undefined,
+    dataContentType: contentType || defaultContentType,
+    dataSchema: "",
+    data,
+    extensions: {},
+  };
   complete(event, context);
   return event;
 }

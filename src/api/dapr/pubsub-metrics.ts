@@ -7,11 +7,15 @@ type IngressLabel = "app_id" | "component" | "namespace" | "process_status" | "s
 const egressLabels = ["app_id", "component", "namespace", "success", "topic"] as const;
 const ingressLabels = ["app_id", "component", "namespace", "process_status", "status", "topic"] as const;
 
+/** Topics whose counters are kept at hand. */
+const maxKnownTopics = 1000;
+
 /** See the head of this file. */
 export class DaprPubSubMetrics {
   readonly #egress: Family<Counter, EgressLabel>;
   readonly #egressBulk: Family<Counter, EgressLabel>;
   readonly #ingress: Family<Counter, IngressLabel>;
+  readonly #published = new Map<string, Counter>();
   readonly #common: { readonly app_id: string; readonly namespace: string };
 
   constructor(metrics: Metrics, appId: string, namespace: string) {
@@ -35,8 +39,14 @@ export class DaprPubSubMetrics {
 
   /** A publish of one event, or of several at once. */
   published(component: string, topic: string, bulk: boolean, success: boolean): void {
-    const family = bulk ? this.#egressBulk : this.#egress;
-    family.with({ ...this.#common, component, success: String(success), topic }).add();
+    const key = `${bulk ? "bulk" : "one"} ${success}\n${component}\n${topic}`;
+    let counter = this.#published.get(key);
+    if (!counter) {
+      const family = bulk ? this.#egressBulk : this.#egress;
+      counter = family.with({ ...this.#common, component, success: String(success), topic });
+      if (this.#published.size < maxKnownTopics) this.#published.set(key, counter);
+    }
+    counter.add();
   }
 
   /** Counters of a subscription's events, by the application's answer. */

@@ -69,7 +69,7 @@ export function daprService(
 
     async saveState({ storeName, states }, context) {
       await state.save(storeName, states.map(itemOf), context);
-      return create(EmptySchema);
+      return empty;
     },
 
     async queryStateAlpha1({ storeName, query, metadata: own }, context) {
@@ -82,26 +82,26 @@ export function daprService(
     async deleteState({ storeName, key, etag, options, metadata: own }, context) {
       const firstWrite = options?.concurrency === StateOptions_StateConcurrency.CONCURRENCY_FIRST_WRITE;
       await state.delete(storeName, { key, etag: etag?.value, firstWrite, metadata: own }, context);
-      return create(EmptySchema);
+      return empty;
     },
 
     async deleteBulkState({ storeName, states }, context) {
       await state.deleteBulk(storeName, states.map(itemOf), context);
-      return create(EmptySchema);
+      return empty;
     },
 
     async executeStateTransaction({ storeName, operations }, context) {
       const own = operations.map(({ operationType, request }) => {
         return { type: operationType, item: request ? itemOf(request) : noItem };
       });
-      await state.transact(storeName, own, context, traceOf(context));
-      return create(EmptySchema);
+      await state.transact(storeName, own, context, () => traceOf(context));
+      return empty;
     },
 
     async publishEvent({ pubsubName, topic, data, dataContentType, metadata: own }, context) {
       const input = { data, contentType: dataContentType, metadata: own };
       await publish.publish({ pubsubName, topic }, input, traceOf(context), context);
-      return create(EmptySchema);
+      return empty;
     },
 
     bulkPublishEvent: bulkPublish,
@@ -138,15 +138,18 @@ export function daprService(
 
     setMetadata({ key, value }) {
       metadata.set(key, value);
-      return create(EmptySchema);
+      return empty;
     },
 
     shutdown(_request, { requestHeader }) {
       api.shutdown(isForced(requestHeader.get("dapr-force-shutdown")));
-      return create(EmptySchema);
+      return empty;
     },
   };
 }
+
+/** The answer that says nothing but that it was done. */
+const empty = create(EmptySchema);
 
 /** Whether `dapr-force-shutdown` says so. */
 export function isForced(header: string | null): boolean {

@@ -38,8 +38,6 @@ export interface StateOperation {
   readonly eventData?: Uint8Array;
 }
 
-const ttlNames = ["ttlInSeconds", "ttl"] as const;
-
 /** See the head of this file. */
 export class DaprState {
   readonly #stores: ReadonlyMap<string, StateStore>;
@@ -87,11 +85,9 @@ export class DaprState {
   async save(storeName: string, items: readonly StateItemInput[], call: StateCall): Promise<void> {
     const store = this.#store(storeName);
     for (const { key } of items) checkKey(storeName, key);
-    const writes = items.map(setOf);
-    // Of a key that is given twice, the last value stays.
-    const last = new Map(writes.map((write) => [write.key, write]));
     try {
-      await store.writeEach("set", [...last.values()], call);
+      if (items.length === 1) await store.set(setOf(items[0]!), call, false);
+      else await saveAll(store, items, call);
     } catch (error) {
       const kind = isMismatch(error) ? daprErrors.stateSaveMismatch : daprErrors.stateSave;
       throw failed(kind, `failed saving state in state store ${storeName}`, error);
@@ -133,7 +129,7 @@ export class DaprState {
     storeName: string,
     operations: readonly StateOperation[],
     call: StateCall,
-    trace: TraceHeaders,
+    trace: () => TraceHeaders,
   ): Promise<void> {
     const store = this.#store(storeName);
     const target = store.outboxTarget;
@@ -154,7 +150,7 @@ export class DaprState {
     const last = new Map(inputs.map((input) => [input.key, input]));
     try {
       checkCount(store, inputs.length);
-      const events = target && outboxEvents(operations, this.#appId, target, trace);
+      const events = target && outboxEvents(operations, this.#appId, target, trace());
       await store.transact([...last.values()], call, events);
     } catch (error) {
       if (error instanceof DaprError) throw error;
@@ -193,6 +189,14 @@ export class DaprState {
     if (!store) throw new DaprError(daprErrors.stateNotFound, `state store ${name} is not found`);
     return store;
   }
+}
+
+/** Tries all, and throws what the first of those threw that failed. */
+async function saveAll(store: StateStore, items: readonly StateItemInput[], call: StateCall): Promise<void> {
+  const writes = items.map(setOf);
+  // Of a key that is given twice, the last value stays.
+  const last = new Map(writes.map((write) => [write.key, write]));
+  await store.writeEach("set", [...last.values()], call);
 }
 
 /** What an item's answer says beside its value. */
@@ -248,8 +252,8 @@ function preconditionOf({
 
 /** In milliseconds; undefined for an item that stays. */
 function timeToLiveMs(metadata: Readonly<Record<string, string>>): number | undefined {
-  const text = ttlNames.map((name) => metadata[name]).find((value) => value !== undefined && value !== "");
-  if (text === undefined) return undefined;
+  const text = metadata["ttlInSeconds"] || metadata["ttl"];
+  if (!text) return undefined;
   const seconds = Number(text);
   if (!Number.isInteger(seconds) || seconds < -1)
     throw new DaprError(daprErrors.malformedRequest, `incorrect value for ttlInSeconds: ${text}`);

@@ -35,7 +35,7 @@ export function stateRoutes(state: DaprState): HttpRoute[] {
       const own = state.isEncrypted(request.params["store"]!) ? textOf(value) : value;
       return { type: operation, item: inputOf(each, own), eventData: eventDataOf(each, value) };
     });
-    await state.transact(request.params["store"]!, own, request, request.trace);
+    await state.transact(request.params["store"]!, own, request, () => request.trace);
     return noContent;
   };
   const getBulk = async (request: RouteRequest) => {
