@@ -17,8 +17,8 @@ export interface Held {
   readonly sentAt: number;
   /** Ends at the settlement; undefined without tracing. */
   readonly span: Span | undefined;
-  /** Milliseconds since 1970; Extend moves it. */
-  deadlineMs: number;
+  /** performance.now(), whatever becomes of the clock; Extend moves it. */
+  deadlineAt: number;
 }
 
 /** A range of delivery ids, both ends included; 1 or more. */

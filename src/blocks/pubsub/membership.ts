@@ -46,7 +46,8 @@ export class Membership {
   #routes: string[] = [];
   #next = 0;
   #waitingBytes = 0;
-  #waitingSinceMs = 0;
+  /** By performance.now(). */
+  #waitingSince = 0;
   /** The client has not read for a whole deadline: nothing more for it until it does. */
   #stuck = false;
   readonly #deadlines = new Timestamps();
@@ -127,7 +128,8 @@ export class Membership {
     this.#waitingBytes -= sizeOf(received);
     this.#held += 1;
     const nowMs = Date.now();
-    this.#waitingSinceMs = nowMs;
+    const sentAt = performance.now();
+    this.#waitingSince = sentAt;
     if (this.#next === this.#waiting.length) this.#clearWaiting();
     const deadlineMs = nowMs + this.options.settleWithinMs;
     const subscription = this.#subscription!;
@@ -141,9 +143,9 @@ export class Membership {
         deadline: this.#deadlines.of(deadlineMs),
         publishedAt: this.#publishTimes.of(received.publishedAtMs),
       }),
-      sentAt: performance.now(),
+      sentAt,
       span,
-      deadlineMs,
+      deadlineAt: sentAt + this.options.settleWithinMs,
     };
   }
 
@@ -165,8 +167,8 @@ export class Membership {
   }
 
   /** Gives back what waits for a client that has not read for a whole deadline; tells whether it had to. */
-  returnStuck(nowMs: number): boolean {
-    if (this.#next === this.#waiting.length || nowMs - this.#waitingSinceMs < this.options.settleWithinMs)
+  returnStuck(now: number): boolean {
+    if (this.#next === this.#waiting.length || now - this.#waitingSince < this.options.settleWithinMs)
       return false;
     this.#stuck = true;
     this.#returnWaiting();
@@ -185,7 +187,7 @@ export class Membership {
   }
 
   #deliver(received: readonly Received[], routes: readonly string[]): void {
-    if (this.#next === this.#waiting.length) this.#waitingSinceMs = Date.now();
+    if (this.#next === this.#waiting.length) this.#waitingSince = performance.now();
     for (let i = 0; i < received.length; i++) {
       this.#waiting.push(received[i]!);
       this.#routes.push(routes[i]!);

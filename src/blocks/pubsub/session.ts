@@ -170,9 +170,9 @@ export class Session {
         if (byMs !== undefined && !(byMs >= minSettleWithinMs && byMs <= maxWaitMs)) {
           return this.#complain("INVALID_REQUEST", "extend.by: must be 100 ms to 24 h");
         }
-        const now = Date.now();
+        const now = performance.now();
         return this.#each("extend", deliveries, (held) => {
-          held.deadlineMs = now + (byMs ?? held.membership.options.settleWithinMs);
+          held.deadlineAt = now + (byMs ?? held.membership.options.settleWithinMs);
         });
       }
       case "close": {
@@ -351,13 +351,12 @@ export class Session {
   }
 
   #passDeadlines(): void {
-    const nowMs = Date.now();
     const now = performance.now();
     for (const held of this.#held.all()) {
-      if (held.deadlineMs <= nowMs) this.#release(held, "timeout", now);
+      if (held.deadlineAt <= now) this.#release(held, "timeout", now);
     }
     for (const membership of this.#memberships.values()) {
-      if (membership.returnStuck(nowMs)) this.#stuck = true;
+      if (membership.returnStuck(now)) this.#stuck = true;
     }
     if (this.#leaving) this.wake();
   }

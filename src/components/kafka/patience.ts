@@ -16,7 +16,7 @@ export interface Patience {
  * Throws what was thrown last, and `cancelled` when the signal aborts.
  */
 export async function persist<T>(work: () => Promise<T>, { signal, limitMs }: Patience): Promise<T> {
-  const endsAtMs = Date.now() + limitMs;
+  const endsAt = performance.now() + limitMs;
   for (let attempt = 0; ; attempt += 1) {
     if (signal.aborted) throw cancelled(signal);
     try {
@@ -24,7 +24,7 @@ export async function persist<T>(work: () => Promise<T>, { signal, limitMs }: Pa
     } catch (error) {
       if (!(error instanceof KafkaError) || error.kind !== "unavailable") throw error;
       const pauseMs = backoffMs(attempt);
-      if (Date.now() + pauseMs > endsAtMs) throw error;
+      if (performance.now() + pauseMs > endsAt) throw error;
       await pause(pauseMs, signal);
     }
   }

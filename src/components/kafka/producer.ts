@@ -43,7 +43,7 @@ interface Tally {
   readonly results: Produced[];
   left: number;
   over: boolean;
-  readonly endsAtMs: number;
+  readonly endsAt: number;
   resolve(results: readonly Produced[]): void;
   reject(error: unknown): void;
 }
@@ -71,7 +71,7 @@ class Lane {
   /** Of the next batch. */
   sequence = 0;
   identity: ProducerIdentity | undefined;
-  notBeforeMs = 0;
+  notBefore = 0;
   sending = false;
   /** Why the last attempt failed. */
   trouble: KafkaError | undefined;
@@ -129,7 +129,7 @@ export class Producer {
       results: new Array<Produced>(records.length),
       left: records.length,
       over: false,
-      endsAtMs: Date.now() + this.#settings.limitMs,
+      endsAt: performance.now() + this.#settings.limitMs,
       resolve,
       reject,
     };
@@ -190,12 +190,12 @@ export class Producer {
   #send(): void {
     if (this.#closed) return;
     const byNode = new Map<number, Lane[]>();
-    const nowMs = Date.now();
-    let nextMs = Number.POSITIVE_INFINITY;
+    const now = performance.now();
+    let next = Number.POSITIVE_INFINITY;
     const unknown = new Set<string>();
     for (const lane of this.#busy) {
       if (lane.sending) continue;
-      if (lane.notBeforeMs > nowMs) nextMs = Math.min(nextMs, lane.notBeforeMs);
+      if (lane.notBefore > now) next = Math.min(next, lane.notBefore);
       else {
         const leader = this.#topics.known(lane.topic)?.[lane.partition] ?? -1;
         if (leader < 0) unknown.add(lane.topic);
@@ -208,12 +208,12 @@ export class Producer {
     }
     for (const topic of unknown) void this.#findLeaders(topic);
     for (const [nodeId, lanes] of byNode) void this.#request(nodeId, lanes);
-    if (nextMs < Number.POSITIVE_INFINITY) this.#retryAt(nextMs);
+    if (next < Number.POSITIVE_INFINITY) this.#retryAt(next);
   }
 
-  #retryAt(timeMs: number): void {
+  #retryAt(time: number): void {
     clearTimeout(this.#retry);
-    this.#retry = setTimeout(() => this.#schedule(), Math.max(1, timeMs - Date.now()));
+    this.#retry = setTimeout(() => this.#schedule(), Math.max(1, time - performance.now()));
   }
 
   async #findLeaders(topic: string): Promise<void> {
@@ -378,7 +378,7 @@ export class Producer {
   #postpone(lane: Lane, why: KafkaError): void {
     lane.trouble = why;
     const attempts = lane.batch ? ++lane.batch.attempts : 1;
-    lane.notBeforeMs = Date.now() + backoffMs(attempts);
+    lane.notBefore = performance.now() + backoffMs(attempts);
     const { batch } = lane;
     if (batch?.events.every(({ tally }) => tally.over)) {
       // Whether the broker has it nobody knows, so its numbers may be used up.
@@ -432,9 +432,9 @@ export class Producer {
 
   /** Those that are over their time; they are in the order in which they came. */
   #expire(): void {
-    const nowMs = Date.now();
+    const now = performance.now();
     for (const tally of this.#tallies) {
-      if (tally.endsAtMs > nowMs) break;
+      if (tally.endsAt > now) break;
       const trouble = [...this.#busy].find((lane) => lane.trouble)?.trouble;
       const why = trouble ? `: ${trouble.message}` : "";
       const message = `the broker did not take the events within ${this.#settings.limitMs} ms${why}`;

@@ -24,7 +24,7 @@ export class Topics {
   readonly #client: KafkaClient;
   readonly #settings: TopicSettings;
   readonly #maxAgeMs: number;
-  readonly #known = new Map<string, { readonly leaders: readonly number[]; readonly atMs: number }>();
+  readonly #known = new Map<string, { readonly leaders: readonly number[]; readonly at: number }>();
   /** Topics that the broker may be making, and since when they are asked for. */
   readonly #awaited = new Map<string, number>();
 
@@ -37,7 +37,7 @@ export class Topics {
   /** The leaders of a topic's partitions as far as they are known without asking. */
   known(topic: string): readonly number[] | undefined {
     const known = this.#known.get(topic);
-    return known && Date.now() - known.atMs < this.#maxAgeMs ? known.leaders : undefined;
+    return known && performance.now() - known.at < this.#maxAgeMs ? known.leaders : undefined;
   }
 
   /** What is known of a topic is wrong. */
@@ -80,9 +80,9 @@ export class Topics {
     if (create === false) throw missing(topic, false);
     if (create === undefined) {
       if (this.#awaited.size > maxAwaited) this.#awaited.clear();
-      const sinceMs = this.#awaited.get(topic) ?? Date.now();
-      this.#awaited.set(topic, sinceMs);
-      if (Date.now() - sinceMs < selfMadeWithinMs) return;
+      const since = this.#awaited.get(topic) ?? performance.now();
+      this.#awaited.set(topic, since);
+      if (performance.now() - since < selfMadeWithinMs) return;
       this.#awaited.delete(topic);
       throw missing(topic, true);
     }
@@ -107,7 +107,7 @@ export class Topics {
     if (found.leaders.every((leader) => leader < 0)) {
       throw new KafkaError("unavailable", `the topic "${topic}" has no leaders now`, "LEADER_NOT_AVAILABLE");
     }
-    this.#known.set(topic, { leaders: found.leaders, atMs: Date.now() });
+    this.#known.set(topic, { leaders: found.leaders, at: performance.now() });
     return found.leaders;
   }
 }

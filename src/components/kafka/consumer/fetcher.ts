@@ -56,11 +56,11 @@ export class Fetcher {
   pump(): void {
     if (this.#closed) return;
     const nodes = new Map<number, { readonly wanted: PartitionLog[]; waiting: boolean }>();
-    const nowMs = Date.now();
-    let nextMs = Number.POSITIVE_INFINITY;
+    const now = performance.now();
+    let next = Number.POSITIVE_INFINITY;
     for (const log of this.#host.logs()) {
       if (log.fetching || log.draining || log.gone) continue;
-      if (log.notBeforeMs > nowMs) nextMs = Math.min(nextMs, log.notBeforeMs);
+      if (log.notBefore > now) next = Math.min(next, log.notBefore);
       else {
         const nodeId = this.#topics.known(log.topic)?.[log.partition] ?? -1;
         if (nodeId < 0) void this.#findLeader(log);
@@ -75,9 +75,9 @@ export class Fetcher {
     for (const [nodeId, { wanted, waiting }] of nodes) {
       if (wanted.length > 0) void this.#fetch(nodeId, wanted, waiting ? busyWaitMs : idleWaitMs);
     }
-    if (nextMs === Number.POSITIVE_INFINITY) return;
+    if (next === Number.POSITIVE_INFINITY) return;
     clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => this.pump(), Math.max(1, nextMs - Date.now()));
+    this.#timer = setTimeout(() => this.pump(), Math.max(1, next - performance.now()));
     this.#timer.unref();
   }
 
@@ -134,7 +134,7 @@ export class Fetcher {
 
   #failed(log: PartitionLog, error: unknown): void {
     log.failures += 1;
-    log.notBeforeMs = Date.now() + backoffMs(log.failures);
+    log.notBefore = performance.now() + backoffMs(log.failures);
     this.#topics.forget(log.topic);
     const fields = { topic: log.topic, partition: log.partition, failures: log.failures, err: error };
     if (this.#closed) return;

@@ -60,7 +60,8 @@ export class PartitionLog implements TopicPartition {
   gone = false;
   /** A fetch is under way. */
   fetching = false;
-  notBeforeMs = 0;
+  /** When it may be read again, by performance.now(). */
+  notBefore = 0;
   failures = 0;
   #entries: Entry[] = [];
   #head = 0;

@@ -1,4 +1,4 @@
-/** Entries that wait for their time, the earliest first. */
+/** Entries that wait for their time, the earliest first. Once it waits here, the clock may jump. */
 import type { Entry } from "./partition-log.ts";
 
 /** The longest time that a timer can wait, in milliseconds. */
@@ -7,7 +7,7 @@ const maxTimerMs = 0x7fff_ffff;
 /** See the head of this file. */
 export class RetryTimes {
   readonly #due: (entries: readonly Entry[]) => void;
-  #waiting: Entry[] = [];
+  #waiting: { readonly entry: Entry; readonly dueAt: number }[] = [];
   #timer: NodeJS.Timeout | undefined;
 
   /** `due` is called with entries whose time has come, in the order of their times. */
@@ -16,20 +16,21 @@ export class RetryTimes {
   }
 
   add(entry: Entry): void {
+    const dueAt = performance.now() + entry.notBeforeMs - Date.now();
     let low = 0;
     let high = this.#waiting.length;
     while (low < high) {
       const middle = (low + high) >> 1;
-      if (this.#waiting[middle]!.notBeforeMs <= entry.notBeforeMs) low = middle + 1;
+      if (this.#waiting[middle]!.dueAt <= dueAt) low = middle + 1;
       else high = middle;
     }
-    this.#waiting.splice(low, 0, entry);
+    this.#waiting.splice(low, 0, { entry, dueAt });
     if (low === 0) this.#arm();
   }
 
   /** Forgets entries. */
   remove(unwanted: (entry: Entry) => boolean): void {
-    this.#waiting = this.#waiting.filter((entry) => !unwanted(entry));
+    this.#waiting = this.#waiting.filter(({ entry }) => !unwanted(entry));
     this.#arm();
   }
 
@@ -44,17 +45,17 @@ export class RetryTimes {
     if (first === undefined) return;
     this.#timer = setTimeout(
       () => this.#ring(),
-      Math.min(maxTimerMs, Math.max(0, first.notBeforeMs - Date.now())),
+      Math.min(maxTimerMs, Math.max(0, first.dueAt - performance.now())),
     );
     this.#timer.unref();
   }
 
   #ring(): void {
-    const nowMs = Date.now();
+    const now = performance.now();
     let count = 0;
-    while (count < this.#waiting.length && this.#waiting[count]!.notBeforeMs <= nowMs) count += 1;
+    while (count < this.#waiting.length && this.#waiting[count]!.dueAt <= now) count += 1;
     const due = this.#waiting.splice(0, count);
     this.#arm();
-    if (due.length > 0) this.#due(due);
+    if (due.length > 0) this.#due(due.map(({ entry }) => entry));
   }
 }

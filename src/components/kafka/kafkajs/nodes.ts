@@ -25,6 +25,8 @@ interface Link {
   readonly broker: Broker;
   readonly pool: ConnectionPool;
   readonly sockets: Set<net.Socket>;
+  /** Those who wait for an answer: how each is told that there will be none. */
+  readonly waiting: Set<(why: Error) => void>;
   /** Why it could not be used, when what came over it tells more than the library does. */
   finding: KafkaError | undefined;
   /** Why it was given up. */
@@ -49,7 +51,7 @@ export class KafkajsNode {
 
   /**
    * Sends a request in the best version that both sides know, connecting first if need be. A node that is silent for
-   * `withinMs` gets new connections; without, kafkajs waits for its own time. Throws a KafkaError.
+   * `withinMs`, or for as long as such a request may take, gets new connections. Throws a KafkaError.
    */
   async send(
     api: string,
@@ -57,45 +59,49 @@ export class KafkajsNode {
     change?: (protocol: Protocol) => Protocol,
     withinMs?: number,
   ): Promise<unknown> {
+    const { connectTimeoutMs, requestTimeoutMs } = this.#options;
     const link = await this.#current();
-    if (withinMs === undefined) return await this.#sendOver(link, api, args, change);
-    let over = false;
-    const giveUp = () => {
-      const message = `${this.host}:${this.port} was silent for ${withinMs} ms`;
-      if (!over) this.#giveUp(link, new KafkaError("unavailable", message));
-    };
-    // After a process was stopped, timers come before the answers that arrived meanwhile.
-    const late = setTimeout(() => setImmediate(giveUp), withinMs);
-    try {
-      return await this.#sendOver(link, api, args, change);
-    } finally {
-      over = true;
-      clearTimeout(late);
-    }
-  }
-
-  async #sendOver(
-    link: Link,
-    api: string,
-    args: readonly unknown[],
-    change: ((protocol: Protocol) => Protocol) | undefined,
-  ): Promise<unknown> {
     try {
       const { broker, pool } = link;
       // A broker of kafkajs is connected before it knows which versions the node speaks.
-      if (!broker.isConnected() || broker.versions === null) await broker.connect();
+      if (!broker.isConnected() || broker.versions === null) {
+        await this.#answered(link, withinMs ?? 2 * connectTimeoutMs, broker.connect());
+      }
       const { apiKeys, lookup, requests } = this.#library;
       const protocol = lookup(broker.versions)(apiKeys[api]!, requests[api]!)(...args);
       // Answers for many partitions are read part by part: one that failed says nothing of the others.
       const response = { decode: protocol.response.decode, parse: asItIs };
       const whole: Protocol = { ...protocol, response, logResponseError: false };
-      return await pool.send(change?.(whole) ?? whole);
+      const limitMs = withinMs ?? Math.max(requestTimeoutMs, protocol.requestTimeout ?? 0);
+      return await this.#answered(link, limitMs, pool.send(change?.(whole) ?? whole));
     } catch (error) {
       const translated = link.finding ?? translate(error, `${this.host}:${this.port}`);
       link.finding = undefined;
       // Whether the node got it nobody knows; what it answers now, nobody would take for the right answer.
       if (isDoubtful(translated)) this.#giveUp(link, translated);
       throw translated;
+    }
+  }
+
+  /**
+   * The same promise, rejected when the node is silent for too long or its connections are given up: kafkajs asks the
+   * clock how long a request takes, which may be put back, and forgets who waits for an answer about a password.
+   */
+  async #answered<T>(link: Link, limitMs: number, answer: Promise<T>): Promise<T> {
+    const { promise, resolve, reject } = Promise.withResolvers<T>();
+    const giveUp = () => {
+      const message = `${this.host}:${this.port} was silent for ${limitMs} ms`;
+      if (link.waiting.has(reject)) this.#giveUp(link, new KafkaError("unavailable", message));
+    };
+    // After a process was stopped, timers come before the answers that arrived meanwhile.
+    const late = setTimeout(() => setImmediate(giveUp), limitMs);
+    link.waiting.add(reject);
+    answer.then(resolve, reject);
+    try {
+      return await promise;
+    } finally {
+      link.waiting.delete(reject);
+      clearTimeout(late);
     }
   }
 
@@ -125,6 +131,7 @@ export class KafkajsNode {
     if (this.#link === link) this.#link = undefined;
     for (const socket of link.sockets) socket.destroy(why);
     link.sockets.clear();
+    for (const reject of link.waiting) reject(why);
   }
 
   #create(secure: TlsOptions | undefined): Link {
@@ -141,7 +148,7 @@ export class KafkajsNode {
       connectionTimeout: connectTimeoutMs,
       requestTimeout: requestTimeoutMs,
       reauthenticationThreshold: reauthenticateBeforeMs,
-      enforceRequestTimeout: true,
+      enforceRequestTimeout: false,
       maxInFlightRequests: null,
     };
     const pool = new this.#library.ConnectionPool(options);
@@ -151,7 +158,14 @@ export class KafkajsNode {
       authenticationTimeout: connectTimeoutMs,
       allowAutoTopicCreation: false,
     });
-    const link: Link = { broker, pool, sockets: new Set(), finding: undefined, ended: undefined };
+    const link: Link = {
+      broker,
+      pool,
+      sockets: new Set(),
+      waiting: new Set(),
+      finding: undefined,
+      ended: undefined,
+    };
     return link;
   }
 

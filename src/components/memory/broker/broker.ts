@@ -120,10 +120,10 @@ export class MemoryBroker {
     const sweep = timed(() => {
       topic.sweep(Date.now());
       if (topic.forgettable) this.#forget(topic);
-      else this.#timers.schedule(sweep, Date.now() + intervalMs);
+      else this.#timers.schedule(sweep, intervalMs);
     });
     const intervalMs = Math.min(this.#retention.ageMs, maxSweepIntervalMs);
-    this.#timers.schedule(sweep, Date.now() + intervalMs);
+    this.#timers.schedule(sweep, intervalMs);
   }
 
   #forget(topic: Topic): void {
@@ -148,7 +148,7 @@ export class MemoryBroker {
       topic.append(outgoing, this.#nextSequence(), Date.now());
       topic.published();
     });
-    this.#timers.schedule(enter, deliverAtMs);
+    this.#timers.schedule(enter, deliverAtMs - Date.now());
     return { position: "" };
   }
 
@@ -166,5 +166,5 @@ function attach(group: Group, topic: Topic): Feed {
 }
 
 function timed(fire: () => void): Due {
-  return { heapIndex: -1, dueMs: 0, dueOrder: 0, fire };
+  return { heapIndex: -1, dueAt: 0, dueOrder: 0, fire };
 }

@@ -35,7 +35,7 @@ export class Slot implements Due {
   /** The slot of another group for the same event. */
   sibling: Slot | undefined;
   heapIndex = -1;
-  dueMs = 0;
+  dueAt = 0;
   dueOrder = 0;
 
   constructor(entry: Entry, feed: Feed) {
@@ -231,7 +231,7 @@ export class Group {
     else if (delayMs > 0) {
       slot.state = "waiting";
       withOwnData(slot.entry.event);
-      this.#timers.schedule(slot, Date.now() + delayMs);
+      this.#timers.schedule(slot, delayMs);
     } else this.#giveBack(slot);
   }
 

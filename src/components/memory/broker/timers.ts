@@ -5,8 +5,8 @@ const maxTimeoutMs = 2 ** 31 - 1;
 
 /** What happens at a time. */
 export interface Due extends HeapItem {
-  /** Milliseconds since 1970. Belongs to Timers. */
-  dueMs: number;
+  /** performance.now(), whatever becomes of the clock. Belongs to Timers. */
+  dueAt: number;
   /** Among those due at the same time, the order in which they were scheduled. Belongs to Timers. */
   dueOrder: number;
   fire(): void;
@@ -15,12 +15,12 @@ export interface Due extends HeapItem {
 /** Everything that waits for a time, behind one timer of the runtime. */
 export class Timers {
   readonly #heap = new Heap<Due>((one, other) =>
-    one.dueMs === other.dueMs ? one.dueOrder < other.dueOrder : one.dueMs < other.dueMs,
+    one.dueAt === other.dueAt ? one.dueOrder < other.dueOrder : one.dueAt < other.dueAt,
   );
   #order = 0;
   #running = false;
   #timer: NodeJS.Timeout | undefined;
-  #armedForMs = Number.POSITIVE_INFINITY;
+  #armedFor = Number.POSITIVE_INFINITY;
 
   /** Something may be scheduled, and cancelled, also while the timers are stopped. */
   start(): void {
@@ -35,8 +35,8 @@ export class Timers {
   }
 
   /** An item must not be scheduled twice. */
-  schedule(item: Due, dueMs: number): void {
-    item.dueMs = dueMs;
+  schedule(item: Due, delayMs: number): void {
+    item.dueAt = performance.now() + delayMs;
     item.dueOrder = this.#order;
     this.#order += 1;
     this.#heap.push(item);
@@ -50,23 +50,23 @@ export class Timers {
 
   #arm(): void {
     const first = this.#heap.first();
-    if (!first || !this.#running || this.#armedForMs <= first.dueMs) return;
+    if (!first || !this.#running || this.#armedFor <= first.dueAt) return;
     this.#disarm();
-    this.#armedForMs = first.dueMs;
-    const waitMs = Math.min(Math.max(first.dueMs - Date.now(), 1), maxTimeoutMs);
+    this.#armedFor = first.dueAt;
+    const waitMs = Math.min(Math.max(first.dueAt - performance.now(), 1), maxTimeoutMs);
     this.#timer = setTimeout(() => this.#fire(), waitMs);
   }
 
   #disarm(): void {
     clearTimeout(this.#timer);
-    this.#armedForMs = Number.POSITIVE_INFINITY;
+    this.#armedFor = Number.POSITIVE_INFINITY;
   }
 
   /** A timer may come a moment early, or for an item that was cancelled: the clock decides. */
   #fire(): void {
-    this.#armedForMs = Number.POSITIVE_INFINITY;
-    const nowMs = Date.now();
-    for (let first = this.#heap.first(); first && first.dueMs <= nowMs; first = this.#heap.first()) {
+    this.#armedFor = Number.POSITIVE_INFINITY;
+    const now = performance.now();
+    for (let first = this.#heap.first(); first && first.dueAt <= now; first = this.#heap.first()) {
       this.#heap.remove(first);
       first.fire();
     }
