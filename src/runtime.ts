@@ -322,6 +322,8 @@ class Sidecar implements Runtime {
     if (blockShutdownMs === undefined) return;
     telemetry.log.info({ reason, blockShutdownMs }, "nothing is delivered any more; calls are still served");
     this.#dapr.drain();
+    // A broker serves everybody or nobody.
+    if (this.#pubsub.streams.size === 0) void this.#resources.pause();
     // What is in flight does not count as time of the block.
     const settledBy = Date.now() + Math.max(blockShutdownMs, graceMs);
     while (this.#dapr.busy > 0 && Date.now() < settledBy) {

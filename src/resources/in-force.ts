@@ -170,6 +170,11 @@ export class ResourcesInForce {
     for (const component of this.#all) if (component instanceof PubSubInForce) component.bus.stopTaking();
   }
 
+  /** Brokers that want to know are told that nothing more will be taken. Never rejects. */
+  async pause(): Promise<void> {
+    await Promise.all(this.#all.map((each) => each instanceof PubSubInForce && each.bus.pause()));
+  }
+
   /** Leaves every group; what is not settled is given back. */
   async leaveGroups(): Promise<void> {
     await Promise.all(this.#all.map((each) => each instanceof PubSubInForce && each.finish()));

@@ -41,6 +41,8 @@ export interface DaprErrorDetails {
 /** An error of this API. */
 export class DaprError extends ConnectError {
   readonly kind: DaprErrorKind;
+  /** Whether it is the words of a component. */
+  readonly isForeign: boolean;
 
   /** ConnectError's own says yes to every ConnectError. */
   static override [Symbol.hasInstance](value: unknown): boolean {
@@ -50,6 +52,7 @@ export class DaprError extends ConnectError {
   constructor(kind: DaprErrorKind, message: string, details: DaprErrorDetails = {}) {
     super(message, kind.code, undefined, undefined, details.cause);
     this.kind = kind;
+    this.isForeign = details.domain !== undefined;
     if (kind.reason === undefined) return;
     const { resource, domain = daprErrorDomain, metadata = {}, field, help } = details;
     this.#add(ErrorInfoSchema, { reason: kind.reason, domain, metadata: { ...metadata } });
@@ -120,7 +123,12 @@ export const daprErrors = {
     errorCode: "ERR_PUBSUB_NOT_CONFIGURED",
     reason: "DAPR_PUBSUB_NOT_CONFIGURED",
   },
-  stateQuery: { code: Internal, status: 500, errorCode: "ERR_STATE_QUERY", reason: "DAPR_STATE_QUERY_FAILED" },
+  stateQuery: {
+    code: Internal,
+    status: 500,
+    errorCode: "ERR_STATE_QUERY",
+    reason: "DAPR_STATE_QUERY_FAILED",
+  },
   pubsubNameEmpty: {
     code: InvalidArgument,
     status: 404,

@@ -2,6 +2,7 @@
 import { ConnectError } from "@connectrpc/connect";
 import type { Outgoing } from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
 import type { Call } from "../../blocks/call.ts";
+import { componentStatusOf } from "../../blocks/component-status.ts";
 import type { Bus } from "../../blocks/pubsub/bus.ts";
 import { reasonOf } from "../../faults.ts";
 import { noTrace, type TraceHeaders } from "../../telemetry/tracing.ts";
@@ -75,7 +76,9 @@ export class DaprPublish {
     const outgoing = entries.map((entry) => outgoingOf(entry, { ...to, appId: this.#appId, trace }));
     const results = await this.#send(bus, to, outgoing, true, call);
     return results.flatMap((result, index) =>
-      result instanceof ConnectError ? [{ entryId: entries[index]!.entryId, error: result.rawMessage }] : [],
+      result instanceof ConnectError
+        ? [{ entryId: entries[index]!.entryId, error: reasonTextOf(result) }]
+        : [],
     );
   }
 
@@ -117,8 +120,14 @@ export class DaprPublish {
       const message = `topic ${topic} is not allowed for app id ${this.#appId}`;
       return new DaprError(daprErrors.pubsubForbidden, message, details);
     }
-    const message = `error when publish to topic ${topic} in pubsub ${pubsubName}: ${error.rawMessage}`;
-    const metadata = { appID: this.#appId, error: error.rawMessage };
+    const why = reasonTextOf(error);
+    const message = `error when publish to topic ${topic} in pubsub ${pubsubName}: ${why}`;
+    const metadata = { appID: this.#appId, error: why };
     return new DaprError(daprErrors.pubsubPublish, message, { ...details, metadata });
   }
+}
+
+/** What a component of its own process says is passed on. */
+function reasonTextOf(error: ConnectError): string {
+  return componentStatusOf(error)?.text ?? error.rawMessage;
 }

@@ -83,6 +83,7 @@ export class TopicSubscription implements Consumer {
   readonly #inHand = new Map<Received, InHand>();
   #subscription: Subscription | undefined;
   readonly #closing = new AbortController();
+  #oneByOne = false;
   #taking = false;
   #whenIdle: (() => void)[] = [];
 
@@ -124,9 +125,9 @@ export class TopicSubscription implements Consumer {
     return this.#inHand.size;
   }
 
-  /** The most that it can hold. */
-  get maxInHand(): number {
-    return this.#maxInHand;
+  /** The most that can gather: where the broker gives one at a time, there is nothing to wait for. */
+  get maxTogether(): number {
+    return this.#oneByOne ? 1 : this.#maxInHand;
   }
 
   free(): number {
@@ -218,6 +219,7 @@ export class TopicSubscription implements Consumer {
   async #shared(signal: AbortSignal): Promise<SharedOptions> {
     const { topic, deadLetterTopic, rules, defaultPath } = this.spec;
     const supports = await this.#bus.supports(signal);
+    this.#oneByOne = supports.oneByOne ?? false;
     // In memory, Dapr gives every subscription every event.
     const everyone = this.#bus.type === serialType;
     const routes = rules.map(({ match, path }) => ({
@@ -241,6 +243,7 @@ export class TopicSubscription implements Consumer {
       retry: { maxAttempts: Number.POSITIVE_INFINITY, initialDelayMs: firstRetryMs, maxDelayMs: lastRetryMs },
       deadLetterTopic,
       inbox: undefined,
+      metadata: this.spec.metadata,
     };
   }
 }

@@ -38,6 +38,8 @@ export interface PublishedEvent {
 
 /** How long a client waits before it tries again, when the broker does not say, in milliseconds. */
 const retryAfterMs = 1000;
+/** How long a broker may take to hear that nothing is taken any more, in milliseconds. */
+const pauseWithinMs = 2000;
 /** Topics whose counters are kept at hand. */
 const maxKnownTopics = 1000;
 
@@ -222,6 +224,17 @@ export class Bus {
     for (const subscription of this.#subscriptions.values()) subscription.stopTaking();
   }
 
+  /** Tells a broker that wants to know that nothing more will be taken. Never rejects. */
+  async pause(): Promise<void> {
+    if (this.#subscriptions.size === 0) return;
+    const { connection, telemetry } = this.#options;
+    try {
+      await connection.current().pause?.({ signal: AbortSignal.timeout(pauseWithinMs) });
+    } catch (err) {
+      telemetry.log.debug({ component: this.name, err }, "the broker cannot be told that nothing is taken");
+    }
+  }
+
   /** Resolves when no publish is under way, and everybody has left and has settled what they held. */
   async idle(): Promise<void> {
     while (this.#subscriptions.size > 0)
@@ -266,7 +279,7 @@ export class Bus {
   }
 
   #create(key: string, shared: SharedOptions): Subscription {
-    const { topic, group, start, ordered, raw } = shared;
+    const { topic, group, start, ordered, raw, metadata = {} } = shared;
     const { connection, telemetry } = this.#options;
     const memory = this.#inboxMemory(shared);
     const subscription: Subscription = new Subscription({
@@ -276,7 +289,7 @@ export class Bus {
       deadLetterNonCloudEvents: this.#options.settings.nonCloudEvents === "deadLetter",
       openDriver: async (call) => {
         const driver = await connection.ready(call.signal);
-        const opened = await driver.open({ topic, group, start, ordered, raw }, call);
+        const opened = await driver.open({ topic, group, start, ordered, raw, metadata }, call);
         if (memory === undefined) return opened;
         return new InboxSubscription(opened, memory, () => subscription.metrics.outcome.duplicate.add());
       },
@@ -289,9 +302,11 @@ export class Bus {
     return subscription;
   }
 
-  #checkSupport(driver: PubSubDriver, { topic, ordered, start }: SharedOptions): void {
+  #checkSupport(driver: PubSubDriver, { topic, group, ordered, start }: SharedOptions): void {
     const { supports } = driver;
+    const onlyOwn = group === this.defaultGroup && start.at !== "latest";
     const lacking =
+      (supports.groups === false && !onlyOwn && "groups") ||
       (ordered && !supports.ordering && "ordering") ||
       (isPattern(topic) && !supports.wildcards && "wildcards") ||
       (start.at === "time" && !supports.startAtTime && "start-at-time") ||

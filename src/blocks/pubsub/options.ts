@@ -22,6 +22,8 @@ export interface SharedOptions {
   readonly deadLetterTopic: string;
   /** Undefined: none. */
   readonly inbox: InboxOptions | undefined;
+  /** What a subscription of Dapr's says to the broker. Absent: nothing. */
+  readonly metadata?: Readonly<Record<string, string>>;
 }
 
 /** When, and how often, a delivery is repeated. */

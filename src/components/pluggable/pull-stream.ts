@@ -16,6 +16,8 @@ type Request = MessageInitShape<typeof PullMessagesRequestSchema>;
  * one that cares sends its headers then.
  */
 const signWithinMs = 300;
+/** How long after such a sign a refusal still counts as one, in milliseconds: some servers send headers before all else. */
+const refusalWithinMs = 20;
 /** How long a component may take to end a stream whose last answer it has, in milliseconds. */
 const endWithinMs = 1000;
 
@@ -39,7 +41,8 @@ export class PullStream {
     this.#requests.push({ topic: { name: topic, metadata: { ...metadata } } });
     const signs = Promise.withResolvers<void>();
     this.#subscribed = signs.promise;
-    const options = { ...link.callOptions(this.#ending.signal), onHeader: () => signs.resolve() };
+    const later = () => setTimeout(() => signs.resolve(), refusalWithinMs);
+    const options = { ...link.callOptions(this.#ending.signal), onHeader: () => void later() };
     const messages = createClient(PubSub, session.transport).pullMessages(this.#requests, options);
     this.#messages = messages[Symbol.asyncIterator]();
     this.#next = this.#messages.next();

@@ -64,7 +64,7 @@ export class PluggableState implements StateDriver {
       etags: features.has("ETAG"),
       metadata: false,
     };
-    this.maxWrites = maxWrites;
+    this.maxWrites = this.supports.transactions ? maxWrites : undefined;
     if (services.has(QueriableStateStore.typeName)) this.query = this.#query;
   }
 

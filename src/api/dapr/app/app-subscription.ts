@@ -96,8 +96,7 @@ export class AppSubscription {
       this.#gathered.set(path, gathered);
     }
     gathered.events.push(received);
-    // Where the broker gives one event at a time, there is nothing to wait for.
-    const full = Math.min(bulk.maxMessages, this.#topic.maxInHand);
+    const full = Math.min(bulk.maxMessages, this.#topic.maxTogether);
     if (gathered.events.length >= full || this.#leaving) this.#flush(path);
   }
 

@@ -84,11 +84,13 @@ function kindOf(error: unknown): { status: number; errorCode: string } {
 
 function detailsOf(error: DaprError): unknown[] {
   return detailSchemas.flatMap((schema) =>
-    error.findDetails(schema).map((detail) => detailOf(schema, detail)),
+    error.findDetails(schema).map((detail) => detailOf(schema, detail, error.isForeign)),
   );
 }
 
-function detailOf(schema: DescMessage, detail: MessageShape<DescMessage>): unknown {
+function detailOf(schema: DescMessage, detail: MessageShape<DescMessage>, isForeign: boolean): unknown {
   const value = toJson(schema, detail) as Record<string, unknown>;
-  return { "@type": `type.googleapis.com/${schema.typeName}`, ...value };
+  // Dapr writes what a component says by another way than what it says itself.
+  const nothing = isForeign && schema === ErrorInfoSchema ? { metadata: null } : {};
+  return { "@type": `type.googleapis.com/${schema.typeName}`, ...nothing, ...value };
 }
