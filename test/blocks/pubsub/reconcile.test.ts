@@ -1,0 +1,171 @@
+/** Streams whose component or declared subscription is replaced while they are open. */
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import type { Bus } from "../../../src/blocks/pubsub/bus.ts";
+import type { DeclaredSubscription } from "../../../src/blocks/pubsub/options.ts";
+import { type PubSubServer, pubSubService } from "../../../src/blocks/pubsub/service.ts";
+import { fault } from "../../../src/faults.ts";
+import { quietTelemetry } from "../../../src/telemetry/telemetry.ts";
+import { type Sidecar, Stream, startSidecar, textOf } from "./sidecar.ts";
+
+let before: Sidecar;
+let after: Sidecar;
+let bus: Bus | undefined;
+const declared = new Map<string, DeclaredSubscription>();
+let server: PubSubServer;
+
+beforeEach(async () => {
+  [before, after] = await Promise.all([startSidecar(), startSidecar()]);
+  bus = before.bus;
+  declared.clear();
+  const busOf = () => {
+    if (bus) return bus;
+    throw fault("COMPONENT_NOT_FOUND", "there is none");
+  };
+  server = pubSubService({ busOf, declared, telemetry: quietTelemetry() });
+});
+
+afterEach(async () => {
+  for (const session of server.streams) session.giveBack();
+  await Promise.all([before.close(), after.close()]);
+});
+
+/** Puts another component, or none, in the place of the one that there is. */
+async function replaceWith(next: Bus | undefined): Promise<void> {
+  bus = next;
+  await server.reconcile();
+}
+
+describe("a subscription whose component is replaced", () => {
+  it("has no more in flight than it wants, from both together", async () => {
+    const stream = new Stream(server);
+    await stream.open({ topic: "t", maxInFlight: 3, maxBatch: 1 });
+    await before.publish("t", "a", "b");
+    const held = await stream.deliveries(2);
+    await after.publish("t", "c", "d");
+    await replaceWith(after.bus);
+    const [third] = await stream.deliveries(1);
+    expect(textOf(third!)).toBe("c");
+    const [session] = server.streams;
+    expect(session!.held).toBe(3);
+    stream.ack(held[0]!);
+    expect(textOf(await stream.delivery())).toBe("d");
+    expect(session!.held).toBe(3);
+  });
+
+  it("gives back what the application has not got, and the old component is left when the rest is settled", async () => {
+    const stream = new Stream(server);
+    await stream.open({ topic: "t", group: "g", maxInFlight: 4, maxBatch: 1 });
+    await before.publish("t", "a", "b", "c");
+    const first = await stream.delivery();
+    await replaceWith(after.bus);
+    let left = false;
+    void before.bus.idle().then(() => {
+      left = true;
+    });
+    const other = before.stream();
+    await other.open({ topic: "t", group: "g" });
+    expect((await other.deliveries(2)).map(textOf)).toEqual(["b", "c"]);
+    await other.vanish();
+    expect(left).toBe(false);
+    stream.ack(first);
+    await expect.poll(() => left).toBe(true);
+  });
+
+  it("waits while there is none, can be closed meanwhile, and opened again under the same number", async () => {
+    const stream = new Stream(server);
+    await stream.open({ topic: "t" });
+    await replaceWith(undefined);
+    stream.say({ case: "close", value: { subscription: 1 } });
+    expect(await stream.answer("closed")).toMatchObject({ subscription: 1, code: 0 });
+    await expect(stream.open({ topic: "t" })).rejects.toThrow("there is none");
+    await replaceWith(after.bus);
+    await stream.open({ topic: "t" });
+    await after.publish("t", "a");
+    expect(textOf(await stream.delivery())).toBe("a");
+  });
+
+  it("is the same for what it holds when the stream ends", async () => {
+    const stream = new Stream(server);
+    await stream.open({ topic: "t", group: "g" });
+    await before.publish("t", "a");
+    await stream.delivery();
+    await replaceWith(after.bus);
+    await stream.vanish();
+    const other = before.stream();
+    await other.open({ topic: "t", group: "g" });
+    expect(await other.delivery()).toMatchObject({ attempt: 2 });
+  });
+
+  it("that could not be opened yet is opened in the new one", async () => {
+    const away = await startSidecar();
+    const { promise: never } = Promise.withResolvers<never>();
+    bus = Object.assign(Object.create(away.bus), {
+      name: "pubsub",
+      defaultGroup: "app",
+      checkOpen: () => {},
+      subscribe: (_shared: unknown, _consumer: unknown, signal: AbortSignal) =>
+        Promise.race([
+          never,
+          new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason))),
+        ]),
+    }) as Bus;
+    const stream = new Stream(server);
+    const opening = stream.open({ topic: "t" });
+    await expect.poll(() => [...[...server.streams][0]!.memberships].length).toBe(1);
+    await replaceWith(after.bus);
+    await opening;
+    await after.publish("t", "a");
+    expect(textOf(await stream.delivery())).toBe("a");
+    await away.close();
+  });
+
+  it("gets a broadcast from the new one as soon as there is no other", async () => {
+    const stream = new Stream(server);
+    await stream.open({ topic: "t", broadcast: true });
+    await before.publish("t", "a");
+    expect(textOf(await stream.delivery())).toBe("a");
+    await replaceWith(after.bus);
+    await after.publish("t", "b");
+    expect(textOf(await stream.delivery())).toBe("b");
+    expect([...before.bus.subscriptions].map(({ held }) => held)).toEqual([1]);
+  });
+});
+
+describe("a declared subscription that has changed", () => {
+  const orders: DeclaredSubscription = {
+    name: "orders",
+    component: "pubsub",
+    topic: "t",
+    routes: [],
+    defaultRoute: "old",
+    deadLetterTopic: "",
+    raw: false,
+  };
+
+  it("is open with its new routes as soon as what has the old ones is settled, on every stream", async () => {
+    declared.set("orders", orders);
+    const streams = [new Stream(server), new Stream(server)];
+    for (const stream of streams) await stream.open({ declared: "orders", maxInFlight: 1 });
+    await before.publish("t", "a", "b");
+    const held = await Promise.all(streams.map((stream) => stream.delivery()));
+    expect(held.map(({ route }) => route)).toEqual(["old", "old"]);
+    declared.set("orders", { ...orders, defaultRoute: "new" });
+    const reconciled = server.reconcile();
+    await before.publish("t", "c", "d");
+    for (const [index, stream] of streams.entries()) stream.ack(held[index]!);
+    await reconciled;
+    const next = await Promise.all(streams.map((stream) => stream.delivery()));
+    expect(next.map(({ route }) => route)).toEqual(["new", "new"]);
+    expect(next.map(textOf).toSorted()).toEqual(["c", "d"]);
+  });
+
+  it("stays as it is when something else has", async () => {
+    declared.set("orders", orders);
+    const stream = new Stream(server);
+    await stream.open({ declared: "orders" });
+    const [subscription] = before.bus.subscriptions;
+    declared.set("other", { ...orders, name: "other" });
+    await server.reconcile();
+    expect([...before.bus.subscriptions]).toEqual([subscription]);
+  });
+});
