@@ -2,8 +2,8 @@
 import { createServer } from "node:net";
 
 // Below those that the kernel gives to outgoing connections. Else one of them could take the port of a server that is
-// down for a moment, or a client that tries to reach it again could connect to itself.
-const first = 10_000;
+// down for a moment, or a client that tries to reach it again could connect to itself. Fetch refuses port 10080.
+const first = 10_100;
 const last = 32_000;
 
 /** A port on 127.0.0.1 that nothing listens on. The same one is not given twice soon: it is drawn by lot. */
