@@ -7,8 +7,8 @@ import { StateService } from "../gen/outrider/state/v1/state_pb.ts";
 import { ApiAccess } from "./api/access.ts";
 import { DaprSide } from "./api/dapr/api.ts";
 import type { AppOptions } from "./api/dapr/app/channel.ts";
+import { daprCodecs } from "./api/dapr/codecs.ts";
 import { type ComponentSummary, daprCapabilities } from "./api/dapr/metadata.ts";
-import { topicEventCodecs } from "./api/dapr/topic-event-codec.ts";
 import type { SidecarConfiguration } from "./assembly.ts";
 import { type PubSubServer, pubSubCodecs, pubSubService } from "./blocks/pubsub/service.ts";
 import { type ComponentView, type ListeningPort, runtimeService } from "./blocks/runtime/service.ts";
@@ -195,7 +195,7 @@ class Sidecar implements Runtime {
       mount(StateService, stateService({ storeOf, maxMessageBytes })),
       mount(PubSubService, this.#pubsub.implementation, { codecs: pubSubCodecs }),
       mount(RuntimeService, runtimeService(this.#view())),
-      mount(Dapr, this.#dapr.service, { codecs: topicEventCodecs }),
+      mount(Dapr, this.#dapr.service, { codecs: daprCodecs }),
     ];
     const served = [...blocks, healthMount(this.#readiness, blocks)];
     this.#mounts = [...served, ...reflectionMounts(served)];

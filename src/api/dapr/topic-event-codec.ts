@@ -2,7 +2,7 @@
  * Writes events for gRPC applications, and reads what they say of them on streams: most of what there is to write and
  * read. protobuf-es walks descriptors, field by field; this knows the messages, as `deliver-encoder.ts` does.
  */
-import { fromBinary, type JsonObject, type Message, toBinary } from "@bufbuild/protobuf";
+import { fromBinary, type JsonObject, toBinary } from "@bufbuild/protobuf";
 import {
   type TopicEventRequest,
   TopicEventRequestSchema,
@@ -19,14 +19,6 @@ import { ReverseWriter } from "../../blocks/pubsub/wire-writer.ts";
 /** What an event has beside its data, in bytes, roughly: the first guess of a message's size. */
 const guessedBytes = 640;
 
-/** Readers and writers of messages of streaming subscriptions, by method. */
-export const topicEventCodecs = {
-  subscribeTopicEventsAlpha1: {
-    decode: decodeSubscribeRequest,
-    encode: (message: Message) => encodeSubscribeResponse(message as SubscribeTopicEventsResponseAlpha1),
-  },
-};
-
 /** The bytes of an event. */
 export function encodeTopicEvent(event: TopicEventRequest): Uint8Array {
   if (!areTexts(event.extensions)) return toBinary(TopicEventRequestSchema, event);
@@ -36,7 +28,7 @@ export function encodeTopicEvent(event: TopicEventRequest): Uint8Array {
 }
 
 /** The bytes of a message with an event; undefined for any other. */
-function encodeSubscribeResponse({
+export function encodeSubscribeResponse({
   subscribeTopicEventsResponseType: message,
 }: SubscribeTopicEventsResponseAlpha1): Uint8Array | undefined {
   if (message.case !== "eventMessage" || !areTexts(message.value.extensions)) return undefined;
@@ -77,7 +69,7 @@ function areTexts(extensions: JsonObject | undefined): boolean {
 }
 
 /** The message of some bytes. Throws what protobuf-es throws. */
-function decodeSubscribeRequest(bytes: Uint8Array): SubscribeTopicEventsRequestAlpha1 {
+export function decodeSubscribeRequest(bytes: Uint8Array): SubscribeTopicEventsRequestAlpha1 {
   return readProcessed(new Reader(bytes)) ?? fromBinary(SubscribeTopicEventsRequestAlpha1Schema, bytes);
 }
 

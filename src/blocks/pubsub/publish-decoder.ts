@@ -88,7 +88,7 @@ function readOutgoing(reader: Reader, end: number): Outgoing {
         outgoing.raw = reader.varint() !== 0;
         break;
       case tag(7, lengthDelimited):
-        readEntry(reader, reader.nested(end), outgoing.headers);
+        reader.entry(reader.nested(end), outgoing.headers);
         break;
       case tag(8, varint):
         outgoing.partition = reader.varint();
@@ -144,7 +144,7 @@ function readEvent(reader: Reader, end: number): Event {
         event.data = reader.data(end);
         break;
       case tag(9, lengthDelimited):
-        readEntry(reader, reader.nested(end), event.extensions);
+        reader.entry(reader.nested(end), event.extensions);
         break;
       default:
         reader.giveUp();
@@ -177,14 +177,4 @@ function readTime<T extends Timestamp["$typeName"] | Duration["$typeName"]>(
   }
   if (reader.position > end) reader.giveUp();
   return { $typeName, seconds: BigInt(seconds), nanos };
-}
-
-function readEntry(reader: Reader, end: number, entries: Record<string, string>): void {
-  if (reader.varint() !== tag(1, lengthDelimited)) return reader.giveUp();
-  const key = reader.text(end);
-  if (reader.varint() !== tag(2, lengthDelimited)) return reader.giveUp();
-  const value = reader.text(end);
-  // Setting this one would change the object, not add to it.
-  if (reader.position !== end || key === "__proto__") return reader.giveUp();
-  entries[key] = value;
 }

@@ -76,6 +76,17 @@ export class Reader {
     return text;
   }
 
+  /** An entry of a map of texts, which ends there. */
+  entry(end: number, entries: Record<string, string>): void {
+    if (this.varint() !== tag(1, lengthDelimited)) return this.giveUp();
+    const key = this.text(end);
+    if (this.varint() !== tag(2, lengthDelimited)) return this.giveUp();
+    const value = this.text(end);
+    // Setting this one would change the object, not add to it.
+    if (this.position !== end || key === "__proto__") return this.giveUp();
+    entries[key] = value;
+  }
+
   #nothing(): number {
     this.giveUp();
     return 0;

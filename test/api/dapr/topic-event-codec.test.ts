@@ -1,13 +1,19 @@
 import { create, equals, fromBinary, type JsonObject, toBinary } from "@bufbuild/protobuf";
 import { describe, expect, it } from "vitest";
-import { TopicEventRequestSchema } from "../../../gen/dapr/proto/runtime/v1/appcallback_pb.ts";
+import {
+  TopicEventRequestSchema,
+  type TopicEventResponse,
+} from "../../../gen/dapr/proto/runtime/v1/appcallback_pb.ts";
 import {
   SubscribeTopicEventsRequestAlpha1Schema,
   SubscribeTopicEventsResponseAlpha1Schema,
 } from "../../../gen/dapr/proto/runtime/v1/pubsub_pb.ts";
-import { encodeTopicEvent, topicEventCodecs } from "../../../src/api/dapr/topic-event-codec.ts";
+import {
+  decodeSubscribeRequest as decode,
+  encodeSubscribeResponse as encode,
+  encodeTopicEvent,
+} from "../../../src/api/dapr/topic-event-codec.ts";
 
-const { decode, encode } = topicEventCodecs.subscribeTopicEventsAlpha1;
 const texts = ["", "a", "orders", "é€😀", "x".repeat(127), "y".repeat(128), "z".repeat(20_000)];
 const sizes = [0, 1, 200, 16_384];
 
@@ -57,7 +63,8 @@ describe("an event for a gRPC application", () => {
 
 describe("what a stream says of an event", () => {
   const schema = SubscribeTopicEventsRequestAlpha1Schema;
-  const processed = [undefined, 0, 1, 2, 77].flatMap((status) =>
+  const statuses: readonly (TopicEventResponse["status"] | undefined)[] = [undefined, 0, 1, 2, 77 as never];
+  const processed = statuses.flatMap((status) =>
     texts.map((id) =>
       create(schema, {
         subscribeTopicEventsRequestType: {

@@ -1,0 +1,63 @@
+import {
+  create,
+  type DescMessage,
+  equals,
+  fromBinary,
+  type Message,
+  type MessageInitShape,
+  toBinary,
+} from "@bufbuild/protobuf";
+import { describe, expect, it } from "vitest";
+import { PublishEventRequestSchema } from "../../../gen/dapr/proto/runtime/v1/pubsub_pb.ts";
+import { SaveStateRequestSchema } from "../../../gen/dapr/proto/runtime/v1/state_pb.ts";
+import { decodePublishEventRequest, decodeSaveStateRequest } from "../../../src/api/dapr/request-decoders.ts";
+
+const value = new Uint8Array(200).fill(9);
+const metadata = { ttlInSeconds: "5", "": "", "ä€😀": "x".repeat(300) };
+const saves = (
+  [
+    {},
+    { storeName: "state" },
+    { storeName: "state", states: [{}, { key: "a" }, { key: "ä€", value, metadata }] },
+    { states: [{ key: "a", etag: { value: "1" }, value }] },
+    { states: [{ key: "a", options: { concurrency: 1, consistency: 2 } }] },
+  ] satisfies MessageInitShape<typeof SaveStateRequestSchema>[]
+).map((init) => create(SaveStateRequestSchema, init));
+const publishes = (
+  [
+    {},
+    { pubsubName: "pubsub", topic: "orders", data: value, dataContentType: "text/plain" },
+    { topic: "ä€😀", data: new Uint8Array(20_000), metadata },
+  ] satisfies MessageInitShape<typeof PublishEventRequestSchema>[]
+).map((init) => create(PublishEventRequestSchema, init));
+
+/** What was read, without its prototype, or why it was refused. */
+function outcomeOf(schema: DescMessage, read: () => Message): unknown {
+  try {
+    return Buffer.from(toBinary(schema, read())).toString("hex");
+  } catch (error) {
+    return String(error);
+  }
+}
+
+function check(schema: DescMessage, messages: readonly Message[], decode: (bytes: Uint8Array) => Message) {
+  for (const message of messages) {
+    const bytes = toBinary(schema, message);
+    expect(equals(schema, decode(bytes), message)).toBe(true);
+    for (let at = 0; at < Math.min(bytes.length, 400); at++)
+      for (const byte of [0, 1, 0x0a, 0x22, 0x7f, 0x80, 0xff]) {
+        const broken = bytes.slice();
+        broken[at] = byte;
+        expect(outcomeOf(schema, () => decode(broken))).toBe(
+          outcomeOf(schema, () => fromBinary(schema, broken)),
+        );
+        const cut = broken.slice(0, at + 1);
+        expect(outcomeOf(schema, () => decode(cut))).toBe(outcomeOf(schema, () => fromBinary(schema, cut)));
+      }
+  }
+}
+
+describe("a request of Dapr's API is read as protobuf-es reads it, and refused as it refuses it", () => {
+  it("to save state", () => check(SaveStateRequestSchema, saves, decodeSaveStateRequest));
+  it("to publish", () => check(PublishEventRequestSchema, publishes, decodePublishEventRequest));
+});
