@@ -1,5 +1,6 @@
-import { afterAll, beforeAll, expect, it, onTestFinished } from "vitest";
+import { afterAll, beforeAll, expect, it, onTestFinished, vi } from "vitest";
 import { kafkaPubSub } from "../../src/components/kafka/components.ts";
+import { reasonOf } from "../../src/faults.ts";
 import { numbered, outgoing, textOf } from "../conformance/pubsub/fixture.ts";
 import { type KafkaServer, startKafka } from "../servers/kafka.ts";
 import { describeWith } from "../servers/require.ts";
@@ -128,6 +129,24 @@ describeWith(["kafka", "toxiproxy"], "a Kafka that goes away and comes back", ()
     const again = await join(broker, topic, { group });
     expect((await take(again, 4)).map(textOf)).toEqual(["6", "7", "8", "9"]);
     expect(await again.lag!(call())).toMatchObject({ events: 4, trimmedUnsettled: 4 });
+  }, 60_000);
+
+  it("takes no events from a sidecar whose clock is hours ahead, and says why, until the clock is right again", async () => {
+    const topic = fresh("clock");
+    const broker = await driver();
+    await broker.publish(topic, [outgoing("before")], call());
+    vi.useFakeTimers({ toFake: ["Date"], now: Date.now() + 3 * 3_600_000 });
+    onTestFinished(() => void vi.useRealTimers());
+    const [problem] = await broker.publish(topic, [outgoing("ahead")], call());
+    expect({ reason: reasonOf(problem), text: String(problem) }).toMatchObject({
+      reason: "COMPONENT_UNAVAILABLE",
+      text: expect.stringContaining("clock"),
+    });
+    expect(broker.classify(problem)).toBe("unavailable");
+    vi.useRealTimers();
+    await expect(broker.publish(topic, [outgoing("after")], call())).resolves.toMatchObject([{}]);
+    const subscription = await join(broker, topic);
+    expect((await take(subscription, 2)).map(textOf)).toEqual(["before", "after"]);
   }, 60_000);
 
   it("keeps a member's place, and reads on in seconds, after a firewall has forgotten its connections", async () => {

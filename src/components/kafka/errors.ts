@@ -30,6 +30,9 @@ export function cancelled(signal: AbortSignal): KafkaError {
   return new KafkaError("cancelled", "the call ended before the broker answered", "", signal.reason);
 }
 
+/** The code of events whose time is too far from the broker's. */
+export const invalidTimestampCode = "INVALID_TIMESTAMP";
+
 /** What the broker says and waiting mends: another node leads now, a coordinator moves, replicas are away. */
 const passing = new Set([
   "CORRUPT_MESSAGE",
@@ -58,6 +61,7 @@ const passing = new Set([
   "ELIGIBLE_LEADERS_NOT_AVAILABLE",
   "THROTTLING_QUOTA_EXCEEDED",
   "UNSTABLE_OFFSET_COMMIT",
+  invalidTimestampCode,
 ]);
 
 /** The error for a code that a broker answered with. */

@@ -7,7 +7,7 @@
  */
 import type { KafkaClient, ProduceResult, ProducerIdentity } from "./client.ts";
 import type { Codecs } from "./compression/codecs.ts";
-import { brokerError, cancelled, KafkaError } from "./errors.ts";
+import { brokerError, cancelled, invalidTimestampCode, KafkaError } from "./errors.ts";
 import { backoffMs } from "./patience.ts";
 import {
   batchHeaderBytes,
@@ -344,6 +344,11 @@ export class Producer {
       lane.batch = undefined;
       lane.waiting = [...batch.events, ...lane.waiting];
       this.#postpone(lane, brokerError(error, "the broker lost track of this producer"));
+    } else if (error === invalidTimestampCode) {
+      // Sent again as it is, it would be refused again: whoever published it may try later.
+      const message =
+        "the clock of this sidecar is further ahead than the topic allows (message.timestamp.after.max.ms)";
+      this.#fail(lane, new KafkaError("unavailable", message, error));
     } else if (error === "MESSAGE_TOO_LARGE" || error === "RECORD_LIST_TOO_LARGE")
       return this.#split(lane, batch);
     else {

@@ -11,7 +11,7 @@ import { fault } from "../../faults.ts";
 import type { KafkaClient } from "./client.ts";
 import { positionOf } from "./consumer/start.ts";
 import type { Consumers } from "./consumers.ts";
-import { cancelled, classify, KafkaError } from "./errors.ts";
+import { cancelled, classify, invalidTimestampCode, KafkaError } from "./errors.ts";
 import { type ContentMode, toRecord } from "./event-records.ts";
 import { partitionOf } from "./partitioner.ts";
 import { abortable, persist } from "./patience.ts";
@@ -39,6 +39,8 @@ function noPartition(partition: number, count: number): KafkaError {
   return new KafkaError("refused", message, "UNKNOWN_TOPIC_OR_PARTITION");
 }
 
+/** When a publish of a sidecar whose clock is wrong is worth trying again. */
+const clockRetryMs = 10_000;
 /** Events without a key go to one partition until this many have, so that they go together. */
 const sameForEvents = 64;
 
@@ -58,8 +60,8 @@ export class KafkaPubSub implements PubSubDriver {
   /** Topics that are being looked for: whoever came first goes on first. */
   readonly #lookups = new Map<string, Promise<readonly number[]>>();
   readonly #closing = new AbortController();
-  /** Faults that say what the broker refused. */
-  readonly #refusals = new WeakSet<object>();
+  /** Faults that say what the broker refused, and whether for good. */
+  readonly #refusals = new WeakMap<object, ErrorClass>();
   #unkeyed = 0;
 
   constructor(parts: KafkaPubSubParts) {
@@ -98,7 +100,7 @@ export class KafkaPubSub implements PubSubDriver {
   }
 
   classify(error: unknown): ErrorClass | undefined {
-    return error instanceof Error && this.#refusals.has(error) ? "refused" : classify(error);
+    return (error instanceof Error ? this.#refusals.get(error) : undefined) ?? classify(error);
   }
 
   async ping(call: Call): Promise<void> {
@@ -145,15 +147,22 @@ export class KafkaPubSub implements PubSubDriver {
 
   /** What an application is told: that the broker refused it, and why. */
   #told<E>(error: E, topic: string): E | Error {
-    if (!(error instanceof KafkaError) || error.kind !== "refused") return error;
+    if (!(error instanceof KafkaError)) return error;
+    const wrongClock = error.code === invalidTimestampCode;
+    if (error.kind !== "refused" && !wrongClock) return error;
     const { name } = this.#parts;
     const metadata = { component: name, topic, ...(error.code === "" ? {} : { kafkaError: error.code }) };
-    const reason = error.code === tooLargeCode ? "TOO_LARGE" : "COMPONENT_FAILED";
+    const reason = wrongClock
+      ? "COMPONENT_UNAVAILABLE"
+      : error.code === tooLargeCode
+        ? "TOO_LARGE"
+        : "COMPONENT_FAILED";
     const refusal = fault(reason, `pub/sub component "${name}": ${error.message}`, {
       metadata,
       cause: error,
+      ...(wrongClock ? { retryAfterMs: clockRetryMs } : {}),
     });
-    this.#refusals.add(refusal);
+    this.#refusals.set(refusal, error.kind);
     return refusal;
   }
 }

@@ -91,6 +91,11 @@ export class DeliveryTable {
     if (changes !== 0) this.#groups.wake(group.id);
   }
 
+  /** Makes deliveries that wait for their time due sooner by so many milliseconds. */
+  bringForward(byMs: number): void {
+    this.#statements.bringForward.run(byMs, Date.now());
+  }
+
   /** When a waiting delivery of a group is due next. */
   nextDue(group: number): number | undefined {
     return this.#statements.nextDue.get(group)?.due_at;
@@ -259,6 +264,7 @@ function prepare(file: StoreFile) {
       `SELECT event_id, attempt FROM deliveries WHERE group_id = ? AND due_at <= ? AND due_at IS NOT NULL
        ORDER BY due_at, event_id LIMIT ?`,
     ),
+    bringForward: file.statement("UPDATE deliveries SET due_at = max(0, due_at - ?) WHERE due_at > ?"),
     nextDue: file.statement<{ due_at: number }>(
       `SELECT due_at FROM deliveries WHERE group_id = ? AND due_at IS NOT NULL
        ORDER BY due_at, event_id LIMIT 1`,

@@ -5,6 +5,8 @@ import type { Tables } from "./tables.ts";
 
 /** How often others are looked after, and things are cleaned up. */
 const tickMs = 500;
+/** A clock that goes back by less from one tick to the next is being set right, and is not followed. */
+const leastJumpMs = 1000;
 
 /** How often the file is asked for changes of others while somebody waits: the bell works, or not. */
 const pollMs = 100;
@@ -27,6 +29,8 @@ export interface Loop {
 /** Timers of an open file, and the bell beside it. */
 export class Housekeeping {
   readonly #tables: Tables;
+  /** By how much the clock is ahead of performance.now(). */
+  #clockAheadMs = Date.now() - performance.now();
   readonly #loop: Loop;
   readonly #bell: Bell;
   readonly #tick: NodeJS.Timeout;
@@ -72,6 +76,21 @@ export class Housekeeping {
     clearTimeout(this.#poll);
     clearTimeout(this.#timer);
     clearImmediate(this.#sweeping);
+  }
+
+  /**
+   * What waits to be tried again has its time by the clock, which other processes go by, too. When the clock was put back, it
+   * would wait for as long as that: its time is put back as well. Each process may do so, and then it only comes sooner.
+   */
+  #followClock(): void {
+    const ahead = Date.now() - performance.now();
+    const backMs = this.#clockAheadMs - ahead;
+    this.#clockAheadMs = ahead;
+    if (backMs < leastJumpMs) return;
+    const { deliveries, receivers } = this.#tables;
+    this.#loop.transact(false, () => deliveries.bringForward(Math.ceil(backMs)));
+    receivers.markAll();
+    this.#loop.wake();
   }
 
   /** True when others have changed something. */
@@ -164,6 +183,7 @@ export class Housekeeping {
     const { processes } = this.#tables;
     this.#ticks += 1;
     this.#guard(() => {
+      this.#followClock();
       if (this.#noticeOthers()) this.#loop.wake();
       const dead = this.#tables.read(() => {
         this.#others = processes.hasOthers;
