@@ -59,6 +59,7 @@ export class ResourcesInForce {
   #pipelines: Readonly<Record<"httpPipeline" | "appHttpPipeline", HttpPipeline | undefined>>;
   readonly #policies: PoliciesInForce;
   #replacements = 0;
+  #closed = false;
 
   /** Opens nothing yet. */
   constructor(configuration: SidecarConfiguration, options: ResourcesOptions) {
@@ -119,14 +120,12 @@ export class ResourcesInForce {
     return this.#components.every(({ opened }) => opened.allowsReady);
   }
 
-  /** Resolves when every component that must be there can serve. Rejects when the signal aborts first. */
+  /** Resolves when every component that must be there can serve. Rejects when the signal aborts first, or it is closed. */
   async ready(signal: AbortSignal): Promise<void> {
     while (!this.allowReady) {
+      if (this.#closed) throw new Error("the sidecar has stopped");
       const waiting = this.#components.filter(({ opened }) => !opened.allowsReady);
-      const opening = waiting.map(({ opened }) => opened.connection.ready(signal));
-      // One that is replaced meanwhile is not waited for any longer.
-      await Promise.allSettled(opening);
-      signal.throwIfAborted();
+      await Promise.all(waiting.map((component) => this.#ready(component, signal)));
     }
   }
 
@@ -182,9 +181,19 @@ export class ResourcesInForce {
 
   /** Closes everything; nothing is asked of it any more. Never rejects. */
   async close(): Promise<void> {
+    this.#closed = true;
     // Stores publish what transactions have left, for which they need the others.
     await Promise.all(this.#all.map((each) => each.finish()));
     await Promise.all(this.#all.map(({ opened }) => opened.close()));
+  }
+
+  /** Waits for one, until it is replaced. */
+  async #ready(component: ComponentInForce, signal: AbortSignal): Promise<void> {
+    try {
+      await component.opened.connection.ready(signal);
+    } catch (error) {
+      if (signal.aborted || this.#components.includes(component)) throw error;
+    }
   }
 
   get #all(): readonly ComponentInForce[] {

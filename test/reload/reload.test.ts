@@ -2,7 +2,7 @@
 import { mkdir, rename, rm, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { outrider } from "../outrider.ts";
+import { freePorts, makeProject, Outrider, outrider, removeProject } from "../outrider.ts";
 import { component, Project, subscription } from "./project.ts";
 
 const configuration = (spec: object) => `apiVersion: dapr.io/v1alpha1
@@ -194,6 +194,26 @@ describe("a component that is replaced or removed", () => {
     expect(await ready()).toBe(503);
     await project.apply("b.yaml", undefined);
     expect(await ready()).toBe(204);
+  });
+
+  it("is waited for at the start as what it is then, and keeps nobody from stopping", async () => {
+    const nowhere = component("store", "state.redis", { redisHost: "127.0.0.1:1" });
+    const there = component("store", "state.in-memory");
+    const directory = await makeProject();
+    await mkdir(join(directory, "resources"));
+    await writeFile(join(directory, "resources", "a.yaml"), nowhere);
+    const words = ["run", ...freePorts, "--resources-path", "resources"];
+    await using changed = new Outrider(words, { cwd: directory });
+    await using stopped = new Outrider(words, { cwd: directory });
+    await stopped.said(/^Live\.$/m);
+    const [, port] = await stopped.said(/^ {2}http +\S+:(\d+)/m);
+    const url = `http://127.0.0.1:${port}/outrider.runtime.v1.RuntimeService/Shutdown`;
+    await fetch(url, { method: "POST", headers: { "content-type": "application/json" }, body: "{}" });
+    expect(await stopped.ended).toMatchObject({ code: 0 });
+    await changed.said(/^Live\.$/m);
+    await writeFile(join(directory, "resources", "a.yaml"), there);
+    await changed.said(/^Ready\.$/m);
+    await removeProject(directory);
   });
 
   it("loses nothing when the process is killed in the middle of it", async () => {
