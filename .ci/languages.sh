@@ -93,8 +93,6 @@ languages_sdk_javascript() {
 }
 
 languages_sdk_java() {
-  command -v javac >/dev/null || languages_install default-jdk-headless || true
-  command -v mvn >/dev/null || languages_install maven || true
   languages_maven() {
     mvn -q -B -f test/api/dapr/sdks/java/pom.xml dependency:copy-dependencies \
       -DincludeScope=runtime -DoutputDirectory="$part"
@@ -102,9 +100,24 @@ languages_sdk_java() {
   languages_whole "$(languages_sdk_folder java pom.xml)" languages_maven
 }
 
+languages_java() {
+  command -v javac >/dev/null || languages_install default-jdk-headless || true
+  command -v mvn >/dev/null || languages_install maven
+}
+
+# What they wait for is mostly others: all at once.
+languages_sdks() {
+  local language jobs=()
+  for language in python go javascript java; do
+    "languages_sdk_$language" &
+    jobs+=("$language=$!")
+  done
+  for language in "${jobs[@]}"; do
+    wait "${language#*=}" || echo "languages.sh: Dapr's SDK for ${language%=*} is not ready" >&2
+  done
+}
+
 languages_python || echo "languages.sh: Python is not ready" >&2
 languages_go || echo "languages.sh: Go is not ready" >&2
-for language in python go javascript java; do
-  "languages_sdk_$language" || echo "languages.sh: Dapr's SDK for $language is not ready" >&2
-done
-unset language
+languages_java || echo "languages.sh: Java is not ready" >&2
+languages_sdks

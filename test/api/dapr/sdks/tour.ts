@@ -76,7 +76,7 @@ export interface TourOptions {
   readonly language: "python" | "javascript" | "go" | "java";
   /** How the application listens; JavaScript's client speaks the same. */
   readonly protocol: "http" | "grpc";
-  /** Where its state and events are. */
+  /** Where its state and events are. On Redis the sidecar and the application ask each other for tokens, too. */
   readonly on: "sqlite" | "redis";
   /** Makes what there is to make in the folder, and returns the command line. Throws when the SDK is not there. */
   readonly prepare: (folder: string) => Promise<string>;
@@ -145,17 +145,22 @@ class Tour implements AsyncDisposable {
     await using release = new AsyncDisposableStack();
     release.defer(() => rm(folder, { recursive: true, force: true }));
     const redis = on === "redis" ? release.use(await startRedis()) : undefined;
+    const tokens: Record<string, string> = redis
+      ? { DAPR_API_TOKEN: "for-the-sidecar", APP_API_TOKEN: "for-the-application" }
+      : {};
     const port = await freePort();
     const daprd = release.use(
       await Daprd.start({
         resources: resources(redis && `${redis.host}:${redis.port}`),
         files: { "secrets.json": '{"db":{"password":"hunter2"},"token":"abc"}' },
         app: { port, protocol },
+        env: { PATH: process.env["PATH"] ?? "", ...tokens },
         wait: false,
       }),
     );
-    const env = `APP_PORT=${port} DAPR_HTTP_PORT=${daprd.httpPort} DAPR_GRPC_PORT=${daprd.grpcPort}`;
-    const application = release.use(new Shell(`${env} exec ${command} ${protocol}`, folder));
+    const env = { APP_PORT: port, DAPR_HTTP_PORT: daprd.httpPort, DAPR_GRPC_PORT: daprd.grpcPort, ...tokens };
+    const variables = Object.entries(env).map(([name, value]) => `${name}=${value}`);
+    const application = release.use(new Shell(`${variables.join(" ")} exec ${command} ${protocol}`, folder));
     return new Tour(daprd, application, release.move());
   }
 
