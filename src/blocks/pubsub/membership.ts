@@ -106,12 +106,14 @@ export class Membership {
     subscription.wake();
   }
 
-  /** Leaves its subscription without leaving the stream: there may be another later. */
-  wait(): void {
+  /** Leaves its subscription without leaving the stream: there may be another later. Tells whether it was in one, or on its way. */
+  wait(): boolean {
+    const was = this.#wanted !== undefined;
     this.#joining?.abort();
     this.#wanted = undefined;
     this.#part();
     if (this.#state === "live") this.#state = "waiting";
+    return was;
   }
 
   /** The size of the next event to be sent, in bytes; undefined when there is none. */

@@ -234,7 +234,7 @@ export class Session {
 
   /** What it was in is not there any more; it goes on when it is there again. */
   #wait(membership: Membership): void {
-    membership.wait();
+    if (!membership.wait()) return;
     const { component, declared, topic } = membership.open;
     this.#context.telemetry.log.warn(
       { component, declared, topic, subscription: membership.id },
