@@ -2,7 +2,7 @@
 import * as z from "zod";
 import { type Component, component, type OpenContext } from "../../component.ts";
 import type { ForeignType } from "../../config/components.ts";
-import { didYouMean } from "../../config/suggest.ts";
+import { nearest } from "../../config/suggest.ts";
 import { type SocketsFolder, socketsIn } from "./sockets.ts";
 
 /** A component's own business: nobody here knows its fields. */
@@ -30,7 +30,9 @@ export async function pluggableTypes(
       const none = `there is no socket "${name}" in ${folder.path}`;
       const made = pluggableComponent(type, name, folder);
       if (!made) return [type, { problem: "only state and pubsub can be pluggable components" }];
-      if (!there && didYouMean(type, known) !== "") return [type, { problem: none }];
+      const ofBlock = known.filter((each) => each.startsWith(type.slice(0, -name.length)));
+      const names = ofBlock.map((each) => each.slice(each.indexOf(".") + 1));
+      if (!there && nearest(name, names) !== undefined) return [type, { problem: none }];
       const note = "a pluggable component: its metadata is for itself to check";
       return [type, { component: made, note: there ? note : `${note}; ${none} now, so it is waited for` }];
     }),

@@ -16,8 +16,11 @@ interface Kept {
   readonly metadata: Record<string, string>;
 }
 
+/** The properties that a store was initialized with, each time. */
+export type Told = Readonly<Record<string, string>>[];
+
 /** All services of a store; `features` is what it says of itself. */
-export function memoryStore(features: readonly string[]): Services {
+export function memoryStore(features: readonly string[], told: Told = []): Services {
   const items = new Map<string, Kept>();
   const find = (key: string) => {
     const item = items.get(key);
@@ -44,6 +47,10 @@ export function memoryStore(features: readonly string[]): Services {
   };
   return {
     state: {
+      init: ({ metadata }) => {
+        told.push(metadata?.properties ?? {});
+        return {};
+      },
       features: () => ({ features: [...features] }),
       get: ({ key }) => find(key) ?? {},
       set,
