@@ -1,4 +1,4 @@
-/** Applications on Dapr's SDK for Python: `dapr`, with `dapr-ext-fastapi` and with `dapr-ext-grpc`. */
+/** Applications on Dapr's SDK for Python: `dapr`, with its extension for FastAPI and with that for gRPC. */
 import { join } from "node:path";
 import { shell } from "../../../examples/checkout.ts";
 import { sdkFolder } from "./sdk-folder.ts";
@@ -20,6 +20,6 @@ describeTour({
   protocol: "grpc",
   on: "redis",
   prepare,
-  // dapr-ext-grpc knows topics only that it has listed itself.
+  // The extension for gRPC knows topics only that it has listed itself.
   without: [...without, "listen.declared"],
 });

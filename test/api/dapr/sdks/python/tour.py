@@ -1,6 +1,6 @@
 """What an application on Dapr's SDK for Python does in its life. Says what came of each step: see ../tour.ts.
 
-An application that listens over HTTP uses dapr-ext-fastapi, one that listens for gRPC dapr-ext-grpc.
+An application that listens over HTTP uses dapr.ext.fastapi, one that listens for gRPC dapr.ext.grpc.
 """
 
 import base64
