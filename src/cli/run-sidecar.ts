@@ -29,6 +29,9 @@ export async function runSidecar(
   command: readonly string[],
   options: RunOptions,
 ): Promise<number> {
+  let started: Runtime | undefined;
+  // What has changed before it has started is noticed then.
+  terminal.onHangup(() => void started?.reload("SIGHUP"));
   const appId = options.appId ?? appIdOf(terminal.workingDirectory);
   const instanceId = newInstanceId();
   const yaml = yamlOf(terminal, options, appId);
@@ -71,7 +74,7 @@ export async function runSidecar(
     throw error instanceof PortUnavailable ? new CommandFailure(error.message) : error;
   });
 
-  terminal.onHangup(() => void runtime.reload("SIGHUP"));
+  started = runtime;
   try {
     const open = await runtime
       .ready(AbortSignal.any([terminal.interrupted, AbortSignal.timeout(startWithinMs)]))

@@ -55,6 +55,9 @@ export async function runDaprd(terminal: Terminal, words: readonly string[]): Pr
 async function run(terminal: Terminal, line: CommandLine, flags: DaprdFlags): Promise<number> {
   const startedAt = performance.now();
   const instanceId = newInstanceId();
+  let started: Runtime | undefined;
+  // What has changed before it has started is noticed then.
+  terminal.onHangup(() => void started?.reload("SIGHUP"));
   const early = await createLog(logOptions(terminal, flags, instanceId, new Set()));
   early.info(`starting outriderd -- version ${version}`);
   for (const flag of line.unknown) early.warn({ flag }, "unknown flag, ignored");
@@ -69,7 +72,7 @@ async function run(terminal: Terminal, line: CommandLine, flags: DaprdFlags): Pr
       ...runtimeOptions(terminal, flags, configuration, instanceId, telemetry),
       yaml,
     });
-    terminal.onHangup(() => void runtime.reload("SIGHUP"));
+    started = runtime;
     for (const { name, address, port } of runtime.ports)
       telemetry.log.info(`${name} server listening on TCP address: ${hostOf(address)}:${port}`);
     return await liveAndStop(terminal, runtime, telemetry, startedAt);
