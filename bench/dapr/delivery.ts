@@ -17,7 +17,7 @@ import { DaprSubscriber } from "./subscriber.ts";
  * What daprd takes to deliver an event that is in Redis, in microseconds, and what a bare grpc-js echo took on the
  * same machine. Half of it, scaled by the echo, is what we may take.
  */
-const daprd = { stream: 94, grpc: 116, http: 142, echo: 36.6 } as const;
+const daprd = { stream: 94, grpc: 116, echo: 36.6 } as const;
 /** Events in a message of the publisher; of bulk deliveries, too. */
 const batch = 100;
 const window = 1000;
@@ -59,7 +59,7 @@ async function* deliver(start: Start, effort: Effort, publisher?: Sidecar): Asyn
     yield* measure("native stream, one a message", nativeStream);
     yield* measure("SubscribeTopicEventsAlpha1", daprStream, daprd.stream / 2);
     yield* measure("OnTopicEvent", application("grpc", 1), daprd.grpc / 2);
-    yield* measure("HTTP callback", application("http", 1), daprd.http / 2);
+    yield* measure("HTTP callback", application("http", 1));
     // In memory, as in Dapr, there is one event at a time.
     if (!publisher) return;
     yield* measure(`OnBulkTopicEvent of ${batch}`, application("grpc", batch));

@@ -59,10 +59,13 @@ export function jsonElements(text: string): string[] | undefined {
 
 /** After the closing quote of the string that begins here. */
 function endOfString(text: string, start: number): number {
-  let at = start + 1;
-  for (let code = text.charCodeAt(at); code !== quote; code = text.charCodeAt(at))
-    at += code === backslash ? 2 : 1;
-  return at + 1;
+  for (let at = start + 1; ; at += 1) {
+    at = text.indexOf('"', at);
+    let backslashes = 0;
+    while (text.charCodeAt(at - 1 - backslashes) === backslash) backslashes += 1;
+    // Each pair of them is one in the text; an odd one belongs to the quote.
+    if (backslashes % 2 === 0) return at + 1;
+  }
 }
 
 /** At the comma or brace behind the member's value that begins here. */

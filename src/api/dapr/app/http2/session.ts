@@ -116,9 +116,9 @@ export class Session {
     }
   }
 
-  /** Sends with what else is written in this turn. */
+  /** Sends with what else is written in this turn of the event loop: a write costs more than what it carries. */
   #write(bytes: Buffer): void {
-    if (this.#out.length === 0) queueMicrotask(() => this.#flush());
+    if (this.#out.length === 0) setImmediate(() => this.#flush());
     this.#out.push(bytes);
   }
 
