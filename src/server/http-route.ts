@@ -30,6 +30,8 @@ export interface HttpRoute {
   readonly path: string;
   /** True: served without an API token, where others need one. */
   readonly withoutToken?: boolean;
+  /** True: for paths that are no other route's, not even without a slash at the end. */
+  readonly isFallback?: boolean;
   /** What it throws goes to `HttpRoutes.errorAnswer`. */
   handle(request: RouteRequest): RouteAnswer | Promise<RouteAnswer>;
 }

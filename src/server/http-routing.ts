@@ -60,7 +60,7 @@ export class HttpRouting {
   serve(request: HttpRequest, response: HttpResponse): boolean {
     const [path = "", query = ""] = (request.url ?? "").split(/\?(.*)/s, 2);
     const method = request.method === "HEAD" ? "GET" : (request.method ?? "");
-    const found = this.#router.find(method as "GET", path.replace(/^\/+/, "/").replaceAll("+", "%20"));
+    const found = this.#find(method, path.replace(/\/{2,}/g, "/").replaceAll("+", "%20"));
     if (!found) return false;
     const params = found.params as Readonly<Record<string, string>>;
     this.#run(found.store as Served, params, query, request, response).catch((err: unknown) => {
@@ -68,6 +68,14 @@ export class HttpRouting {
       response.destroy();
     });
     return true;
+  }
+
+  /** A slash at the end is one too many, unless a route has a wildcard there. Parameters are never empty. */
+  #find(method: string, path: string) {
+    const found = this.#router.find(method as "GET", path);
+    if (!path.endsWith("/")) return found;
+    const wanted = found && "*" in found.params && !(found.store as Served).route.isFallback;
+    return wanted ? found : this.#router.find(method as "GET", path.slice(0, -1));
   }
 
   async #run(

@@ -41,8 +41,6 @@ export interface DaprErrorDetails {
 /** An error of this API. */
 export class DaprError extends ConnectError {
   readonly kind: DaprErrorKind;
-  /** Whether it is the words of a component. */
-  readonly isForeign: boolean;
 
   /** ConnectError's own says yes to every ConnectError. */
   static override [Symbol.hasInstance](value: unknown): boolean {
@@ -52,7 +50,6 @@ export class DaprError extends ConnectError {
   constructor(kind: DaprErrorKind, message: string, details: DaprErrorDetails = {}) {
     super(message, kind.code, undefined, undefined, details.cause);
     this.kind = kind;
-    this.isForeign = details.domain !== undefined;
     if (kind.reason === undefined) return;
     const { resource, domain = daprErrorDomain, metadata = {}, field, help } = details;
     this.#add(ErrorInfoSchema, { reason: kind.reason, domain, metadata: { ...metadata } });

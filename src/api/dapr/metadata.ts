@@ -35,6 +35,8 @@ export function daprCapabilities(type: string, capabilities: readonly string[]):
   return stateCapabilities.filter(([, needed]) => needed.every(has)).map(([name]) => name);
 }
 
+/** What Dapr says where there are no actors. */
+const placement = "placement: disconnected";
 /** The extended metadata that says why a change of the YAML is not in force. */
 const refusedKey = "outriderRefusedChange";
 
@@ -93,7 +95,7 @@ export class DaprMetadata {
       httpEndpoints: httpEndpoints().map((name) => ({ name })),
       resiliencies: resiliencies().map((name) => ({ name })),
       appConnectionProperties: app && connectionOf(app),
-      actorRuntime: { runtimeStatus: "DISABLED", hostReady: false },
+      actorRuntime: { runtimeStatus: "DISABLED", hostReady: false, placement },
     });
   }
 
@@ -110,7 +112,7 @@ export class DaprMetadata {
       subscriptions: subscriptions.views.map(subscriptionOf),
       httpEndpoints: httpEndpoints().map((name) => ({ name })),
       resiliencies: resiliencies().map((name) => ({ name })),
-      actorRuntime: { runtimeStatus: ActorRuntime_ActorRuntimeStatus.DISABLED },
+      actorRuntime: { runtimeStatus: ActorRuntime_ActorRuntimeStatus.DISABLED, placement },
       ...(app && { appConnectionProperties: connectionOf(app) }),
     });
   }

@@ -53,7 +53,11 @@ export class DaprState {
     return this.#stores.get(storeName)?.encrypted ?? false;
   }
 
-  /** Throws DaprError, as every method does. */
+  /** Throws DaprError when there is no such store, as every method does. */
+  check(storeName: string): void {
+    this.#store(storeName);
+  }
+
   async get(storeName: string, key: string, call: StateCall): Promise<Item | undefined> {
     const store = this.#store(storeName);
     checkKey(storeName, key);

@@ -43,6 +43,8 @@ export const stateSettings = z
     outboxPublishTopic: text().optional(),
     /** Taken because Dapr's files have it. Dapr publishes twice, first to this component; here a note in the store does. */
     outboxPubsub: text().optional(),
+    /** Taken because Dapr's files have it: the topic on that component. */
+    outboxInternalTopic: text().optional(),
     /** Taken because Dapr's files have it: an event never comes without its state here, so none is discarded. */
     outboxDiscardWhenMissingState: flag().optional(),
   })

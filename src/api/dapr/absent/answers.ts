@@ -56,7 +56,9 @@ export function absentRoutes(options: AbsentOptions): HttpRoute[] {
   return [
     ...routes,
     ...versions.flatMap((version) =>
-      everyMethod.map((method): HttpRoute => ({ method, path: `${version}/*`, handle: unknown })),
+      everyMethod.map(
+        (method): HttpRoute => ({ method, path: `${version}/*`, isFallback: true, handle: unknown }),
+      ),
     ),
   ];
 }

@@ -11,6 +11,12 @@ import { reasonOf } from "../../../faults.ts";
 import type { HttpRoute, RouteAnswer, RouteRequest } from "../../../server/http-route.ts";
 import { DaprError, daprErrors } from "../errors.ts";
 
+/** What is in details, as far as it is not written as it is. */
+interface Details {
+  readonly metadata?: object;
+  readonly field_violations?: readonly { readonly field: string; readonly description: string }[];
+}
+
 const jsonType = "application/json";
 const detailSchemas: readonly DescMessage[] = [
   ErrorInfoSchema,
@@ -84,13 +90,20 @@ function kindOf(error: unknown): { status: number; errorCode: string } {
 
 function detailsOf(error: DaprError): unknown[] {
   return detailSchemas.flatMap((schema) =>
-    error.findDetails(schema).map((detail) => detailOf(schema, detail, error.isForeign)),
+    error.findDetails(schema).map((detail) => detailOf(schema, detail)),
   );
 }
 
-function detailOf(schema: DescMessage, detail: MessageShape<DescMessage>, isForeign: boolean): unknown {
-  const value = toJson(schema, detail) as Record<string, unknown>;
-  // Dapr writes what a component says by another way than what it says itself.
-  const nothing = isForeign && schema === ErrorInfoSchema ? { metadata: null } : {};
-  return { "@type": `type.googleapis.com/${schema.typeName}`, ...nothing, ...value };
+/** Names as in the message's source, and every member, as Go writes structures: no metadata is `null`. */
+function detailOf(schema: DescMessage, detail: MessageShape<DescMessage>): unknown {
+  const value = toJson(schema, detail, { useProtoFieldName: true, alwaysEmitImplicit: true });
+  const { metadata, field_violations, ...others } = value as Details;
+  return {
+    "@type": `type.googleapis.com/${schema.typeName}`,
+    ...others,
+    ...(metadata && { metadata: Object.keys(metadata).length > 0 ? metadata : null }),
+    ...(field_violations && {
+      field_violations: field_violations.map(({ field, description }) => ({ field, description })),
+    }),
+  };
 }

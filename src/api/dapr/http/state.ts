@@ -11,9 +11,9 @@ import { json, jsonBody, malformed, noContent, postAndPut, queryMetadata } from 
 const metadata = z.record(z.string(), z.string()).nullish();
 const options = anyCase({ concurrency: z.string().nullish(), consistency: z.string().nullish() }).nullish();
 const item = anyCase({ key: z.string(), etag: z.string().nullish(), metadata, options });
-const bulkGet = anyCase({ keys: z.array(z.string()), metadata });
+const bulkGet = anyCase({ keys: z.array(z.string()).nullish(), metadata });
 const transaction = anyCase({
-  operations: z.array(anyCase({ operation: z.string(), request: item })),
+  operations: z.array(anyCase({ operation: z.string(), request: item })).nullish(),
   metadata,
 });
 
@@ -21,6 +21,7 @@ const transaction = anyCase({
 export function stateRoutes(state: DaprState): HttpRoute[] {
   const save = async (request: RouteRequest) => {
     const name = request.params["store"]!;
+    state.check(name);
     const items = itemsOf(request);
     const asText = state.isEncrypted(name);
     const own = asText ? items.map((each) => ({ ...each, value: textOf(each.value) })) : items;
@@ -28,19 +29,23 @@ export function stateRoutes(state: DaprState): HttpRoute[] {
     return noContent;
   };
   const transact = async (request: RouteRequest) => {
-    const { operations } = parse(transaction, request);
+    const name = request.params["store"]!;
+    state.check(name);
+    const operations = parse(transaction, request).operations ?? [];
     const values = operationValues(request);
     const own = operations.map(({ operation, request: each }, index) => {
       const value = values[index] ?? new Uint8Array();
-      const own = state.isEncrypted(request.params["store"]!) ? textOf(value) : value;
+      const own = state.isEncrypted(name) ? textOf(value) : value;
       return { type: operation, item: inputOf(each, own), eventData: eventDataOf(each, value) };
     });
-    await state.transact(request.params["store"]!, own, request, () => request.trace);
+    await state.transact(name, own, request, () => request.trace);
     return noContent;
   };
   const getBulk = async (request: RouteRequest) => {
-    const { keys } = parse(bulkGet, request);
-    const items = await state.getBulk(request.params["store"]!, keys, request);
+    const name = request.params["store"]!;
+    state.check(name);
+    const keys = parse(bulkGet, request).keys ?? [];
+    const items = await state.getBulk(name, keys, request);
     return bulkAnswer(items);
   };
   const query = async (request: RouteRequest) => {
@@ -54,10 +59,10 @@ export function stateRoutes(state: DaprState): HttpRoute[] {
       async handle(request) {
         const { store, key } = request.params as { store: string; key: string };
         const found = await state.get(store, key, request);
-        if (!found) return noContent;
+        if (!found?.value?.byteLength) return noContent;
         const headers: Record<string, string> = { "content-type": "application/json", etag: found.etag };
         for (const [name, value] of Object.entries(itemMetadata(found))) headers[`metadata.${name}`] = value;
-        return { status: 200, headers, body: found.value ?? new Uint8Array() };
+        return { status: 200, headers, body: found.value };
       },
     },
     {
@@ -82,7 +87,8 @@ function bulkAnswer(items: Awaited<ReturnType<DaprState["getBulk"]>>): RouteAnsw
   return json(
     items.map(({ key, item: found, error }) => ({
       key,
-      ...(found && { data: readable(found.value ?? new Uint8Array()), etag: found.etag }),
+      ...(found?.value?.byteLength && { data: readable(found.value) }),
+      ...(found && { etag: found.etag }),
       ...(found && Object.keys(itemMetadata(found)).length > 0 && { metadata: itemMetadata(found) }),
       ...(error !== "" && { error }),
     })),
@@ -135,10 +141,10 @@ function operationValues(request: RouteRequest): Uint8Array[] {
   );
 }
 
-/** The member `value` of an object, as its JSON text: numbers keep their digits. */
+/** The member `value` of an object, as its JSON text: numbers keep their digits. `null` where there is none. */
 function valueIn(document: string): Uint8Array {
   const value = memberOf(jsonMembers(document), "value");
-  return value === undefined ? new Uint8Array() : Buffer.from(value);
+  return Buffer.from(value ?? "null");
 }
 
 /** A string without its quotes, unless it is said to be JSON. */

@@ -139,6 +139,9 @@ describe("what publishing does not take", () => {
   });
 });
 
+/** Neither for paths, nor with wildcards in it. */
+const noPattern = /[/%]|^\.\.?$|(^|\.)[*>](\.|$)/;
+
 describe("odd names", () => {
   it("pubsub/grpc/odd-component-names, pubsub/http/odd-component-names", { timeout: 120_000 }, async () => {
     const names = Array.from({ length: 1000 }, () => oddName(true));
@@ -162,7 +165,8 @@ describe("odd names", () => {
   it("pubsub/http/odd-names-raw", { timeout: 60_000 }, async () => {
     const pubsubs = [...new Set(Array.from({ length: 20 }, () => oddName(true)))];
     const subscribe = pubsubs.flatMap((pubsubname) => {
-      const topics = new Set(Array.from({ length: randomInt(1, 31) }, () => oddName(false)));
+      // A wildcard would get the events of other topics, too.
+      const topics = new Set(Array.from({ length: randomInt(1, 31) }, () => oddName(false, noPattern)));
       return [...topics].map((each) => ({
         pubsubname,
         topic: each,

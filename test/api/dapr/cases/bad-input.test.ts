@@ -1,0 +1,146 @@
+/** Requests over HTTP that make no sense, or little of it, and what is answered to them. */
+import { describe, expect, it } from "vitest";
+import { Daprd, inMemory } from "../daprd.ts";
+import { component } from "./yaml.ts";
+
+const resources = component("mystore", "state.in-memory") + inMemory();
+
+interface Answer {
+  readonly status: number;
+  readonly errorCode?: string;
+  readonly [member: string]: unknown;
+}
+
+async function ask(daprd: Daprd, method: string, path: string, body?: string): Promise<Answer> {
+  const response = await fetch(daprd.url(path), { method, ...(body !== undefined && { body }) });
+  const text = await response.text();
+  const { status } = response;
+  if (text === "") return { status };
+  const answer: unknown = JSON.parse(text);
+  return status >= 400 ? { status, ...(answer as object) } : { status, answer };
+}
+
+describe("bad input over HTTP", () => {
+  it("that is no state is refused as malformed, and nothing of it is saved", async () => {
+    await using daprd = await Daprd.start({ resources });
+    for (const body of [
+      ...["", "null1", "{}", "[{}", "[{}]", '"text"', "1", '{"key":"k","value":1}'],
+      ...['[{"key":"k","value":1},]', '[{"key":"k","value":1}', '[{"key":"k","value":01}]', "[\u0000]"],
+      ...['[{"key":"k","value":1,"etag":123}]', '[{"key":1,"value":1}]', '[{"key":"k","metadata":{"a":1}}]'],
+      ...['[{"ke":"k","value":1}]', '[{"key":"k","options":"x"}]', "[1]"],
+    ])
+      expect([body, await ask(daprd, "POST", "/v1.0/state/mystore", body)]).toMatchObject([
+        body,
+        { status: 400, errorCode: "ERR_MALFORMED_REQUEST" },
+      ]);
+    expect(await ask(daprd, "GET", "/v1.0/state/mystore/k")).toEqual({ status: 204 });
+    for (const path of ["bulk", "transaction"])
+      for (const body of ["", "{", "[]", '{"keys":1,"operations":1}', '{"keys":[1],"operations":[1]}'])
+        expect([path, body, await ask(daprd, "POST", `/v1.0/state/mystore/${path}`, body)]).toMatchObject([
+          path,
+          body,
+          { status: 400, errorCode: "ERR_MALFORMED_REQUEST" },
+        ]);
+  });
+
+  it("is not looked at when there is no such store", async () => {
+    await using daprd = await Daprd.start({ resources });
+    for (const path of ["", "/bulk", "/transaction"])
+      for (const body of ["", "{", "[]"])
+        expect(await ask(daprd, "POST", `/v1.0/state/other${path}`, body)).toMatchObject({
+          status: 400,
+          errorCode: "ERR_STATE_STORE_NOT_FOUND",
+          message: "state store other is not found",
+        });
+    expect(await ask(daprd, "POST", "/v1.0-alpha1/state/other/query", "{")).toMatchObject({
+      status: 400,
+      errorCode: "ERR_STATE_STORE_NOT_FOUND",
+    });
+  });
+
+  it("that leaves things out is taken as Dapr does", async () => {
+    await using daprd = await Daprd.start({ resources });
+    for (const body of ["[]", "null", '[{"key":"empty"}]', '[{"key":"more","extra":{"a":[]}}]'])
+      expect([body, await ask(daprd, "POST", "/v1.0/state/mystore", body)]).toEqual([body, { status: 204 }]);
+    expect(await ask(daprd, "GET", "/v1.0/state/mystore/empty")).toEqual({ status: 200, answer: null });
+    for (const body of ["{}", '{"operations":[]}', '{"operations":null}'])
+      expect(await ask(daprd, "POST", "/v1.0/state/mystore/transaction", body)).toEqual({ status: 204 });
+    expect(await ask(daprd, "POST", "/v1.0/state/mystore/bulk", "{}")).toEqual({ status: 200, answer: [] });
+    await daprd.grpc.saveState({ storeName: "mystore", states: [{ key: "none" }] });
+    expect(await ask(daprd, "GET", "/v1.0/state/mystore/none")).toEqual({ status: 204 });
+    expect(await ask(daprd, "POST", "/v1.0/state/mystore/bulk", '{"keys":["none","absent"]}')).toEqual({
+      status: 200,
+      answer: [{ key: "none", etag: expect.any(String) }, { key: "absent" }],
+    });
+  });
+
+  it("has details that are named as in Dapr's JSON", async () => {
+    await using daprd = await Daprd.start({ resources });
+    const message = "input key/keyPrefix 'a||b' can't contain '||'";
+    expect(await ask(daprd, "GET", "/v1.0/state/mystore/a||b")).toEqual({
+      status: 400,
+      errorCode: "ERR_MALFORMED_REQUEST",
+      message,
+      details: [
+        {
+          "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+          reason: "DAPR_STATE_ILLEGAL_KEY",
+          domain: "dapr.io",
+          metadata: null,
+        },
+        {
+          "@type": "type.googleapis.com/google.rpc.ResourceInfo",
+          resource_type: "state",
+          resource_name: "mystore",
+          owner: "",
+          description: "",
+        },
+        {
+          "@type": "type.googleapis.com/google.rpc.BadRequest",
+          field_violations: [{ field: "a||b", description: message }],
+        },
+      ],
+    });
+  });
+
+  it("in paths: slashes that are too many do no harm", async () => {
+    await using daprd = await Daprd.start({ resources });
+    const etag = { status: 204 };
+    expect(await ask(daprd, "POST", "//v1.0//state///mystore//", '[{"key":"k","value":1}]')).toEqual(etag);
+    for (const path of ["/v1.0/state/mystore/k", "/v1.0/state/mystore/k/", "//v1.0/state/mystore//k"])
+      expect([path, await ask(daprd, "GET", path)]).toEqual([path, { status: 200, answer: 1 }]);
+    expect(await ask(daprd, "GET", "/v1.0/metadata/")).toMatchObject({ status: 200 });
+    expect(await ask(daprd, "GET", "/v1.0/healthz/")).toEqual({ status: 204 });
+    expect(await ask(daprd, "GET", "/v1.0/state/mystore/")).toMatchObject({
+      status: 404,
+      errorCode: "ERR_DIRECT_INVOKE",
+    });
+    expect(await ask(daprd, "POST", "/v1.0/publish/mypub/", "1")).toMatchObject({
+      status: 404,
+      errorCode: "ERR_TOPIC_NAME_EMPTY",
+    });
+    expect(await ask(daprd, "POST", "/v1.0/publish/mypub/topic/", "1")).toEqual({ status: 204 });
+  });
+
+  it("in bodies of events is a value of its own", async () => {
+    await using daprd = await Daprd.start({ resources });
+    for (const contentType of [
+      "",
+      "application/json",
+      "application/cloudevents+json",
+      "a/b; c=d",
+      "nonsense",
+    ]) {
+      const status = await daprd.publish("t", "{", contentType === "" ? {} : { "content-type": contentType });
+      expect([contentType, status]).toEqual([
+        contentType,
+        contentType === "application/cloudevents+json" ? 500 : 204,
+      ]);
+    }
+    for (const body of ["", "{", "{}", "1", "[1]"])
+      expect([body, await ask(daprd, "POST", "/v1.0/publish/bulk/mypub/t", body)]).toMatchObject([
+        body,
+        { status: 400, errorCode: "ERR_PUBSUB_EVENTS_SER" },
+      ]);
+  });
+});
