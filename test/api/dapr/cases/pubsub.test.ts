@@ -7,6 +7,7 @@ import { describe, expect, it } from "vitest";
 import { Dapr } from "../../../../gen/dapr/proto/runtime/v1/dapr_pb.ts";
 import type { PublishEventRequestSchema } from "../../../../gen/dapr/proto/runtime/v1/pubsub_pb.ts";
 import { ErrorInfoSchema, ResourceInfoSchema } from "../../../../gen/google/rpc/error_details_pb.ts";
+import { isPattern } from "../../../../src/blocks/pubsub/topics.ts";
 import { Daprd, inMemory, v1 } from "../daprd.ts";
 import { GrpcApp } from "../grpc-app.ts";
 import { HttpApp } from "../http-app.ts";
@@ -139,9 +140,6 @@ describe("what publishing does not take", () => {
   });
 });
 
-/** Neither for paths, nor with wildcards in it. */
-const noPattern = /[/%]|^\.\.?$|(^|\.)[*>](\.|$)/;
-
 describe("odd names", () => {
   it("pubsub/grpc/odd-component-names, pubsub/http/odd-component-names", { timeout: 120_000 }, async () => {
     const names = Array.from({ length: 1000 }, () => oddName(true));
@@ -166,13 +164,15 @@ describe("odd names", () => {
     const pubsubs = [...new Set(Array.from({ length: 20 }, () => oddName(true)))];
     const subscribe = pubsubs.flatMap((pubsubname) => {
       // A wildcard would get the events of other topics, too.
-      const topics = new Set(Array.from({ length: randomInt(1, 31) }, () => oddName(false, noPattern)));
-      return [...topics].map((each) => ({
-        pubsubname,
-        topic: each,
-        route: `/${oddName(false).replace(/[?#]/g, "x")}`,
-        metadata: { rawPayload: "true" },
-      }));
+      const topics = new Set(Array.from({ length: randomInt(1, 31) }, () => oddName(false)));
+      return [...topics]
+        .filter((name) => !isPattern(name))
+        .map((each) => ({
+          pubsubname,
+          topic: each,
+          route: `/${oddName(false).replace(/[?#]/g, "x")}`,
+          metadata: { rawPayload: "true" },
+        }));
     });
     const answers = new Proxy<Record<string, number>>({}, { get: () => 200 });
     await using app = await HttpApp.start({ subscribe, routes: answers });
