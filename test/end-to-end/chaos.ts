@@ -118,7 +118,8 @@ export function stateYaml(state: ChaosBroker["state"] | undefined, port: number)
   return yamlOf("state", type, version, { ...state?.metadata(port), ...outbox });
 }
 
-function yamlOf(
+/** A Component. */
+export function yamlOf(
   name: string,
   type: string,
   version: string,

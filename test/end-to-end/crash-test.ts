@@ -4,7 +4,7 @@
  *
  * It is a function over the broker under test, so that every component can be put through it.
  */
-import { mkdir, readdir, stat } from "node:fs/promises";
+import { mkdir, readdir, readFile, rename, stat, writeFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { makeProject, removeProject } from "../outrider.ts";
 import { Application } from "./application.ts";
@@ -271,6 +271,11 @@ class Stage {
           await subscriber.kill();
         },
       },
+      {
+        name: "components replaced",
+        weight: 3,
+        strike: (random) => replaceComponents(this.#options.resources(random.below(sidecarCount))),
+      },
       { name: "publisher killed", weight: 2, strike: (random) => again(one(this.#publishers, random)) },
       { name: "subscriber killed", weight: 3, strike: (random) => again(one(this.#subscribers, random)) },
     ];
@@ -352,4 +357,14 @@ export function describeReport(report: CrashReport): string {
       `of ${report.committed} writes with an outbox ${report.unpublished.length} unpublished, ${report.phantoms.length} published without a commit; ` +
       `all settled ${report.settledAfterMs} ms after the last`,
   ].join("\n");
+}
+
+/** Changes a setting of each component that makes no difference, while whoever reads the file runs. */
+async function replaceComponents(file: string): Promise<void> {
+  const text = (await readFile(file, "utf8")).replace(
+    /^spec:\n(?: {2}initTimeout: (\d+)s\n)?/gm,
+    (_, seconds: string | undefined) => `spec:\n  initTimeout: ${seconds === "6" ? 5 : 6}s\n`,
+  );
+  await writeFile(`${file}.new`, text);
+  await rename(`${file}.new`, file);
 }

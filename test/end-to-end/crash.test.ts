@@ -7,7 +7,7 @@ import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { serverFolder } from "../servers/run-folder.ts";
-import { expectNothingLost, stateYaml } from "./chaos.ts";
+import { expectNothingLost, stateYaml, yamlOf } from "./chaos.ts";
 import { crashTest, describeReport } from "./crash-test.ts";
 
 const seconds = Number(process.env["OUTRIDER_CRASH_SECONDS"] ?? 20);
@@ -19,7 +19,7 @@ describe("two sidecars on one embedded store, killed again and again with their 
     async () => {
       process.stdout.write(`crash test with OUTRIDER_TEST_SEED=${seed} OUTRIDER_CRASH_SECONDS=${seconds}\n`);
       const path = join(serverFolder("crash"), "state.yaml");
-      await writeFile(path, stateYaml(undefined, 0));
+      await writeFile(path, yamlOf("pubsub", "pubsub.sqlite", "v1", {}) + stateYaml(undefined, 0));
       const report = await crashTest({ seconds, seed, resources: () => path });
       process.stdout.write(`${describeReport(report)}\n`);
       expectNothingLost(report, { rewinds: false });
