@@ -254,6 +254,7 @@ describeWith("postgresql", "a server that goes away", () => {
     const acknowledged = new Set<string>();
     const got = new Map<string, number>();
     const stop = new AbortController();
+    let allPublished = false;
     const publish = async () => {
       for (let number = 0; !stop.signal.aborted; number += 1) {
         const done = await fixture.publish("topic", [`${number}`]).then(
@@ -262,9 +263,10 @@ describeWith("postgresql", "a server that goes away", () => {
         );
         if (done) acknowledged.add(`${number}`);
       }
+      allPublished = true;
     };
     const consume = async () => {
-      while (!stop.signal.aborted || [...acknowledged].some((text) => !got.has(text))) {
+      while (!allPublished || [...acknowledged].some((text) => !got.has(text))) {
         try {
           const received = await subscription.receive(10, { signal: AbortSignal.timeout(2000) });
           for (const one of received) got.set(textOf(one), (got.get(textOf(one)) ?? 0) + 1);

@@ -1,5 +1,4 @@
 /** One connection to NATS, which finds its server again by itself, and what JetStream is asked through it. */
-import { readFile } from "node:fs/promises";
 import { type JetStreamManager, jetstreamManager } from "@nats-io/jetstream";
 import {
   type Authenticator,
@@ -14,6 +13,7 @@ import {
   type TlsOptions,
 } from "@nats-io/transport-node";
 import type { Call } from "../../blocks/call.ts";
+import { Pem, withMaterial } from "../pem.ts";
 import { connectError, NatsError } from "./errors.ts";
 import { type ConnectionFields, serversOf } from "./settings.ts";
 
@@ -56,7 +56,7 @@ export class Connection {
     const prefix = fields.apiPrefix || (fields.domain ? `$JS.${fields.domain}.API` : "$JS.API");
     let nats: NatsConnection | undefined;
     try {
-      nats = await connect(await connectOptions(fields, fallbackName));
+      nats = await connect(connectOptions(fields, fallbackName));
       const manager = await jetstreamManager(nats, { apiPrefix: prefix, timeout: answerWithinMs });
       signal.throwIfAborted();
       return new Connection(nats, manager, prefix);
@@ -184,9 +184,9 @@ export async function until<T>(promise: Promise<T>, signal: AbortSignal): Promis
   }
 }
 
-async function connectOptions(fields: ConnectionFields, fallbackName: string): Promise<ConnectionOptions> {
+function connectOptions(fields: ConnectionFields, fallbackName: string): ConnectionOptions {
   const { addresses, tls, user, password, token } = serversOf(fields.natsURL)!;
-  const secured = await tlsOptions(fields);
+  const secured = tlsOptions(fields);
   const authenticator = authenticatorOf(fields);
   const anyToken = fields.token || token;
   return {
@@ -213,20 +213,21 @@ function authenticatorOf({ jwt, seedKey }: ConnectionFields): Authenticator | un
   return jwtAuthenticator(jwt, new TextEncoder().encode(seedKey));
 }
 
-async function tlsOptions(fields: ConnectionFields): Promise<TlsOptions | undefined> {
+function tlsOptions(fields: ConnectionFields): TlsOptions | undefined {
   const { tls_client_cert: cert, tls_client_key: key, tls_ca_cert: ca } = fields;
   if (!cert && !ca) return undefined;
-  return {
-    ...(cert && key && { cert: await pem(cert, "tls_client_cert"), key: await pem(key, "tls_client_key") }),
-    ...(ca && { ca: await pem(ca, "tls_ca_cert") }),
-  };
+  return withMaterial<TlsOptions>(
+    {},
+    {
+      ...(cert && key && { cert: pem(cert, "tls_client_cert"), key: pem(key, "tls_client_key") }),
+      ...(ca && { ca: pem(ca, "tls_ca_cert") }),
+    },
+  );
 }
 
-/** PEM, given as it is or as a file. */
-async function pem(value: string, field: string): Promise<string> {
-  if (value.trimStart().startsWith("-----BEGIN")) return value;
+function pem(value: string, field: string): Pem {
   try {
-    return await readFile(value, "utf8");
+    return new Pem(value);
   } catch (error) {
     const code = error instanceof Error && "code" in error ? String(error.code) : "unknown";
     throw new NatsError("refused", `the file that ${field} names cannot be read (${code})`);

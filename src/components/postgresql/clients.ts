@@ -31,7 +31,7 @@ export class Clients {
   /** Loads the library and reads the certificates' files; connects to nothing. `name` is what the server shows. */
   static async make(endpoint: Endpoint, name: string): Promise<Clients> {
     const { default: pg } = await import("pg");
-    return new Clients(pg, endpoint, endpoint.applicationName ?? name, await tlsChoices(endpoint));
+    return new Clients(pg, endpoint, endpoint.applicationName ?? name, tlsChoices(endpoint));
   }
 
   /** A connection of its own. Throws PostgresError. */

@@ -1,7 +1,7 @@
 /** The fields of `spec.metadata` that say where the server is, as Dapr names them, and those of our own. */
-import { readFile } from "node:fs/promises";
 import * as z from "zod";
 import { choice, durationMs, flag, integer, text } from "../../config/fields.ts";
+import { Pem, withMaterial } from "../pem.ts";
 import { type Parameters, parseConnectionString } from "./connection-string.ts";
 import { PostgresError } from "./errors.ts";
 
@@ -185,31 +185,32 @@ export type Tls =
     };
 
 /**
- * The ways to connect that the mode allows, the preferred first. Reads the certificates' files.
+ * The ways to connect that the mode allows, the preferred first. Each connection reads the certificates' files that have changed.
  * Throws PostgresError when one cannot be read.
  */
-export async function tlsChoices(endpoint: Endpoint): Promise<readonly Tls[]> {
+export function tlsChoices(endpoint: Endpoint): readonly Tls[] {
   const { sslMode, host, rootCertificate, certificate, key } = endpoint;
   if (sslMode === "disable" || host.startsWith("/")) return [false];
-  const ca = rootCertificate === undefined ? undefined : await pem(rootCertificate, "the root certificate");
+  const ca = rootCertificate === undefined ? undefined : pem(rootCertificate, "the root certificate");
   // As libpq does: who gives a root certificate wants it to be checked.
   const verify = sslMode.startsWith("verify") || (sslMode === "require" && ca !== undefined);
-  const tls: Tls = {
+  const options = {
     rejectUnauthorized: verify,
-    ...(ca !== undefined && { ca }),
-    ...(certificate !== undefined && { cert: await pem(certificate, "sslcert") }),
-    ...(key !== undefined && { key: await pem(key, "sslkey") }),
     ...(!/^[\d.]+$|:/.test(host) && { servername: host }),
     ...(sslMode !== "verify-full" && { checkServerIdentity: () => undefined }),
   };
+  const tls: Tls = withMaterial(options, {
+    ca,
+    cert: certificate === undefined ? undefined : pem(certificate, "sslcert"),
+    key: key === undefined ? undefined : pem(key, "sslkey"),
+  });
   if (sslMode === "allow") return [false, tls];
   return sslMode === "prefer" ? [tls, false] : [tls];
 }
 
-async function pem(value: string, what: string): Promise<string> {
-  if (value.includes("-----BEGIN")) return value;
+function pem(value: string, what: string): Pem {
   try {
-    return await readFile(value, "utf8");
+    return new Pem(value);
   } catch (error) {
     throw new PostgresError("refused", `${what} cannot be read (${(error as NodeJS.ErrnoException).code})`, {
       cause: error,

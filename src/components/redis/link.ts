@@ -3,6 +3,7 @@ import type { Cluster, ClusterOptions, Redis, RedisOptions } from "ioredis";
 import type { Call } from "../../blocks/call.ts";
 import type { OpenContext } from "../../component.ts";
 import type { Log } from "../../telemetry/log.ts";
+import { withMaterial } from "../pem.ts";
 import { connectFailure, isUnknownScript, RedisFailure, toFailure } from "./errors.ts";
 import type { Script } from "./script.ts";
 import type { ConnectionSettings } from "./settings.ts";
@@ -364,13 +365,11 @@ function makeClient(library: Library, settings: ConnectionSettings): Redis | Clu
 
 function clientOptions(settings: ConnectionSettings): RedisOptions {
   const { tls, addresses, kind } = settings;
-  const tlsOptions = tls && {
+  const checks = tls && {
     rejectUnauthorized: tls.rejectUnauthorized,
-    ...(tls.ca === undefined ? {} : { ca: tls.ca }),
-    ...(tls.cert === undefined ? {} : { cert: tls.cert }),
-    ...(tls.key === undefined ? {} : { key: tls.key }),
     ...(tls.rejectUnauthorized ? {} : { checkServerIdentity: () => undefined }),
   };
+  const tlsOptions = tls && withMaterial(checks!, tls);
   const options: RedisOptions = {
     protocol: 2,
     db: settings.database,

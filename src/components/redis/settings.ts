@@ -1,7 +1,7 @@
 /** The fields of `spec.metadata` of these components: Dapr's, and a few of our own. */
-import { readFileSync } from "node:fs";
 import * as z from "zod";
 import { choice, durationMs, flag, integer, text } from "../../config/fields.ts";
+import { Pem, type TlsMaterial } from "../pem.ts";
 
 const maxInt = 2 ** 31 - 1;
 
@@ -160,11 +160,8 @@ export interface ConnectionSettings {
   readonly waitTimeoutMs: number;
 }
 
-/** What Node's `tls.connect` takes. */
-export interface TlsSettings {
-  readonly ca: string | undefined;
-  readonly cert: string | undefined;
-  readonly key: string | undefined;
+/** What becomes of it is what Node's `tls.connect` takes. */
+export interface TlsSettings extends TlsMaterial {
   readonly rejectUnauthorized: boolean;
 }
 
@@ -236,11 +233,10 @@ function tlsSettings(fields: StateFields | PubSubFields): TlsSettings {
   };
 }
 
-function pem(field: string, value: string | undefined): string | undefined {
+function pem(field: string, value: string | undefined): Pem | undefined {
   if (!value) return undefined;
-  if (value.includes("-----BEGIN")) return value;
   try {
-    return readFileSync(value.trim(), "utf8");
+    return new Pem(value);
   } catch (error) {
     const code = error instanceof Error && "code" in error ? String(error.code) : "unknown error";
     throw new Error(`${field} is neither PEM nor a file that can be read (${code})`);
