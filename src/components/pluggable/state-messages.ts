@@ -1,4 +1,5 @@
 /** Writes as messages of the contract, and messages as items. */
+import { isDeepStrictEqual } from "node:util";
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import {
   type BulkStateItem,
@@ -8,6 +9,7 @@ import {
   type GetResponse,
   type SetRequestSchema,
 } from "../../../gen/dapr/proto/components/v1/state_pb.ts";
+import { isJsonType } from "../../blocks/pubsub/media-types.ts";
 import type { Item, Precondition, Write } from "../../blocks/state/driver.ts";
 
 /** What readers of answered writes need. */
@@ -60,9 +62,19 @@ export function itemOf(key: string, answer: GetResponse | BulkStateItem, nowMs: 
   };
 }
 
-/** Whether an item has the value that a write has given it. */
-export function isResultOf(write: Write & { readonly kind: "set" }, item: Item): boolean {
-  return Buffer.compare(write.value, item.value!) === 0;
+/** Whether an item has the value that a write has given it. Dapr's SDK for Go stores JSON as it writes it itself. */
+export function isResultOf({ value, contentType }: Write & { readonly kind: "set" }, item: Item): boolean {
+  if (Buffer.compare(value, item.value!) === 0) return true;
+  return isJsonType(contentType) && isDeepStrictEqual(jsonOf(value), jsonOf(item.value!));
+}
+
+/** Another object for each text that is no JSON. */
+function jsonOf(value: Uint8Array): unknown {
+  try {
+    return JSON.parse(Buffer.from(value).toString());
+  } catch {
+    return Symbol();
+  }
 }
 
 function timeOf(text: string | undefined): number | undefined {

@@ -26,6 +26,14 @@ import { isResultOf, itemOf, type Operation, operationOf, strong } from "./state
 
 /** The etag of an item that somebody else has written since; no store gives it, so it never matches. */
 const overwritten = "outrider:overwritten";
+/** Statuses that may mean that a precondition is not met. */
+const refusals: readonly Code[] = [
+  Code.FailedPrecondition,
+  Code.InvalidArgument,
+  Code.Aborted,
+  Code.Unknown,
+  Code.Internal,
+];
 /** Requests for one item each that are under way at once, where many cannot be had together. */
 const maxBeside = 16;
 
@@ -113,13 +121,11 @@ export class PluggableState implements StateDriver {
         throw new EtagMismatch(key);
     const operations = writes.map((write) => operationOf(write, nowMs));
     const [only] = operations;
-    if (operations.length === 1)
-      await this.#apply(only!, call).catch((error) => throwFor(error, writes[0]!.key));
-    else
-      await this.#transact(operations, call).catch(async (error: unknown) => {
-        const key = await this.#atFault(error, writes, call);
-        throw key === undefined ? error : new EtagMismatch(key);
-      });
+    const applied = operations.length === 1 ? this.#apply(only!, call) : this.#transact(operations, call);
+    await applied.catch(async (error: unknown) => {
+      const key = await this.#atFault(error, writes, call);
+      throw key === undefined ? error : new EtagMismatch(key);
+    });
     const kept = writes.map((write, index) => (operations[index]!.case === "set" ? write : undefined));
     return this.supports.etags && needsEtags ? this.#etagsOf(writes, kept, call) : writes.map(() => "");
   }
@@ -254,19 +260,22 @@ export class PluggableState implements StateDriver {
     );
   }
 
-  /** The first key whose precondition a refused transaction has failed for; undefined: it failed for something else. */
+  /** The first key whose precondition has failed when writes have; undefined: it was something else. */
   async #atFault(error: unknown, writes: readonly Write[], call: Call): Promise<string | undefined> {
-    const refused: readonly Code[] = [Code.FailedPrecondition, Code.Aborted];
+    if (!(error instanceof ComponentStatus) || error.asked || !refusals.includes(error.code))
+      return undefined;
     const told = isEtagStatus(error);
-    if (!told && !(error instanceof ComponentStatus && refused.includes(error.code))) return undefined;
     const conditional = writes.filter(hasPrecondition);
-    // The contract does not say which, so it is looked up.
-    const items = await this.get(
-      conditional.map(({ key }) => key),
-      call,
-    );
-    const failed = conditional.find(({ precondition }, index) =>
-      precondition!.kind === "absent" ? items[index] : items[index]?.etag !== precondition!.etag,
+    if (told && writes.length === 1) return writes[0]!.key;
+    if (conditional.length === 0) return undefined;
+    // Which it was the contract does not say, and Dapr's SDK for Go not even that it was one: so it is looked up.
+    const keys = [...new Set(writes.map(({ key }) => key))];
+    const found = await this.get(keys, call);
+    const items = new Map(keys.map((key, index) => [key, found[index]]));
+    // What has been written in spite of the error has not failed for that.
+    if (!told && writes.every((write) => isDone(write, items.get(write.key)))) return undefined;
+    const failed = conditional.find(({ key, precondition }) =>
+      precondition!.kind === "absent" ? items.get(key) : items.get(key)?.etag !== precondition!.etag,
     );
     return failed?.key ?? (told ? conditional[0]?.key : undefined);
   }
@@ -302,6 +311,11 @@ async function maxWritesOf(
 
 function hasPrecondition({ precondition }: Write): boolean {
   return precondition !== undefined;
+}
+
+function isDone(write: Write, item: Item | undefined): boolean {
+  if (write.kind === "delete") return item === undefined;
+  return item !== undefined && isResultOf(write, item);
 }
 
 /** Whether a component says that an etag does not match, or makes no sense to it. */

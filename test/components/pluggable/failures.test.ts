@@ -144,6 +144,70 @@ describe("a store", () => {
     await driver.close();
   });
 
+  it("that says of an etag only that something was wrong is looked into", async () => {
+    await using sockets = await SocketsFolder.make();
+    const services = memoryStore(all);
+    // As Dapr's SDK for Go does it.
+    const plainly =
+      <Args extends readonly unknown[], Answer>(work: (...given: Args) => Answer) =>
+      (...given: Args): Answer => {
+        try {
+          return work(...given);
+        } catch (error) {
+          throw new ConnectError(ConnectError.from(error).rawMessage, Code.Unknown);
+        }
+      };
+    await sockets.serve("store", {
+      ...services,
+      state: { ...services.state, set: plainly(services.state!.set!) },
+      transactional: { transact: plainly(services.transactional!.transact!) },
+    });
+    const driver = await openState(sockets.path);
+    await driver.write([setOf("key", "there")], call());
+    const stale = setOf("key", "again", { precondition: { kind: "etag", etag: "stale" } });
+    await expect(driver.write([stale], call())).rejects.toBeInstanceOf(EtagMismatch);
+    await expect(driver.write([deleteOf("other"), stale], call())).rejects.toMatchObject({ key: "key" });
+    await driver.close();
+  });
+
+  it("that fails a write for another reason says so, also when the write had a precondition", async () => {
+    await using sockets = await SocketsFolder.make();
+    const services = memoryStore(all);
+    const set = services.state!.set!;
+    await sockets.serve("store", {
+      ...services,
+      state: {
+        ...services.state,
+        set: async (request, context) => {
+          await set(request, context);
+          throw new ConnectError("the answer got lost", Code.Internal);
+        },
+      },
+    });
+    const driver = await openState(sockets.path);
+    const first = setOf("key", "value", { precondition: { kind: "absent" } });
+    await expect(driver.write([first], call())).rejects.toThrow("the answer got lost");
+    await driver.close();
+  });
+
+  it("that writes JSON in its own way gives the etag all the same", async () => {
+    await using sockets = await SocketsFolder.make();
+    const services = memoryStore(all);
+    const set = services.state!.set!;
+    await sockets.serve("store", {
+      ...services,
+      state: {
+        ...services.state,
+        set: (request, context) => set({ ...request, value: Buffer.from('{"a":1,"b":2}') }, context),
+      },
+    });
+    const driver = await openState(sockets.path);
+    const json = setOf("key", '{ "b": 2, "a": 1 }', { contentType: "application/json" });
+    const [etag] = await driver.write([json], call());
+    expect((await driver.get(["key"], call()))[0]!.etag).toBe(etag);
+    await driver.close();
+  });
+
   it("that writes several at once says when one of them does not match", async () => {
     await using sockets = await SocketsFolder.make();
     await sockets.serve("store", memoryStore(all));
