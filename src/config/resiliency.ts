@@ -96,7 +96,9 @@ function breakerOf(given: Policies["circuitBreakers"][string]): BreakerSettings 
 
 /** Where a resource says what is not used yet: targets that are not there yet, and what deliveries know nothing of. */
 export function unusedOf({ targets }: ResiliencySpec): readonly (readonly string[])[] {
-  const blocks = (["apps", "actors"] as const).filter((each) => targets?.[each]);
+  const blocks = (["apps", "actors"] as const).filter(
+    (each) => Object.keys(targets?.[each] ?? {}).length > 0,
+  );
   const inbound = Object.entries(targets?.components ?? {}).flatMap(([name, target]) =>
     (["timeout", "circuitBreaker"] as const).flatMap((kind) =>
       target?.inbound?.[kind] ? [["components", name, "inbound", kind]] : [],
