@@ -89,14 +89,22 @@ export function connectFailure(error: unknown, address: string): RedisFailure {
     return refused(`Redis at ${address} has no database of that number (redisDB)`);
   if (/cluster support disabled/i.test(message))
     return refused(`Redis at ${address} is not a cluster: redisType must be "node"`);
-  return new RedisFailure("unavailable", `cannot reach Redis at ${address}: ${firstLine(message)}`, {
+  return new RedisFailure("unavailable", `cannot reach Redis at ${address}: ${reasonOf(error)}`, {
     cause: error,
   });
 }
 
 const certificateCodes = /^(UNABLE_TO_|CERT_|SELF_SIGNED|DEPTH_ZERO|ERR_TLS_CERT|HOSTNAME_MISMATCH)/;
 
+/** Why a connection cannot be made, or was lost, in a few words; undefined stands for an end without any. */
+export function reasonOf(error: unknown): string {
+  if (error instanceof AggregateError && error.errors.length > 0) return reasonOf(error.errors[0]);
+  const code = error instanceof Error && "code" in error ? String(error.code) : "";
+  return firstLine(messageOf(error)) || code || "the connection was closed";
+}
+
 function messageOf(error: unknown): string {
+  if (error === undefined) return "";
   return error instanceof Error ? error.message : String(error);
 }
 

@@ -4,7 +4,14 @@ import type { Call } from "../../blocks/call.ts";
 import type { OpenContext } from "../../component.ts";
 import type { Log } from "../../telemetry/log.ts";
 import { withMaterial } from "../pem.ts";
-import { connectFailure, isUnknownScript, RedisFailure, toFailure } from "./errors.ts";
+import {
+  connectFailure,
+  isReplyError,
+  isUnknownScript,
+  RedisFailure,
+  reasonOf,
+  toFailure,
+} from "./errors.ts";
 import type { Script } from "./script.ts";
 import type { ConnectionSettings } from "./settings.ts";
 import { slotOf } from "./slots.ts";
@@ -21,6 +28,9 @@ const maxWaiting = 10_000;
 const openWithinMs = 4500;
 /** How often it is looked whether answers come, in milliseconds. */
 const watchdogMs = 500;
+
+/** For what is done for nobody in particular. */
+const unconditional: Call = { signal: new AbortController().signal };
 
 /** What is used of the library, which is loaded when a component is opened. */
 type Library = { readonly Redis: typeof Redis; readonly Cluster: typeof Cluster };
@@ -64,7 +74,7 @@ export class Link {
     this.address = addressOf(settings);
     this.#watchdog = setInterval(() => this.#watch(), watchdogMs);
     this.#watchdog.unref();
-    client.on("ready", () => this.#back());
+    client.on("ready", () => void this.#tryOut());
     client.on("close", () => this.#away());
     // Where a connection that is being made is given up, the library gives up all.
     client.on("end", () => this.#connectAgain());
@@ -250,6 +260,18 @@ export class Link {
     return new RedisFailure("unavailable", `Redis at ${this.address} is away`);
   }
 
+  /** Connected is not back: what listens may be a proxy that closes again, and say so at every attempt. */
+  async #tryOut(): Promise<void> {
+    if (this.#up) return;
+    try {
+      await this.#attempt(["PING"], unconditional);
+    } catch (error) {
+      // Who refuses is there.
+      if (!isReplyError(error)) return;
+    }
+    this.#back();
+  }
+
   #back(): void {
     if (this.#up) return;
     this.#up = true;
@@ -270,7 +292,8 @@ export class Link {
   #away(): void {
     if (!this.#up || this.#closed) return;
     this.#up = false;
-    this.#log.warn({ address: this.address }, "the connection to Redis is lost; connecting again");
+    const reason = reasonOf(this.#lastError);
+    this.#log.warn({ address: this.address, reason }, "the connection to Redis is lost; connecting again");
   }
 
   #wakeAll(): void {
