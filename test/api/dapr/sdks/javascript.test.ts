@@ -20,7 +20,12 @@ const without = [
   "stream.drop",
 ] as const;
 /** Its handlers are given data, and nothing about it. */
-const outcomes = { "listen.json": [{ id: 1 }], "listen.text": ["hello"], "listen.declared": [{ id: 2 }] };
+const outcomes = {
+  "listen.json": [{ id: 1 }],
+  "listen.text": ["hello"],
+  "listen.declared": [{ id: 2 }],
+  "listen.routed": [{ id: 4 }],
+};
 
 describeTour({ language: "javascript", protocol: "http", on: "sqlite", prepare, without, outcomes });
 describeTour({

@@ -57,6 +57,10 @@ const steps = {
     [{ data: { id: 2 }, type: "application/json" }],
   ],
   "listen.gathered": ["listens for several events at once", ["a", "b", "c"]],
+  "listen.routed": [
+    "publishes a CloudEvent of its own making, and gets it where a rule sends it",
+    [{ data: { id: 4 }, type: "application/json" }],
+  ],
   "listen.retry": ["gets again what it wants to get again", 2],
   "listen.drop": ["finds what it does not want among the dead letters", { dead: "bad", times: 1 }],
   "stream.json": ["gets JSON on a stream", [{ data: { id: 3 }, type: "application/json" }]],

@@ -108,8 +108,11 @@ func listen(service common.Service, overHTTP bool) {
 		}
 	}
 	subscribe := func(sub common.Subscription) {
-		sub.PubsubName, sub.Route = pubsub, "/"+sub.Topic
-		if err := service.AddTopicEventHandler(&sub, handle(sub.Topic)); err != nil {
+		sub.PubsubName = pubsub
+		if sub.Route == "" {
+			sub.Route = "/" + sub.Topic
+		}
+		if err := service.AddTopicEventHandler(&sub, handle(sub.Route[1:])); err != nil {
 			panic(err)
 		}
 	}
@@ -119,6 +122,8 @@ func listen(service common.Service, overHTTP bool) {
 	}
 	subscribe(common.Subscription{Topic: "raw", Metadata: map[string]string{"rawPayload": "true"}})
 	subscribe(common.Subscription{Topic: "dropped", DeadLetterTopic: "dead"})
+	subscribe(common.Subscription{Topic: "kinds", Route: "/plain"})
+	subscribe(common.Subscription{Topic: "kinds", Route: "/special", Match: `event.type == "special"`, Priority: 1})
 	if overHTTP {
 		// A file of the sidecar's resources names this route.
 		declared := func(_ context.Context, in *common.InvocationEvent) (*common.Content, error) {
@@ -312,6 +317,19 @@ func listening(client dapr.Client) {
 			return nil, err
 		}
 		return hear("declared", 1)
+	})
+	step("listen.routed", func() (any, error) {
+		made := outcome{"specversion": "1.0", "id": "4", "source": "me", "type": "special", "data": outcome{"id": 4}}
+		made["datacontenttype"] = "application/json"
+		line, err := json.Marshal(made)
+		if err != nil {
+			return nil, err
+		}
+		cloudEvent := dapr.PublishEventWithContentType("application/cloudevents+json")
+		if err := publish("kinds", line, cloudEvent); err != nil {
+			return nil, err
+		}
+		return hear("special", 1)
 	})
 	step("listen.retry", func() (any, error) {
 		if err := publish("retried", "again", text); err != nil {

@@ -12,6 +12,8 @@ import io.dapr.v1.DaprAppCallbackProtos.TopicEventBulkResponseEntry;
 import io.dapr.v1.DaprAppCallbackProtos.TopicEventRequest;
 import io.dapr.v1.DaprAppCallbackProtos.TopicEventResponse;
 import io.dapr.v1.DaprAppCallbackProtos.TopicEventResponse.TopicEventResponseStatus;
+import io.dapr.v1.DaprAppCallbackProtos.TopicRoutes;
+import io.dapr.v1.DaprAppCallbackProtos.TopicRule;
 import io.dapr.v1.DaprAppCallbackProtos.TopicSubscription;
 import io.grpc.ServerBuilder;
 import io.grpc.stub.StreamObserver;
@@ -46,6 +48,12 @@ final class GrpcListener extends AppCallbackGrpc.AppCallbackImplBase {
         subscription.setBulkSubscribe(BulkSubscribeConfig.newBuilder().setEnabled(true).setMaxMessagesCount(10));
       response.addSubscriptions(subscription);
     }
+    var rule = TopicRule.newBuilder().setMatch("event.type == 'special'").setPath("/special");
+    response.addSubscriptions(
+        TopicSubscription.newBuilder()
+            .setPubsubName("pubsub")
+            .setTopic("kinds")
+            .setRoutes(TopicRoutes.newBuilder().setDefault("/plain").addRules(rule)));
     answer.onNext(response.build());
     answer.onCompleted();
   }
@@ -53,8 +61,8 @@ final class GrpcListener extends AppCallbackGrpc.AppCallbackImplBase {
   @Override
   public void onTopicEvent(TopicEventRequest request, StreamObserver<TopicEventResponse> answer) {
     try {
-      // The subscription in the sidecar's resources is known by its route.
-      String topic = request.getPath().equals("/declared") ? "declared" : request.getTopic();
+      // Those with routes, the one in the sidecar's resources among them, are known by them.
+      String topic = request.getPath().isEmpty() ? request.getTopic() : request.getPath().substring(1);
       Object data = request.getData().toStringUtf8();
       if (request.getDataContentType().equals("application/json"))
         data = json.readValue(request.getData().toByteArray(), Object.class);

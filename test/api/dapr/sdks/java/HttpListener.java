@@ -1,5 +1,6 @@
 package tour;
 
+import io.dapr.Rule;
 import io.dapr.Topic;
 import io.dapr.client.domain.BulkSubscribeAppResponse;
 import io.dapr.client.domain.BulkSubscribeAppResponseEntry;
@@ -75,6 +76,18 @@ public class HttpListener {
   @PostMapping("/dead")
   public Map<String, String> dead(@RequestBody CloudEvent<Object> event) {
     return record("dead", event);
+  }
+
+  @Topic(name = "kinds", pubsubName = "pubsub")
+  @PostMapping("/plain")
+  public Map<String, String> plain(@RequestBody CloudEvent<Object> event) {
+    return record("plain", event);
+  }
+
+  @Topic(name = "kinds", pubsubName = "pubsub", rule = @Rule(match = "event.type == 'special'", priority = 1))
+  @PostMapping("/special")
+  public Map<String, String> special(@RequestBody CloudEvent<Object> event) {
+    return record("special", event);
   }
 
   /** A file of the sidecar's resources names this route. */

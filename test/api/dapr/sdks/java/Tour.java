@@ -209,6 +209,14 @@ public final class Tour {
           return heard.data("gathered", 3).stream().sorted().toList();
         });
     step(
+        "listen.routed",
+        () -> {
+          var event = new CloudEvent<>("4", "me", "special", "1.0", "application/json", Map.of("id", 4));
+          var request = new PublishEventRequest("pubsub", "kinds", event).setContentType(CloudEvent.CONTENT_TYPE);
+          dapr.publishEvent(request).block();
+          return heard.hear("special", 1);
+        });
+    step(
         "listen.retry",
         () -> {
           publishText("retried", "again").block();

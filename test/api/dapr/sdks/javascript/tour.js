@@ -83,6 +83,11 @@ async function listen() {
     deadLetterTopic: "dead",
   });
   await pubsub.subscribeBulk("pubsub", "gathered", handle("gathered"), { maxMessagesCount: 10 });
+  await pubsub.subscribeWithOptions("pubsub", "kinds", {
+    route: { default: "/plain", rules: [{ match: 'event.type == "special"', path: "/special" }] },
+  });
+  for (const path of ["plain", "special"])
+    pubsub.subscribeToRoute("pubsub", "kinds", `/${path}`, handle(path));
   // A file of the sidecar's resources names this route.
   if (overHttp)
     await server.invoker.listen("declared", ({ body }) => void record("declared", JSON.parse(body).data), {
@@ -186,6 +191,11 @@ async function listening({ pubsub }) {
   await step("listen.gathered", async () => {
     await pubsub.publishBulk("pubsub", "gathered", ["a", "b", "c"]);
     return (await hear("gathered", 3)).sort();
+  });
+  await step("listen.routed", async () => {
+    const event = { specversion: "1.0", id: "4", source: "me", type: "special", data: { id: 4 } };
+    await pubsub.publish("pubsub", "kinds", { ...event, datacontenttype: "application/json" });
+    return hear("special");
   });
   await step("listen.retry", async () => {
     await pubsub.publish("pubsub", "retried", "again");

@@ -107,7 +107,7 @@ def listen_over_http():
 
 
 def listen_over_grpc():
-    from dapr.ext.grpc import App
+    from dapr.ext.grpc import App, Rule
 
     app = App()
 
@@ -123,6 +123,10 @@ def listen_over_grpc():
         app.subscribe('pubsub', topic)(handler(topic))
     app.subscribe('pubsub', 'raw', metadata={'rawPayload': 'true'})(handler('raw'))
     app.subscribe('pubsub', 'dropped', dead_letter_topic='dead')(handler('dropped'))
+    app.subscribe('pubsub', 'kinds')(handler('plain'))
+    special = handler('special')
+    special.__name__ = 'special'
+    app.subscribe('pubsub', 'kinds', rule=Rule('event.type == "special"', 1))(special)
     threading.Thread(target=app.run, args=(PORT, '127.0.0.1'), daemon=True).start()
 
 
@@ -215,7 +219,7 @@ def publish(dapr, topic, data, content_type='application/json', **metadata):
     dapr.publish_event('pubsub', topic, data, data_content_type=content_type, publish_metadata=metadata)
 
 
-def listening(dapr, declared):
+def listening(dapr, over_http):
     def json_event():
         publish(dapr, 'orders', json.dumps({'id': 1}))
         return hear('orders')
@@ -237,6 +241,12 @@ def listening(dapr, declared):
         publish(dapr, 'declared', json.dumps({'id': 2}))
         return hear('declared')
 
+    def routed_event():
+        event = {'specversion': '1.0', 'id': '4', 'source': 'me', 'type': 'special', 'data': {'id': 4}}
+        event['datacontenttype'] = 'application/json'
+        publish(dapr, 'kinds', json.dumps(event), 'application/cloudevents+json')
+        return hear('special')
+
     def retried_event():
         publish(dapr, 'retried', 'again', 'text/plain')
         return len(hear('retried', 2))
@@ -249,8 +259,10 @@ def listening(dapr, declared):
     step('listen.text', text_event)
     step('listen.raw', raw_event)
     step('listen.many', many_events)
-    if declared:
+    if over_http:
         step('listen.declared', declared_event)
+    else:
+        step('listen.routed', routed_event)
     step('listen.retry', retried_event)
     step('listen.drop', dropped_event)
 
@@ -302,7 +314,7 @@ def main():
     with DaprClient() as dapr:
         state(dapr)
         around(dapr)
-        listening(dapr, declared=over_http)
+        listening(dapr, over_http)
         streaming(dapr)
         step('shutdown', lambda: dapr.shutdown() is not None)
 
