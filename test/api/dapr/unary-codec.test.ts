@@ -9,8 +9,17 @@ import {
 } from "@bufbuild/protobuf";
 import { describe, expect, it } from "vitest";
 import { PublishEventRequestSchema } from "../../../gen/dapr/proto/runtime/v1/pubsub_pb.ts";
-import { SaveStateRequestSchema } from "../../../gen/dapr/proto/runtime/v1/state_pb.ts";
-import { decodePublishEventRequest, decodeSaveStateRequest } from "../../../src/api/dapr/request-decoders.ts";
+import {
+  GetStateRequestSchema,
+  GetStateResponseSchema,
+  SaveStateRequestSchema,
+} from "../../../gen/dapr/proto/runtime/v1/state_pb.ts";
+import {
+  decodeGetStateRequest,
+  decodePublishEventRequest,
+  decodeSaveStateRequest,
+  encodeGetStateResponse,
+} from "../../../src/api/dapr/unary-codec.ts";
 
 const value = new Uint8Array(200).fill(9);
 const metadata = { ttlInSeconds: "5", "": "", "ä€😀": "x".repeat(300) };
@@ -31,7 +40,23 @@ const publishes = (
   ] satisfies MessageInitShape<typeof PublishEventRequestSchema>[]
 ).map((init) => create(PublishEventRequestSchema, init));
 
-/** What was read, without its prototype, or why it was refused. */
+const gets = (
+  [
+    {},
+    { storeName: "state", key: "ä€😀", metadata },
+    { key: "a", consistency: 2 },
+  ] satisfies MessageInitShape<typeof GetStateRequestSchema>[]
+).map((init) => create(GetStateRequestSchema, init));
+const answers = (
+  [
+    {},
+    { etag: "1" },
+    { data: value, etag: "ä€😀", metadata },
+    { data: new Uint8Array(70_000) },
+  ] satisfies MessageInitShape<typeof GetStateResponseSchema>[]
+).map((init) => create(GetStateResponseSchema, init));
+
+/** What was read, as bytes, or why it was refused. */
 function outcomeOf(schema: DescMessage, read: () => Message): unknown {
   try {
     return Buffer.from(toBinary(schema, read())).toString("hex");
@@ -59,5 +84,16 @@ function check(schema: DescMessage, messages: readonly Message[], decode: (bytes
 
 describe("a request of Dapr's API is read as protobuf-es reads it, and refused as it refuses it", () => {
   it("to save state", () => check(SaveStateRequestSchema, saves, decodeSaveStateRequest));
+  it("to get state", () => check(GetStateRequestSchema, gets, decodeGetStateRequest));
   it("to publish", () => check(PublishEventRequestSchema, publishes, decodePublishEventRequest));
+});
+
+describe("an answer of Dapr's API is the message that protobuf-es would have written", () => {
+  it("to get state", () => {
+    for (const answer of answers) {
+      const bytes = encodeGetStateResponse(answer);
+      expect(bytes.length).toBe(toBinary(GetStateResponseSchema, answer).length);
+      expect(equals(GetStateResponseSchema, fromBinary(GetStateResponseSchema, bytes), answer)).toBe(true);
+    }
+  });
 });
