@@ -30,7 +30,12 @@ export const noContent: RouteAnswer = { status: 204 };
 
 /** Success with JSON. */
 export function json(value: unknown): RouteAnswer {
-  return { status: 200, headers: { "content-type": jsonType }, body: JSON.stringify(value) };
+  return jsonText(JSON.stringify(value));
+}
+
+/** Success with what is JSON already. */
+export function jsonText(body: string): RouteAnswer {
+  return { status: 200, headers: { "content-type": jsonType }, body };
 }
 
 /** The answer to a request without a token, or with another. */

@@ -6,7 +6,7 @@ import type { HttpRoute, RouteAnswer, RouteRequest } from "../../../server/http-
 import { anyCase, memberOf } from "../any-case.ts";
 import type { DaprState, StateItemInput } from "../state.ts";
 import { itemMetadata } from "../state.ts";
-import { json, jsonBody, malformed, noContent, postAndPut, queryMetadata } from "./answers.ts";
+import { jsonBody, jsonText, malformed, noContent, postAndPut, queryMetadata } from "./answers.ts";
 
 const metadata = z.record(z.string(), z.string()).nullish();
 const options = anyCase({ concurrency: z.string().nullish(), consistency: z.string().nullish() }).nullish();
@@ -44,8 +44,9 @@ export function stateRoutes(state: DaprState): HttpRoute[] {
   const getBulk = async (request: RouteRequest) => {
     const name = request.params["store"]!;
     state.check(name);
-    const keys = parse(bulkGet, request).keys ?? [];
-    const items = await state.getBulk(name, keys, request);
+    const { keys, metadata: own } = parse(bulkGet, request);
+    const hints = { ...queryMetadata(request), ...own };
+    const items = await state.getBulk(name, keys ?? [], request, hints);
     return bulkAnswer(items);
   };
   const query = async (request: RouteRequest) => {
@@ -58,7 +59,7 @@ export function stateRoutes(state: DaprState): HttpRoute[] {
       path: "/v1.0/state/:store/:key",
       async handle(request) {
         const { store, key } = request.params as { store: string; key: string };
-        const found = await state.get(store, key, request);
+        const found = await state.get(store, key, request, queryMetadata(request));
         if (!found?.value?.byteLength) return noContent;
         const headers: Record<string, string> = { "content-type": "application/json", etag: found.etag };
         for (const [name, value] of Object.entries(itemMetadata(found))) headers[`metadata.${name}`] = value;
@@ -84,42 +85,65 @@ export function stateRoutes(state: DaprState): HttpRoute[] {
 }
 
 function bulkAnswer(items: Awaited<ReturnType<DaprState["getBulk"]>>): RouteAnswer {
-  return json(
-    items.map(({ key, item: found, error }) => ({
-      key,
-      ...(found?.value?.byteLength && { data: readable(found.value) }),
-      ...(found && { etag: found.etag }),
-      ...(found && Object.keys(itemMetadata(found)).length > 0 && { metadata: itemMetadata(found) }),
-      ...(error !== "" && { error }),
-    })),
+  return jsonText(
+    arrayOf(
+      items.map(({ key, item: found, error }) => {
+        const metadata = found ? itemMetadata(found) : {};
+        return valueAnswer({ key, value: found?.value, etag: found?.etag ?? "", metadata, error });
+      }),
+    ),
   );
 }
 
 function queryAnswer({ items, token, metadata }: QueryPage): RouteAnswer {
   if (items.length === 0) return noContent;
-  return json({
-    results: items.map(({ key, value, etag, error }) => ({
-      key,
-      ...(value.byteLength > 0 && { data: readable(value) }),
-      ...(etag !== "" && { etag }),
-      ...(error !== "" && { error }),
-    })),
+  const more = JSON.stringify({
     ...(token !== "" && { token }),
     ...(Object.keys(metadata).length > 0 && { metadata }),
   });
+  const results = arrayOf(items.map((each) => valueAnswer({ ...each, metadata: {} })));
+  return jsonText(withMember("results", results, more));
 }
 
-/** A value within JSON: as JSON if it is, else as text, else in base64. */
-function readable(value: Uint8Array): unknown {
+/** An item as JSON. Its value is not parsed: numbers keep their digits. */
+function valueAnswer(of: {
+  readonly key: string;
+  readonly value: Uint8Array | undefined;
+  readonly etag: string;
+  readonly metadata: Readonly<Record<string, string>>;
+  readonly error: string;
+}): string {
+  const { key, value, etag, metadata, error } = of;
+  const others = JSON.stringify({
+    ...(etag !== "" && { etag }),
+    ...(Object.keys(metadata).length > 0 && { metadata }),
+    ...(error !== "" && { error }),
+  });
+  const withData = value?.byteLength ? withMember("data", readable(value), others) : others;
+  return withMember("key", JSON.stringify(key), withData);
+}
+
+/** The JSON of an object, with one more member before the others. */
+function withMember(name: string, value: string, object: string): string {
+  return `{"${name}":${value}${object === "{}" ? "" : ","}${object.slice(1)}`;
+}
+
+function arrayOf(documents: readonly string[]): string {
+  return `[${documents.join(",")}]`;
+}
+
+/** A value as JSON: as it is if it is JSON, else as text, else in base64. */
+function readable(value: Uint8Array): string {
+  let text: string;
   try {
-    const text = new TextDecoder("utf-8", { fatal: true }).decode(value);
-    try {
-      return JSON.parse(text);
-    } catch {
-      return text;
-    }
+    text = new TextDecoder("utf-8", { fatal: true }).decode(value);
   } catch {
-    return Buffer.from(value).toString("base64");
+    return JSON.stringify(Buffer.from(value).toString("base64"));
+  }
+  try {
+    return compactJson(text);
+  } catch {
+    return JSON.stringify(text);
   }
 }
 

@@ -74,6 +74,15 @@ describe("bad input over HTTP", () => {
     });
   });
 
+  it("with numbers of many digits comes back with all of them", async () => {
+    await using daprd = await Daprd.start({ resources });
+    const number = "12345678901234567890.10";
+    await ask(daprd, "POST", "/v1.0/state/mystore", `[{"key":"n","value":{"a":[ ${number} ]}}]`);
+    const body = '{"keys":["n"]}';
+    const bulk = await fetch(daprd.url("/v1.0/state/mystore/bulk"), { method: "POST", body });
+    expect(await bulk.text()).toMatch(`[{"key":"n","data":{"a":[${number}]},"etag":`);
+  });
+
   it("has details that are named as in Dapr's JSON", async () => {
     await using daprd = await Daprd.start({ resources });
     const message = "input key/keyPrefix 'a||b' can't contain '||'";
