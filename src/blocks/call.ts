@@ -4,7 +4,12 @@ export interface Call {
   readonly signal: AbortSignal;
   /** "http" for plain HTTP, whose statuses retries may be about; else gRPC's codes are. */
   readonly protocol?: "http" | undefined;
+  /** What a client of Dapr's API says to the backend beside its request, for those that have a use for it. */
+  readonly hints?: Hints | undefined;
 }
+
+/** Names and values; their meaning is the backend's. */
+export type Hints = Readonly<Record<string, string>>;
 
 /**
  * How an error of a driver is to be treated. Drivers classify, blocks translate:

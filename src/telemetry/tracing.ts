@@ -45,7 +45,7 @@ export const traceKey: ContextKey<TraceHeaders> = createContextKey(noTrace, {
 });
 
 /** The trace headers of a call: of the RPC span that the server started, else of the request's headers. */
-export function traceOf(context: HandlerContext): TraceHeaders {
+export function traceOf(context: Pick<HandlerContext, "values" | "requestHeader">): TraceHeaders {
   const started = context.values.get(traceKey);
   return started === noTrace ? traceOfHeaders(context.requestHeader) : started;
 }

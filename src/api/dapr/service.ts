@@ -45,15 +45,15 @@ export function daprService(
   return {
     ...absent,
 
-    async getState({ storeName, key }, context) {
-      const item = await state.get(storeName, key, context);
+    async getState({ storeName, key, metadata: own }, context) {
+      const item = await state.get(storeName, key, context, own);
       return item
         ? { data: item.value ?? new Uint8Array(), etag: item.etag, metadata: itemMetadata(item) }
         : {};
     },
 
-    async getBulkState({ storeName, keys }, context) {
-      const items = await state.getBulk(storeName, keys, context);
+    async getBulkState({ storeName, keys, metadata: own }, context) {
+      const items = await state.getBulk(storeName, keys, context, own);
       return {
         items: items.map(({ key, item, error }) => ({
           key,

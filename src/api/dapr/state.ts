@@ -1,5 +1,6 @@
 /** Dapr's state API over the state block: what both protocols share. */
 import { Code, ConnectError } from "@connectrpc/connect";
+import type { Hints } from "../../blocks/call.ts";
 import { componentStatusOf } from "../../blocks/component-status.ts";
 import type { Item, Precondition, QueryPage } from "../../blocks/state/driver.ts";
 import type { StateCall } from "../../blocks/state/operation.ts";
@@ -58,11 +59,11 @@ export class DaprState {
     this.#store(storeName);
   }
 
-  async get(storeName: string, key: string, call: StateCall): Promise<Item | undefined> {
+  async get(storeName: string, key: string, call: StateCall, hints?: Hints): Promise<Item | undefined> {
     const store = this.#store(storeName);
     checkKey(storeName, key);
     try {
-      return await store.get(key, call);
+      return await store.get(key, withHints(call, hints));
     } catch (error) {
       throw failed(daprErrors.stateGet, `fail to get ${key} from state store ${storeName}`, error);
     }
@@ -73,12 +74,13 @@ export class DaprState {
     storeName: string,
     keys: readonly string[],
     call: StateCall,
+    hints?: Hints,
   ): Promise<readonly StateItemOutput[]> {
     const store = this.#store(storeName);
     for (const key of keys) checkKey(storeName, key);
     if (keys.length === 0) return [];
     try {
-      const items = await store.getAll(keys, call);
+      const items = await store.getAll(keys, withHints(call, hints));
       return keys.map((key, index) => ({ key, item: items[index], error: "" }));
     } catch (error) {
       return keys.map((key) => ({ key, item: undefined, error: messageOf(error) }));
@@ -102,7 +104,7 @@ export class DaprState {
     const store = this.#store(storeName);
     checkKey(storeName, item.key);
     try {
-      await store.delete(item.key, preconditionOf(item), call);
+      await store.delete(item.key, preconditionOf(item), call, item.metadata);
     } catch (error) {
       const kind = isMismatch(error) ? daprErrors.stateDeleteMismatch : daprErrors.stateDelete;
       throw failed(kind, `failed deleting state with key ${item.key}`, error);
@@ -116,9 +118,7 @@ export class DaprState {
   ): Promise<void> {
     const store = this.#store(storeName);
     for (const { key } of items) checkKey(storeName, key);
-    const writes = items.map((item): WriteInput => {
-      return { kind: "delete", key: item.key, precondition: preconditionOf(item) };
-    });
+    const writes = items.map(deletionOf);
     const last = new Map(writes.map((write) => [write.key, write]));
     try {
       await store.writeEach("delete", [...last.values()], call);
@@ -145,7 +145,7 @@ export class DaprState {
       }
       if (type === "delete") {
         checkKey(storeName, item.key);
-        return { kind: "delete", key: item.key, precondition: preconditionOf(item) };
+        return deletionOf(item);
       }
       throw new DaprError(daprErrors.stateOperation, `operation type ${type} not supported`);
     });
@@ -242,7 +242,22 @@ function setOf({
     metadata: {},
     timeToLiveMs: timeToLiveMs(metadata),
     precondition: preconditionOf({ etag, firstWrite }),
+    hints: metadata,
   };
+}
+
+function deletionOf(item: Omit<StateItemInput, "value">): WriteInput {
+  return { kind: "delete", key: item.key, precondition: preconditionOf(item), hints: item.metadata };
+}
+
+/** The same call, with what its client says to the store. */
+function withHints(call: StateCall, hints: Hints = {}): StateCall {
+  for (const _ in hints) {
+    const { signal, protocol } = call;
+    const own = { signal, protocol, hints };
+    return "values" in call ? { ...own, values: call.values, requestHeader: call.requestHeader } : own;
+  }
+  return call;
 }
 
 /** An etag must match whatever the concurrency; a first write without one must find nothing. */

@@ -1,5 +1,5 @@
 /** What a state store must do, and no more. What is the same for all stores is in `store.ts`. */
-import type { Call, ErrorClass } from "../call.ts";
+import type { Call, ErrorClass, Hints } from "../call.ts";
 
 /**
  * A state store.
@@ -120,10 +120,12 @@ export const maxValueBytes = 16 * 1024 * 1024;
 export type Precondition = { readonly kind: "etag"; readonly etag: string } | { readonly kind: "absent" };
 
 /** One write. */
-export type Write = { readonly key: string; readonly precondition: Precondition | undefined } & (
-  | ({ readonly kind: "set"; readonly value: Uint8Array } & ItemOptions)
-  | { readonly kind: "delete" }
-);
+export type Write = {
+  readonly key: string;
+  readonly precondition: Precondition | undefined;
+  /** As in a Call, for this write. */
+  readonly hints?: Hints | undefined;
+} & (({ readonly kind: "set"; readonly value: Uint8Array } & ItemOptions) | { readonly kind: "delete" });
 
 /** What is stored beside a value. */
 export interface ItemOptions {

@@ -7,7 +7,7 @@ import { noTrace, type Span, type Tracing, traceOf } from "../../telemetry/traci
 import type { Call } from "../call.ts";
 
 /** A call to a store. The context of a handler is one, and its trace goes on. */
-export type StateCall = Call | HandlerContext;
+export type StateCall = Call | (Call & Pick<HandlerContext, "values" | "requestHeader">);
 
 /** The methods of a store. */
 export type OperationName =

@@ -7,6 +7,7 @@ import type {
   TransactWrite,
 } from "../../../gen/outrider/state/v1/state_pb.ts";
 import { invalidRequest, type Violation } from "../../faults.ts";
+import type { Hints } from "../call.ts";
 import type { Precondition } from "./driver.ts";
 import { keyViolation } from "./keys.ts";
 
@@ -34,12 +35,14 @@ export interface SetInput {
   /** More than 0. Undefined: the store's default. */
   readonly timeToLiveMs: number | undefined;
   readonly precondition: Precondition | undefined;
+  readonly hints?: Hints | undefined;
 }
 
 export interface DeleteInput {
   readonly kind: "delete";
   readonly key: string;
   readonly precondition: Precondition | undefined;
+  readonly hints?: Hints | undefined;
 }
 
 /** Fields at fault, as they are found. */

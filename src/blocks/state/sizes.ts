@@ -44,3 +44,11 @@ export function countFitting(items: readonly Item[], maxBytes: number, keysOnly:
 export function withoutValue({ key, valueBytes, etag, contentType, metadata, expiresAtMs }: Item): Item {
   return { key, value: undefined, valueBytes, etag, contentType, metadata, expiresAtMs };
 }
+
+/** The longest piece of a value that is read in pieces, in bytes. */
+const maxPieceBytes = 256 * 1024;
+
+/** A value in pieces. */
+export function* pieces(value: Uint8Array): Generator<Uint8Array> {
+  for (let at = 0; at < value.byteLength; at += maxPieceBytes) yield value.subarray(at, at + maxPieceBytes);
+}

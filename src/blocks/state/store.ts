@@ -3,6 +3,7 @@ import type { Outgoing } from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
 import { fault, invalidRequest } from "../../faults.ts";
 import type { Telemetry } from "../../telemetry/telemetry.ts";
 import { noTrace, traceOf } from "../../telemetry/tracing.ts";
+import type { Hints } from "../call.ts";
 import type { Connection } from "../connection.ts";
 import { InFlight } from "../in-flight.ts";
 import type {
@@ -24,7 +25,7 @@ import type { Outbox } from "./outbox.ts";
 import type { OutboxTarget } from "./outbox-note.ts";
 import type { SetInput, WriteInput } from "./requests.ts";
 import type { StateSettings } from "./settings.ts";
-import { countFitting, fits, withoutValue } from "./sizes.ts";
+import { countFitting, fits, pieces, withoutValue } from "./sizes.ts";
 
 /** What a store is made of. */
 export interface StateStoreOptions {
@@ -63,9 +64,6 @@ export interface ListResult {
  * the sidecar: they are noticed while they are few.
  */
 const firstSliceKeys = 16;
-
-/** The longest piece of a value that `read` gives, in bytes. */
-const maxPieceBytes = 256 * 1024;
 
 /**
  * A store of this application's items. Keys are the application's own here: what
@@ -168,9 +166,9 @@ export class StateStore {
     });
   }
 
-  delete(key: string, precondition: Precondition | undefined, call: StateCall): Promise<void> {
+  delete(key: string, precondition: Precondition | undefined, call: StateCall, hints?: Hints): Promise<void> {
     return this.#run("delete", call, 1, async (driver) => {
-      await driver.write([this.#stored({ kind: "delete", key, precondition }, driver)], call);
+      await driver.write([this.#stored({ kind: "delete", key, precondition, hints }, driver)], call);
     });
   }
 
@@ -186,7 +184,9 @@ export class StateStore {
       );
     }
     const writes = inputs.map((input) =>
-      input.kind === "set" ? this.set(input, call, false) : this.delete(input.key, input.precondition, call),
+      input.kind === "set"
+        ? this.set(input, call, false)
+        : this.delete(input.key, input.precondition, call, input.hints),
     );
     const failure = (await Promise.allSettled(writes)).find(({ status }) => status === "rejected");
     if (failure?.status === "rejected") throw failure.reason;
@@ -421,8 +421,9 @@ export class StateStore {
 
   #stored(input: WriteInput, driver: StateDriver): Write {
     const key = this.#prefix + input.key;
-    if (input.precondition) this.#require(driver, "etags", "etags");
-    if (input.kind === "delete") return { kind: "delete", key, precondition: input.precondition };
+    const { precondition, hints } = input;
+    if (precondition) this.#require(driver, "etags", "etags");
+    if (input.kind === "delete") return { kind: "delete", key, precondition, hints };
     for (const _ in input.metadata) this.#require(driver, "metadata", "metadata");
     return {
       kind: "set",
@@ -431,7 +432,8 @@ export class StateStore {
       contentType: input.contentType,
       metadata: input.metadata,
       expiresAtMs: this.#expiresAtMs(input.timeToLiveMs, driver),
-      precondition: input.precondition,
+      precondition,
+      hints,
     };
   }
 
@@ -485,8 +487,4 @@ async function withValues(
   const values = keys.length > 0 ? await driver.get(keys, call) : [];
   const current = new Map(keys.map((key, index) => [key, values[index]]));
   return listed.flatMap((item) => (current.has(item.key) ? (current.get(item.key) ?? []) : item));
-}
-
-function* pieces(value: Uint8Array): Generator<Uint8Array> {
-  for (let at = 0; at < value.byteLength; at += maxPieceBytes) yield value.subarray(at, at + maxPieceBytes);
 }

@@ -93,6 +93,8 @@ class DriverUnderPolicy implements StateDriver {
 
   #run<T>(call: Call, work: (call: Call) => Promise<T>): Promise<T> {
     const policy = this.#policyOf();
-    return policy ? policy.run((signal) => work({ signal }), call.signal, kinds) : work(call);
+    return policy
+      ? policy.run((signal) => work({ signal, hints: call.hints }), call.signal, kinds)
+      : work(call);
   }
 }

@@ -24,17 +24,17 @@ export type Operation =
 
 /** The operation that a write is. What expires at once is deleted, for the protocol cannot say that. */
 export function operationOf(write: Write, nowMs: number): Operation {
-  const { key } = write;
-  const common = { key, ...conditions(write.precondition) };
+  const { key, hints } = write;
+  const metadata: Record<string, string> = { ...hints };
+  const common = { key, metadata, ...conditions(write.precondition) };
   const expiresAtMs = write.kind === "set" ? write.expiresAtMs : undefined;
   if (write.kind === "delete" || (expiresAtMs !== undefined && expiresAtMs <= nowMs))
     return { case: "delete", value: common };
   const { value, contentType } = write;
-  const metadata: Record<string, string> = {};
   // The protocol has whole seconds.
   if (expiresAtMs !== undefined) metadata["ttlInSeconds"] = String(Math.ceil((expiresAtMs - nowMs) / 1000));
   if (contentType !== "") metadata["contentType"] = contentType;
-  return { case: "set", value: { ...common, value, contentType, metadata } };
+  return { case: "set", value: { ...common, value, contentType } };
 }
 
 function conditions(precondition: Precondition | undefined) {

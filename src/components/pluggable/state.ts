@@ -199,9 +199,9 @@ export class PluggableState implements StateDriver {
   }
 
   async #getOne(key: string, call: Call): Promise<Item | undefined> {
+    const request = { key, consistency: strong, metadata: { ...call.hints } };
     const answer = await this.#link.call(
-      (session, calls) =>
-        createClient(StateStore, session.transport).get({ key, consistency: strong }, calls),
+      (session, calls) => createClient(StateStore, session.transport).get(request, calls),
       call,
       true,
     );
@@ -209,7 +209,8 @@ export class PluggableState implements StateDriver {
   }
 
   async #getTogether(keys: readonly string[], call: Call): Promise<ReadonlyMap<string, Item | undefined>> {
-    const request = { items: keys.map((key) => ({ key, consistency: strong })) };
+    const metadata = { ...call.hints };
+    const request = { items: keys.map((key) => ({ key, consistency: strong, metadata })) };
     const { items } = await this.#link.call(
       (session, calls) => createClient(StateStore, session.transport).bulkGet(request, calls),
       call,

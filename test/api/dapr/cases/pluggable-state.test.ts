@@ -54,6 +54,52 @@ describe("pluggable", () => {
   });
 });
 
+it("a component gets what clients say to it beside their requests", { timeout: 30_000 }, async () => {
+  await using sockets = await SocketsFolder.make();
+  const services = memoryStore(all);
+  const { get, set, delete: remove, bulkGet } = services.state!;
+  const heard: [string, Readonly<Record<string, string>>][] = [];
+  await sockets.serve("store", {
+    ...services,
+    state: {
+      ...services.state,
+      get: (request, context) => {
+        heard.push(["get", request.metadata]);
+        return get!(request, context);
+      },
+      set: (request, context) => {
+        heard.push(["set", request.metadata]);
+        return set!(request, context);
+      },
+      delete: (request, context) => {
+        heard.push(["delete", request.metadata]);
+        return remove!(request, context);
+      },
+      bulkGet: (request, context) => {
+        heard.push(["bulkGet", request.items[0]!.metadata]);
+        return bulkGet!(request, context);
+      },
+    },
+  });
+  await using daprd = await Daprd.start({ resources: component("mystore", "state.store"), env: sockets.env });
+  const storeName = "mystore";
+  const metadata = { partitionKey: "p" };
+  const saved = { ...metadata, ttlInSeconds: "60" };
+  const states = [{ key: "a", value: Buffer.from("1"), metadata: saved }];
+  await daprd.grpc.saveState({ storeName, states });
+  await daprd.grpc.getState({ storeName, key: "a", metadata });
+  await fetch(daprd.url("/v1.0/state/mystore/a?metadata.partitionKey=p"));
+  await daprd.grpc.getBulkState({ storeName, keys: ["a", "b"], metadata });
+  await daprd.grpc.deleteState({ storeName, key: "a", metadata });
+  expect(heard).toEqual([
+    ["set", saved],
+    ["get", metadata],
+    ["get", metadata],
+    ["bulkGet", metadata],
+    ["delete", metadata],
+  ]);
+});
+
 describe("state", () => {
   it("state/grpc/errors", { timeout: 30_000 }, async () => {
     await using sockets = await SocketsFolder.make();
