@@ -4,11 +4,11 @@ import { mkdir, mkdtemp, readFile, rm, symlink, writeFile } from "node:fs/promis
 import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { promisify } from "node:util";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { missing, Shell, shell } from "../../examples/checkout.ts";
 import { freePorts } from "../../servers/ports.ts";
 import { startRedis } from "../../servers/redis.ts";
-import { whyMissing } from "../../servers/require.ts";
+import { describeWith } from "../../servers/require.ts";
 import type { Server } from "../../servers/server.ts";
 import { program } from "../../servers/tools.ts";
 import { until } from "../../servers/until.ts";
@@ -69,6 +69,7 @@ it("docs/first-hour-with-dapr.md shows these commands and no others", () => {
   ]);
 });
 
+vi.setConfig({ testTimeout: 300_000 });
 /** Longer than anything takes on a busy machine. */
 const withinMs = 60_000;
 
@@ -171,10 +172,9 @@ class Hour implements AsyncDisposable {
   }
 }
 
+const reason = await missing("python", async () => sdkFolder("python"));
 let built: string;
-let reason: string | undefined;
 beforeAll(async () => {
-  reason = await missing("python", async () => sdkFolder("python"));
   built = await mkdtemp(join(tmpdir(), "outriderd-build-"));
   if (reason === undefined)
     await promisify(execFile)(process.execPath, [join(root, "build.ts"), built], { cwd: root });
@@ -212,15 +212,11 @@ async function live(hour: Hour, { file, topic, word, start }: Application, own =
   return second;
 }
 
-describe("a first hour with Dapr's API on Redis", { timeout: 300_000 }, () => {
+describeWith("redis", "a first hour with Dapr's API on Redis", () => {
   let hour: Hour | undefined;
   let sidecar: Shell;
   const applications: Shell[] = [];
   beforeAll(async () => {
-    reason ??= await missing("redis", async () => {
-      const why = whyMissing("redis");
-      if (why !== undefined) throw new Error(why);
-    });
     if (reason !== undefined) return;
     hour = await Hour.start(await startRedis());
     sidecar = await hour.sidecar(onRedis);
@@ -259,7 +255,7 @@ describe("a first hour with Dapr's API on Redis", { timeout: 300_000 }, () => {
   });
 });
 
-describe("a first hour with Dapr's API without a broker", { timeout: 300_000 }, () => {
+describe("a first hour with Dapr's API without a broker", () => {
   let hour: Hour | undefined;
   beforeAll(async () => {
     if (reason !== undefined) return;

@@ -9,7 +9,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { missing, Shell } from "../../../examples/checkout.ts";
 import { freePort } from "../../../servers/ports.ts";
 import { startRedis } from "../../../servers/redis.ts";
-import { whyMissing } from "../../../servers/require.ts";
+import { program } from "../../../servers/tools.ts";
 import { until } from "../../../servers/until.ts";
 import { Daprd } from "../daprd.ts";
 
@@ -98,36 +98,30 @@ export function describeTour(options: TourOptions): void {
   const { language, protocol, on, without, outcomes = {} } = options;
   const title = `an application on Dapr's SDK for ${names[language]} that listens with ${protocol}, on ${on}`;
   describe(title, { timeout: stepWithinMs + 30_000 }, () => {
-    let tour: Tour | undefined;
-    let reason: string | undefined;
+    let starting: Promise<Tour | string>;
     beforeAll(async () => {
-      const folder = await mkdtemp(join(tmpdir(), "outrider-sdk-"));
-      let command = "";
-      reason = await missing(language, async () => {
-        command = await options.prepare(folder);
-      });
-      if (on === "redis") reason ??= await missing("redis", () => requireRedis());
-      if (reason === undefined) tour = await Tour.start(options, command, folder);
+      starting = Tour.start(options);
+      // Why it could not start is for each step to say.
+      await starting.catch(() => {});
     }, 300_000);
-    afterAll(() => tour?.[Symbol.asyncDispose]());
+    afterAll(async () => {
+      const tour = await starting.catch(() => "");
+      if (typeof tour !== "string") await tour[Symbol.asyncDispose]();
+    });
 
     for (const step of Object.keys(steps) as Step[]) {
       if (without.includes(step)) continue;
       it(steps[step][0], async ({ skip }) => {
-        if (reason !== undefined) skip(reason);
-        expect(await tour!.outcome(step)).toEqual({ step, value: outcomes[step] ?? steps[step][1] });
-        if (step === "shutdown") expect(await tour!.daprd.exitCode(), "the sidecar's exit code").toBe(0);
+        const tour = await starting;
+        if (typeof tour === "string") return skip(tour);
+        expect(await tour.outcome(step)).toEqual({ step, value: outcomes[step] ?? steps[step][1] });
+        if (step === "shutdown") expect(await tour.daprd.exitCode(), "the sidecar's exit code").toBe(0);
       });
     }
   });
 }
 
 const names = { python: "Python", javascript: "JavaScript", go: "Go", java: "Java" } as const;
-
-async function requireRedis(): Promise<void> {
-  const why = whyMissing("redis");
-  if (why !== undefined) throw new Error(why);
-}
 
 /** One application, and its sidecar. */
 class Tour implements AsyncDisposable {
@@ -145,9 +139,20 @@ class Tour implements AsyncDisposable {
     });
   }
 
-  static async start({ on, protocol }: TourOptions, command: string, folder: string): Promise<Tour> {
+  /** Why it cannot be, if the SDK or Redis cannot be had here. Throws where they must be. */
+  static async start({ language, on, prepare, protocol }: TourOptions): Promise<Tour | string> {
     await using release = new AsyncDisposableStack();
+    const folder = await mkdtemp(join(tmpdir(), "outrider-sdk-"));
     release.defer(() => rm(folder, { recursive: true, force: true }));
+    let command = "";
+    const reason = await missing(language, async () => {
+      command = await prepare(folder);
+    });
+    if (reason !== undefined) return reason;
+    if (on === "redis") {
+      const lacking = await missing("redis", async () => program("redis-server"));
+      if (lacking !== undefined) return lacking;
+    }
     const redis = on === "redis" ? release.use(await startRedis()) : undefined;
     const tokens: Record<string, string> = redis
       ? { DAPR_API_TOKEN: "for-the-sidecar", APP_API_TOKEN: "for-the-application" }
