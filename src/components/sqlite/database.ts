@@ -1,9 +1,11 @@
 /** The main thread's side of a database: calls in, promises out, one message a tick in each direction. */
 import { once } from "node:events";
+import { setTimeout as delay } from "node:timers/promises";
 import type { Worker } from "node:worker_threads";
 import type { Call } from "../../blocks/call.ts";
 import type { OpenContext } from "../../component.ts";
-import type { Histogram, Metrics } from "../../telemetry/metrics.ts";
+import type { Log } from "../../telemetry/log.ts";
+import type { Histogram } from "../../telemetry/metrics.ts";
 import { fromFailure, StoreError } from "./errors.ts";
 import {
   type Answer,
@@ -49,10 +51,26 @@ export interface Reply<K extends Kind> {
   readonly blobs: readonly Uint8Array[];
 }
 
-/** An open database, and the thread that it lives in. */
+/** What every thread of a database is told before anything else is asked of it. */
+type Attaching = "attachState" | "attachPubSub";
+
+/** Between two attempts to start the thread again, in milliseconds. */
+const firstRestartMs = 50;
+const lastRestartMs = 5000;
+
+/**
+ * An open database, and the thread that it lives in. A thread that ends without having been asked to is followed by another one:
+ * calls that it had not answered fail as unavailable, and so do those that come until the next one is ready.
+ */
 export class Database {
-  readonly #worker: Worker;
+  readonly #settings: WorkerSettings;
+  readonly #log: Log;
   readonly #commits: Histogram;
+  readonly #closing = new AbortController();
+  readonly #attached: { readonly kind: Attaching; readonly ask: Ask<Attaching> }[] = [];
+  #worker: Worker;
+  /** What the thread is called in the file; undefined before anybody has attached. */
+  #process: number | undefined;
   readonly #pending = new Map<number, Pending>();
   #calls: CallEntry[] = [];
   #blobs: Uint8Array[] = [];
@@ -61,10 +79,13 @@ export class Database {
   #pendingBytes = 0;
   #nextId = 1;
   #checking: NodeJS.Timeout | undefined;
-  /** Why no call can succeed any more. */
-  #ended: Error | undefined;
+  /** Why no call can succeed now. */
+  #down: StoreError | undefined;
+  #restarting: Promise<void> | undefined;
 
-  private constructor(worker: Worker, metrics: Metrics) {
+  private constructor(worker: Worker, settings: WorkerSettings, { log, metrics }: OpenedBy["telemetry"]) {
+    this.#settings = settings;
+    this.#log = log;
     this.#worker = worker;
     this.#commits = metrics
       .histogram(
@@ -73,27 +94,20 @@ export class Database {
         [],
       )
       .with({});
-    worker.on("message", (packet: AnswerPacket) => this.#take(packet));
-    worker.on("error", (error) => this.#end(error));
-    worker.on("exit", () => this.#end());
+    this.#listen(worker);
   }
 
   /** Opens a file, making and migrating it if need be. Throws StoreError. */
   static async open(settings: WorkerSettings, { signal, telemetry }: OpenedBy): Promise<Database> {
-    const worker = startWorker({
-      workerData: settings,
-      // Node 24 calls node:sqlite experimental, on the user's terminal.
-      execArgv: ["--disable-warning=ExperimentalWarning"],
-      name: "outrider-sqlite",
-    });
-    try {
-      const [packet] = (await once(worker, "message", { signal })) as [AnswerPacket];
-      if (packet.kind === "opened" && packet.failure) throw fromFailure(packet.failure);
-    } catch (error) {
-      await worker.terminate();
-      throw error;
-    }
-    return new Database(worker, telemetry.metrics);
+    return new Database(await openedWorker(settings, signal), settings, telemetry);
+  }
+
+  /** Asks for what every thread has to know: it is asked of the next one, too. */
+  async attach<K extends Attaching>(kind: K, ask: Ask<K>, call: Call, limitMs: number): Promise<Reply<K>> {
+    const reply = await this.ask(kind, ask, call, [], limitMs);
+    this.#process ??= (await this.ask("register", undefined, call, [], limitMs)).answer;
+    this.#attached.push({ kind, ask });
+    return reply;
   }
 
   /** Asks the store's thread. Throws what the thread threw, and StoreError when `limitMs` pass without an answer. */
@@ -130,7 +144,9 @@ export class Database {
 
   /** Closes the file and ends the thread. Calls that wait are rejected. */
   async close(): Promise<void> {
-    if (this.#ended) return;
+    if (this.#closing.signal.aborted) return;
+    this.#closing.abort();
+    if (this.#down) return await this.#restarting;
     this.#flush(true);
     await once(this.#worker, "exit");
   }
@@ -143,7 +159,7 @@ export class Database {
     givenUpAtMs: number,
     waits: boolean,
   ): Promise<Reply<K>> {
-    if (this.#ended) return Promise.reject(this.#ended);
+    if (this.#down) return Promise.reject(this.#down);
     if (!waits && call.signal.aborted) return Promise.reject(call.signal.reason);
     let bytes = 0;
     for (const blob of blobs) bytes += blob.length;
@@ -152,6 +168,18 @@ export class Database {
     if (overloaded) {
       return Promise.reject(new StoreError("unavailable", "too many calls wait for the embedded store"));
     }
+    return this.#send(kind, ask, call, blobs, bytes, givenUpAtMs, waits);
+  }
+
+  #send<K extends Kind>(
+    kind: K,
+    ask: Ask<K>,
+    call: Call,
+    blobs: readonly Uint8Array[],
+    bytes: number,
+    givenUpAtMs: number,
+    waits: boolean,
+  ): Promise<Reply<K>> {
     const id = this.#nextId++;
     this.#pendingBytes += bytes;
     this.#calls.push([id, kind, ask, blobs.length]);
@@ -174,7 +202,6 @@ export class Database {
 
   #flush(close: boolean): void {
     this.#flushing = false;
-    if (this.#ended) return;
     const blobs = packBlobs(this.#blobs);
     const packet = { calls: this.#calls, cancelled: this.#cancelled, blobs, close };
     this.#calls = [];
@@ -217,10 +244,88 @@ export class Database {
     if (left) this.#checking = setTimeout(() => this.#check(), signalCheckMs);
   }
 
-  #end(cause?: unknown): void {
-    this.#ended ??= new StoreError("unavailable", "the embedded store is closed", { cause });
+  #listen(worker: Worker): void {
+    let cause: unknown;
+    worker.on("message", (packet: AnswerPacket) => this.#take(packet));
+    worker.on("error", (error) => {
+      cause = error;
+    });
+    worker.on("exit", () => this.#end(cause));
+  }
+
+  #end(cause: unknown): void {
+    const closed = this.#closing.signal.aborted;
+    const message = closed
+      ? "the embedded store is closed"
+      : "the thread of the embedded store ended, and another one is started";
+    this.#down = new StoreError("unavailable", message, { cause });
     clearTimeout(this.#checking);
-    for (const pending of this.#pending.values()) pending.reject(this.#ended);
+    this.#checking = undefined;
+    for (const pending of this.#pending.values()) pending.reject(this.#down);
     this.#pending.clear();
+    this.#pendingBytes = 0;
+    this.#calls = [];
+    this.#blobs = [];
+    this.#cancelled = [];
+    if (closed || this.#restarting) return;
+    this.#log.error({ path: this.#settings.path, err: cause }, message);
+    this.#restarting = this.#restart().finally(() => {
+      this.#restarting = undefined;
+    });
+  }
+
+  /** Never rejects. */
+  async #restart(): Promise<void> {
+    const { signal } = this.#closing;
+    for (let pauseMs = firstRestartMs; ; pauseMs = Math.min(lastRestartMs, pauseMs * 2)) {
+      await delay(pauseMs, undefined, { signal }).catch(() => {});
+      if (signal.aborted) return;
+      let worker: Worker | undefined;
+      try {
+        worker = await openedWorker(this.#settings, signal);
+        this.#worker = worker;
+        this.#listen(worker);
+        await this.#introduce();
+        signal.throwIfAborted();
+        this.#down = undefined;
+        this.#log.info({ path: this.#settings.path }, "the embedded store has a thread again");
+        return;
+      } catch (err) {
+        await worker?.terminate();
+        if (signal.aborted) return;
+        this.#log.warn(
+          { path: this.#settings.path, err },
+          "the embedded store's thread could not be started",
+        );
+      }
+    }
+  }
+
+  /** What the thread before this one held is free, and this one knows what that one knew. */
+  async #introduce(): Promise<void> {
+    const call: Call = { signal: this.#closing.signal };
+    const send = <K extends Kind>(kind: K, ask: Ask<K>) =>
+      this.#send(kind, ask, call, [], 0, Number.POSITIVE_INFINITY, false);
+    if (this.#process !== undefined) await send("release", { process: this.#process });
+    for (const { kind, ask } of this.#attached) await send(kind, ask);
+    if (this.#process !== undefined) this.#process = (await send("register", undefined)).answer;
+  }
+}
+
+/** A thread that has opened the file. Throws StoreError, and the signal's reason. */
+async function openedWorker(settings: WorkerSettings, signal: AbortSignal): Promise<Worker> {
+  const worker = startWorker({
+    workerData: settings,
+    // Node 24 calls node:sqlite experimental, on the user's terminal.
+    execArgv: ["--disable-warning=ExperimentalWarning"],
+    name: "outrider-sqlite",
+  });
+  try {
+    const [packet] = (await once(worker, "message", { signal })) as [AnswerPacket];
+    if (packet.kind === "opened" && packet.failure) throw fromFailure(packet.failure);
+    return worker;
+  } catch (error) {
+    await worker.terminate();
+    throw error;
   }
 }

@@ -14,6 +14,10 @@ interface Operation<Ask, Answer> {
 /** Every operation of the store's thread. */
 export interface Operations {
   readonly ping: Operation<undefined, undefined>;
+  /** Makes this process known to the others. Answers its id. */
+  readonly register: Operation<undefined, number>;
+  /** Frees everything that a process held of which it is known that it is dead. */
+  readonly release: Operation<{ readonly process: number }, undefined>;
 
   /** Finds or makes the table of a state store. Answers its id. */
   readonly attachState: Operation<{ readonly table: string; readonly cleanupIntervalMs: number }, number>;

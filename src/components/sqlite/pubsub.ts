@@ -52,7 +52,7 @@ export class SqlitePubSub implements PubSubDriver {
     call: Call,
   ): Promise<SqlitePubSub> {
     try {
-      await lease.database.ask("attachPubSub", retention, call, [], timeoutMs);
+      await lease.database.attach("attachPubSub", retention, call, timeoutMs);
       return new SqlitePubSub(lease, timeoutMs);
     } catch (error) {
       await lease.release();

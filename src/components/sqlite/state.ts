@@ -53,7 +53,7 @@ export class SqliteState implements StateDriver {
     call: Call,
   ): Promise<SqliteState> {
     try {
-      const { answer } = await lease.database.ask("attachState", settings, call, [], timeoutMs);
+      const { answer } = await lease.database.attach("attachState", settings, call, timeoutMs);
       return new SqliteState(lease, timeoutMs, answer);
     } catch (error) {
       await lease.release();

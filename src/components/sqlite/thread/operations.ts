@@ -30,6 +30,11 @@ const reads = {
 } satisfies { [K in Kind]?: Operation<K> };
 
 const writes = {
+  register: ({ processes }) => only(processes.self()),
+  release: ({ processes }, { process }) => {
+    processes.release(process);
+    return only(undefined);
+  },
   attachState: ({ items, processes, cleanupIntervalsMs }, { table, cleanupIntervalMs }) => {
     processes.self();
     const store = items.attach(table);
