@@ -24,7 +24,7 @@ export async function queryState(
   const resource = { type: "state", name: store.name };
   if (store.encrypted) throw failed(store, "cannot query encrypted store");
   try {
-    const page = await store.query(parse(store, text, metadata), call);
+    const page = await store.query(() => parse(store, text, metadata), call);
     return { ...page, items: page.items.map((item) => ({ ...item, key: originalKey(item.key) })) };
   } catch (error) {
     if (error instanceof DaprError) throw error;

@@ -197,11 +197,11 @@ export class StateStore {
     return this.#connection.current().maxWrites;
   }
 
-  /** Items by what is in them. Their keys are the application's own where they begin as its keys do. */
-  query(query: StateQuery, call: StateCall): Promise<QueryPage> {
+  /** Items by what is in them; `read` is asked only where the store can be. Their keys are the application's own where they begin as its keys do. */
+  query(read: () => StateQuery, call: StateCall): Promise<QueryPage> {
     return this.#run("query", call, 1, async (driver) => {
       if (!driver.query) throw this.#lacks("query");
-      const page = await driver.query(query, call);
+      const page = await driver.query(read(), call);
       const own = (key: string) => (key.startsWith(this.#prefix) ? this.#keyOf(key) : key);
       return { ...page, items: page.items.map((item) => ({ ...item, key: own(item.key) })) };
     });

@@ -58,6 +58,16 @@ describe("bad input over HTTP", () => {
     });
   });
 
+  it("is not looked at when the store cannot be queried", async () => {
+    await using daprd = await Daprd.start({ resources });
+    for (const body of ["", "{", '{"filter":1}', '{"filter":{"EQ":{"a":1}}}'])
+      expect(await ask(daprd, "POST", "/v1.0-alpha1/state/mystore/query", body)).toMatchObject({
+        status: 500,
+        errorCode: "ERR_STATE_STORE_NOT_SUPPORTED",
+        message: "state store does not support querying",
+      });
+  });
+
   it("that leaves things out is taken as Dapr does", async () => {
     await using daprd = await Daprd.start({ resources });
     for (const body of ["[]", "null", '[{"key":"empty"}]', '[{"key":"more","extra":{"a":[]}}]'])
