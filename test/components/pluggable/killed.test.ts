@@ -31,7 +31,7 @@ await describeWithPython("a component in Python that is killed", () => {
           },
         );
       });
-      await expect.poll(() => written.length, { interval: 1 }).toBeGreaterThan(round * 2);
+      await expect.poll(() => written.length, { interval: 1, timeout: 20_000 }).toBeGreaterThan(round * 2);
       await component.kill();
       await component.start();
       await Promise.all(writing);

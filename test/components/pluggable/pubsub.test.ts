@@ -1,10 +1,20 @@
 /** Brokers that lack something, fail, or go away. */
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { describe, expect, it } from "vitest";
+import { OpenSchema } from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
+import { Bus } from "../../../src/blocks/pubsub/bus.ts";
 import type { Received } from "../../../src/blocks/pubsub/driver.ts";
+import { parseOpen } from "../../../src/blocks/pubsub/options.ts";
+import { pubSubSettings } from "../../../src/blocks/pubsub/settings.ts";
+import type { Consumer } from "../../../src/blocks/pubsub/subscription.ts";
+import { quietTelemetry } from "../../../src/telemetry/telemetry.ts";
 import { outgoing, textOf } from "../../conformance/pubsub/fixture.ts";
 import { call, openPubSub } from "./drivers.ts";
 import { PushBroker, SocketsFolder } from "./node-component.ts";
+
+/** For machines with much to do. */
+const patient = { timeout: 10_000 };
 
 describe("a broker", () => {
   const event = (id: string) => ({ topicName: "t", id, data: Buffer.from(`{"text":"${id}"}`) });
@@ -28,7 +38,7 @@ describe("a broker", () => {
       call(),
     );
     await expect
-      .poll(() => broker.answers.map(({ ackMessageId }) => ackMessageId).sort())
+      .poll(() => broker.answers.map(({ ackMessageId }) => ackMessageId).sort(), patient)
       .toEqual(["1", "2", "3"]);
     await driver.close();
   });
@@ -56,14 +66,15 @@ describe("a broker", () => {
     const [held] = await subscription.receive(1, call());
     const waiting = subscription.receive(1, call());
     component.disconnect();
-    await expect.poll(() => broker.topics.length).toBe(2);
+    await expect.poll(() => broker.topics.length, patient).toBe(2);
     // An answer for it would mean nothing on the new stream.
     await subscription.settle([{ receipt: held!.receipt, kind: "done" }], call());
-    await expect.poll(() => broker.push(event("2"))).toBe(true);
+    await expect.poll(() => broker.push(event("2")), patient).toBe(true);
     const [next] = await waiting;
     expect(textOf(next!)).toBe('{"text":"2"}');
     await subscription.settle([{ receipt: next!.receipt, kind: "done" }], call());
-    await expect.poll(() => broker.answers.map(({ ackMessageId }) => ackMessageId)).toEqual(["2"]);
+    const answered = () => broker.answers.map(({ ackMessageId }) => ackMessageId);
+    await expect.poll(answered, patient).toEqual(["2"]);
     await driver.close();
   });
 
@@ -111,6 +122,44 @@ describe("a broker", () => {
     const driver = await openPubSub(sockets.path);
     const [result] = await driver.publish("t", [outgoing("event")], { signal: AbortSignal.timeout(200) });
     expect(driver.classify(result)).toBe("cancelled");
+    await driver.close();
+  });
+
+  it("has one group: others, broadcasts and starting at the latest event are refused", async () => {
+    await using sockets = await SocketsFolder.make();
+    const broker = new PushBroker();
+    await sockets.serve("broker", { pubsub: broker.implementation });
+    const driver = await openPubSub(sockets.path);
+    const bus = new Bus({
+      connection: {
+        component: "bus",
+        type: "pubsub.broker",
+        current: () => driver,
+        ready: () => Promise.resolve(driver),
+      },
+      settings: pubSubSettings.parse({}),
+      telemetry: quietTelemetry(),
+      appId: "shop",
+      maxEventBytes: 1024,
+      inboxMemoryOf: () => {
+        throw new Error("there is no inbox");
+      },
+    });
+    const consumer: Consumer = { free: () => 0, deliver: () => {} };
+    const subscribe = (open: MessageInitShape<typeof OpenSchema>) => {
+      const { shared } = parseOpen(create(OpenSchema, { topic: "t", ...open }), bus.defaultGroup);
+      return bus.subscribe(shared, consumer, call().signal);
+    };
+    for (const open of [
+      { group: "other" },
+      { broadcast: true },
+      { start: { at: { case: "latest", value: true } } },
+    ] as const)
+      await expect(subscribe(open)).rejects.toThrow('has not the capability "groups"');
+    const subscription = await subscribe({});
+    expect(broker.topics.map(({ name }) => name)).toEqual(["t"]);
+    subscription.leave(consumer);
+    await bus.close();
     await driver.close();
   });
 
