@@ -5,10 +5,14 @@ import { version } from "../../version.ts";
 /** What takes the lines, each with its line end. */
 type Destination = { write(line: string): void };
 
+type Fields = Readonly<Record<string, unknown>>;
+
 /** daprd's names of levels that have another here. */
 const levelNames: Readonly<Record<string, string>> = { warn: "warning" };
 /** The scope of lines that name none. */
 const usualScope = "dapr.runtime";
+const httpCalled = { msg: "HTTP API Called", scope: "dapr.runtime.http-info" };
+const grpcCalled = { msg: "gRPC API Called", scope: "dapr.runtime.grpc.api-info" };
 /** Text that stands in a line without quotes. */
 const plain = /^[\w.\-/@^+]*$/;
 
@@ -17,7 +21,7 @@ export function daprdLines(asJson: boolean, destination: Destination): Destinati
   const common = { instance: hostname(), type: "log", ver: version };
   return {
     write(line) {
-      const { time, level, msg = "", ...given } = JSON.parse(line) as Record<string, unknown>;
+      const { time, level, msg = "", ...given } = asDaprd(JSON.parse(line) as Fields);
       const named = levelNames[String(level)] ?? level;
       const fields = { scope: usualScope, ...withError(given), ...common };
       destination.write(
@@ -27,6 +31,16 @@ export function daprdLines(asJson: boolean, destination: Destination): Destinati
       );
     },
   };
+}
+
+/** Lines about calls have a sentence and names of their own in daprd. */
+function asDaprd(line: Fields): Fields {
+  if (line["scope"] !== "api" || line["msg"] !== "call") return line;
+  const { http, status, rpc, code, duration_ms, ...others } = line;
+  const duration = Math.floor(Number(duration_ms));
+  return http === undefined
+    ? { ...others, ...grpcCalled, method: `/${rpc}`, code, duration }
+    : { ...others, ...httpCalled, method: http, code: status, duration };
 }
 
 /** `error` as daprd has it: what an error says, without its stack. */

@@ -40,6 +40,20 @@ describe("a log line of outriderd", () => {
     });
   });
 
+  it("about a call has daprd's sentence and names", () => {
+    const call = { level: "info", time: "1", msg: "call", scope: "api", duration_ms: 2.5 };
+    const common = { duration: 2, instance: hostname(), level: "info", time: "1", type: "log", ver: version };
+    expect(JSON.parse(linesOf(true, { ...call, http: "GET /v1.0/healthz", status: 204 }))).toEqual({
+      ...common,
+      ...{ msg: "HTTP API Called", scope: "dapr.runtime.http-info", method: "GET /v1.0/healthz", code: 204 },
+    });
+    const rpc = "dapr.proto.runtime.v1.Dapr/GetState";
+    expect(JSON.parse(linesOf(true, { ...call, rpc, code: "OK" }))).toEqual({
+      ...common,
+      ...{ msg: "gRPC API Called", scope: "dapr.runtime.grpc.api-info", method: `/${rpc}`, code: "OK" },
+    });
+  });
+
   it("says what an error and its causes say, without their stacks", () => {
     const err = { type: "Error", message: "no", stack: "at x", cause: { type: "Error", message: "why" } };
     expect(linesOf(false, { level: "error", time: "1", msg: "m", err })).toContain(' error="no: why" ');
