@@ -10,6 +10,8 @@ export interface SubscriberSettings {
   readonly topic: string;
   /** Events in a message at most. */
   readonly batch: number;
+  /** Events that it holds at once. Default: those of ten messages. */
+  readonly maxInFlight?: number;
   /** True: each delivery is settled by a message of its own; else all of a message by one, with those before. */
   readonly settleEach: boolean;
 }
@@ -22,12 +24,13 @@ export class Subscriber implements Receiver {
   readonly #settleEach: boolean;
   readonly #stream: Call;
 
-  constructor(connection: Connection, { component, topic, batch, settleEach }: SubscriberSettings) {
+  constructor(connection: Connection, settings: SubscriberSettings) {
+    const { component, topic, batch, maxInFlight = 10 * batch, settleEach } = settings;
     this.#settleEach = settleEach;
     this.#stream = connection.start(paths.subscribe);
     this.#stream.onMessage = (message) => this.#take(message);
     this.#stream.onEnd = () => this.onEnd();
-    this.#stream.send(openRequest({ component, topic, maxInFlight: 10 * batch, maxBatch: batch }));
+    this.#stream.send(openRequest({ component, topic, maxInFlight, maxBatch: batch }));
   }
 
   close(): void {

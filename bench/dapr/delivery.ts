@@ -11,6 +11,7 @@ import { payload } from "../messages.ts";
 import type { Effort, Figure, Scenario } from "../scenario.ts";
 import { type Sidecar, type SidecarSettings, startSidecar } from "../servers/sidecar.ts";
 import { Application, type ApplicationSettings } from "./application.ts";
+import { BareApplication } from "./bare-application.ts";
 import { DaprSubscriber } from "./subscriber.ts";
 
 /**
@@ -58,7 +59,7 @@ async function* deliver(start: Start, effort: Effort, publisher?: Sidecar): Asyn
   try {
     yield* measure("native stream, one a message", nativeStream);
     yield* measure("SubscribeTopicEventsAlpha1", daprStream, daprd.stream / 2);
-    yield* measure("OnTopicEvent", application("grpc", 1), daprd.grpc / 2);
+    yield* measure("OnTopicEvent", bareApplication, daprd.grpc / 2);
     yield* measure("HTTP callback", application("http", 1));
     // In memory, as in Dapr, there is one event at a time.
     if (!publisher) return;
@@ -118,7 +119,9 @@ async function* measured(name: string, measurement: Measurement): AsyncGenerator
 const nativeStream: Open = async (start, topic) => {
   const sidecar = await start();
   const connection = await Connection.open(sidecar.grpcPort);
-  const receiver = new Subscriber(connection, { component, topic, batch: 1, settleEach: true });
+  // As many in flight as Dapr's subscriptions have.
+  const settings = { component, topic, batch: 1, maxInFlight: 100, settleEach: true };
+  const receiver = new Subscriber(connection, settings);
   return { sidecar, receiver, close: () => connection.close() };
 };
 
@@ -127,6 +130,12 @@ const daprStream: Open = async (start, topic) => {
   const connection = await Connection.open(sidecar.grpcPort);
   const receiver = await DaprSubscriber.open(connection, component, topic);
   return { sidecar, receiver, close: () => connection.close() };
+};
+
+const bareApplication: Open = async (start, topic) => {
+  const receiver = await BareApplication.listen(component, topic);
+  const sidecar = await start({ port: receiver.port, protocol: receiver.protocol });
+  return { sidecar, receiver, close: () => {} };
 };
 
 function application(protocol: ApplicationSettings["protocol"], perCall: number): Open {
