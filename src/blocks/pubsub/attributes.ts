@@ -14,7 +14,7 @@ const minSeconds = -62_135_596_800n;
 const maxSeconds = 253_402_300_799n;
 
 /** Names that an extension must not have: the attributes of the specification, and `data`. */
-const takenNames = new Set([
+export const takenNames: ReadonlySet<string> = new Set([
   "id",
   "source",
   "specversion",

@@ -6,7 +6,7 @@ import { create, fromJson, toJson } from "@bufbuild/protobuf";
 import { type Timestamp, TimestampSchema } from "@bufbuild/protobuf/wkt";
 import { type Event, EventSchema } from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
 import { invalidRequest, type Violation } from "../../faults.ts";
-import { isExtensionName, isReadableName } from "./attributes.ts";
+import { isExtensionName, isReadableName, takenNames } from "./attributes.ts";
 import { compactJson, jsonMembers } from "./json-text.ts";
 import { isJsonType, isTextType } from "./media-types.ts";
 
@@ -195,18 +195,7 @@ class DocumentReader {
 }
 
 /** Members that are no extensions. */
-const knownMembers = new Set([
-  "specversion",
-  "id",
-  "source",
-  "type",
-  "subject",
-  "time",
-  "datacontenttype",
-  "dataschema",
-  "data",
-  "data_base64",
-]);
+const knownMembers = new Set([...takenNames, "data_base64"]);
 
 /** Undefined when it is no string. */
 function stringOf(json: string): string | undefined {

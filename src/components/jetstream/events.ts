@@ -152,21 +152,10 @@ function binaryEvent(data: Uint8Array, given: MsgHdrs, dataContentType: string):
     ...(time !== undefined && { time: fromJson(TimestampSchema, time.toUpperCase()) }),
   });
   for (const [name, value] of attributes) {
-    if (!attributeNames.has(name) && isExtensionName(name)) event.extensions[name] = value;
+    if (isExtensionName(name)) event.extensions[name] = value;
   }
   return event;
 }
-
-const attributeNames = new Set([
-  "specversion",
-  "id",
-  "source",
-  "type",
-  "subject",
-  "time",
-  "dataschema",
-  "datacontenttype",
-]);
 
 /** Headers that are none of ours, the server's or CloudEvents'. */
 function headersOf(given: MsgHdrs): Record<string, string> {

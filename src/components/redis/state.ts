@@ -17,6 +17,7 @@ import {
 } from "../../blocks/state/driver.ts";
 import type { OpenContext } from "../../component.ts";
 import { fault } from "../../faults.ts";
+import { rechunk } from "../rechunk.ts";
 import { classify } from "./errors.ts";
 import {
   describe,
@@ -28,7 +29,6 @@ import {
 } from "./item-fields.ts";
 import { keysAfter, uploadMark } from "./key-scan.ts";
 import { type Argument, Link, type Reply } from "./link.ts";
-import { rechunk } from "./rechunk.ts";
 import type { ConnectionSettings } from "./settings.ts";
 import { slotOf, slotTag } from "./slots.ts";
 import { finishUploadScript, writeScript } from "./state-scripts.ts";

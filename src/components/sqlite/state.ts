@@ -13,7 +13,8 @@ import type {
   WatchSelector,
   Write,
 } from "../../blocks/state/driver.ts";
-import { chunkBytes, rechunk } from "./chunks.ts";
+import { rechunk } from "../rechunk.ts";
+import { chunkBytes } from "./chunks.ts";
 import type { Database } from "./database.ts";
 import type { Lease } from "./databases.ts";
 import { classify } from "./errors.ts";
@@ -131,7 +132,7 @@ export class SqliteState implements StateDriver {
     let index = 0;
     let bytes = 0;
     try {
-      for await (const { chunk, last } of rechunk(chunks, call.signal)) {
+      for await (const { chunk, last } of rechunk(chunks, chunkBytes, call.signal)) {
         bytes += chunk.length;
         if (last && blob === undefined) {
           const ask = { store: this.#store, writes: [row] };

@@ -16,9 +16,10 @@ import {
   type Write,
 } from "../../../blocks/state/driver.ts";
 import type { Log } from "../../../telemetry/log.ts";
+import { rechunk } from "../../rechunk.ts";
 import type { Database } from "../database.ts";
 import { classify, detailOf, PostgresError, raised } from "../errors.ts";
-import { chunkBytes, rechunk } from "./chunks.ts";
+import { chunkBytes } from "./chunks.ts";
 import { Cleanup } from "./cleanup.ts";
 import { afterPrefix, isBefore } from "./key-range.ts";
 import type { Layout } from "./layout.ts";
@@ -117,7 +118,7 @@ export class PostgresState implements StateDriver {
     let index = 0;
     let bytes = 0;
     try {
-      for await (const { chunk, last } of rechunk(chunks, call.signal)) {
+      for await (const { chunk, last } of rechunk(chunks, chunkBytes, call.signal)) {
         bytes += chunk.length;
         if (last && blob === undefined)
           return (await this.#write([{ ...row, f: 0, l: chunk.length }], Buffer.from(chunk), call))[0]!;

@@ -1,5 +1,5 @@
 /** Values in pieces of the size that they are kept in. */
-import { untilAborted } from "../../blocks/until-aborted.ts";
+import { untilAborted } from "../blocks/until-aborted.ts";
 
 /** A piece of a value. */
 export interface Chunk {
@@ -8,7 +8,10 @@ export interface Chunk {
   readonly last: boolean;
 }
 
-/** Cuts a value anew. A piece is good until the next one is asked for. Throws the signal's reason when it aborts. */
+/**
+ * Cuts a value anew. A piece is good until the next one is asked for. Throws the signal's reason when it
+ * aborts, also while the source does not go on.
+ */
 export async function* rechunk(
   source: AsyncIterable<Uint8Array>,
   bytes: number,
