@@ -19,19 +19,21 @@ export interface ComponentSummary {
 
 /** Dapr's names of what state stores support, in Dapr's order, and the names that they have here. */
 const stateCapabilities: readonly (readonly [name: string, own: readonly string[]])[] = [
-  ["ETAG", []],
+  ["ETAG", ["etags"]],
   ["TRANSACTIONAL", ["transactions"]],
   ["TTL", ["time-to-live"]],
   ["DELETE_WITH_PREFIX", ["list"]],
   ["KEYS_LIKE", ["list"]],
-  ["ACTOR", ["transactions"]],
+  ["ACTOR", ["transactions", "etags"]],
 ];
 
 /** The capabilities of a component in Dapr's words; there are none for other blocks than state. */
 export function daprCapabilities(type: string, capabilities: readonly string[]): readonly string[] {
   // None at all: it is not open yet.
   if (!type.startsWith("state.") || capabilities.length === 0) return [];
-  const has = (own: string) => capabilities.includes(own);
+  // Every store of this build has etags and lists; one that cannot list is pluggable, and says what it has.
+  const has = (own: string) =>
+    capabilities.includes(own) || (own === "etags" && capabilities.includes("list"));
   return stateCapabilities.filter(([, needed]) => needed.every(has)).map(([name]) => name);
 }
 

@@ -22,6 +22,9 @@ describe("pluggable", () => {
     const storeName = "mystore";
     const firstWrite = { concurrency: StateOptions_StateConcurrency.CONCURRENCY_FIRST_WRITE };
     const ttl = { ttlInSeconds: "1" };
+    expect((await daprd.grpc.getMetadata({})).registeredComponents).toMatchObject([
+      { name: "mystore", type: "state.mystore-socket", capabilities: [...all, "ACTOR"] },
+    ]);
     const states = [
       { key: "key1" },
       { key: "key2", options: firstWrite },
@@ -123,6 +126,8 @@ describe("state", () => {
         component(one!, "state.one"),
       env: sockets.env,
     });
+    const { registeredComponents } = await daprd.grpc.getMetadata({});
+    expect(registeredComponents.find(({ name }) => name === bare)).toMatchObject({ capabilities: [] });
     const resource = (resourceName: string) => ({ ResourceInfo: { resourceType: "state", resourceName } });
     expect(await errorOf(daprd.grpc.queryStateAlpha1({ storeName: "mystore", query }))).toEqual({
       code: "Internal",
