@@ -62,9 +62,9 @@ export class StateInForce {
     });
   }
 
-  /** Begins to do what nobody asks for. */
-  begin(): void {
-    this.#outbox?.start();
+  /** Begins to publish what transactions leave, when `turn` resolves; it never rejects. */
+  begin(turn?: Promise<void>): void {
+    this.#outbox?.start(turn);
   }
 
   /** There is another in its place, or none. Resolves when what is under way has ended. */
@@ -90,7 +90,7 @@ export class PubSubInForce {
     this.bus = new Bus({ ...options, connection, settings: resource.blockSettings });
   }
 
-  begin(): void {}
+  begin(_turn?: Promise<void>): void {}
 
   /** There is another in its place, or none. Resolves when everybody has left and settled, and publishes have ended. */
   retire(): Promise<void> {

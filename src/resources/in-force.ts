@@ -36,6 +36,9 @@ const openWithinMs = 2000;
 /** How long it may take until everybody is subscribed anew, in milliseconds. They go on trying. */
 const followWithinMs = 2000;
 
+/** How long a component waits at most for what the one before it has to publish, in milliseconds. */
+const turnWithinMs = 20_000;
+
 /** See the head of this file. */
 export class ResourcesInForce {
   /** Finds a pub/sub component by its name, "" for the default. Throws COMPONENT_NOT_FOUND. */
@@ -155,13 +158,17 @@ export class ResourcesInForce {
     if (signal.aborted) return;
     const gone = this.#components.filter((each) => !components.includes(each));
     this.#enter(components, next);
-    for (const component of this.#coming) component.begin();
-    for (const component of gone) this.#leaving.add(component);
+    const following = follow();
+    const retiring = new Map(gone.map((each) => [nameOf(each), this.#retire(each)]));
+    for (const component of this.#coming) {
+      // What one that is replaced has to publish comes first.
+      const before = retiring.get(nameOf(component));
+      component.begin(before && within(turnWithinMs, before, signal));
+    }
     this.#coming = [];
     this.#options.onChange();
-    await within(followWithinMs, follow(), signal);
+    await within(followWithinMs, following, signal);
     this.#shown = { components, configuration: next };
-    for (const component of gone) void this.#retire(component);
   }
 
   /** The sidecar stops: nothing is taken from brokers any more. */
@@ -236,7 +243,6 @@ export class ResourcesInForce {
   #enter(components: readonly ComponentInForce[], configuration: SidecarConfiguration): void {
     const states = components.filter((each) => each instanceof StateInForce);
     const pubsubs = components.filter((each) => each instanceof PubSubInForce);
-    const nameOf = ({ opened }: ComponentInForce) => opened.resource.name;
     replace(
       this.#buses,
       pubsubs.map((each) => [nameOf(each), each.bus]),
@@ -263,6 +269,7 @@ export class ResourcesInForce {
   }
 
   async #retire(component: ComponentInForce): Promise<void> {
+    this.#leaving.add(component);
     const {
       name,
       component: { type },
@@ -272,6 +279,10 @@ export class ResourcesInForce {
     this.#leaving.delete(component);
     this.#options.telemetry.log.debug({ component: name, type }, "what was replaced or removed is closed");
   }
+}
+
+function nameOf({ opened }: ComponentInForce): string {
+  return opened.resource.name;
 }
 
 /** Those that are the same stay in their places; the others come after them. */

@@ -49,13 +49,18 @@ export async function* publishStream(
   let order: Promise<unknown> = Promise.resolve();
 
   const read = async () => {
+    const buses = new Map<string, Bus>();
     let component: string | undefined;
     let named = "";
     for await (const request of untilAborted(requests, call.signal)) {
       if (component === undefined) state.wantPublished = request.wantPublished;
       if (component === undefined || request.topic !== "") ({ component, topic: named } = request);
-      // Found anew each time: the component may have been replaced.
+      // Found anew each time: the component may have been replaced. Then what is on its way by the one before it
+      // arrives first, or the events of a key would not be in order.
+      const before = buses.get(component);
+      if (before !== undefined && before !== busOf(component)) await order;
       const bus = busOf(component);
+      buses.set(component, bus);
       const topic = named || bus.publishTopic;
       if (topic === "")
         throw invalidRequest({ field: "topic", description: "must be set in the first message" });

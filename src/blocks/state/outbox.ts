@@ -52,6 +52,7 @@ export class Outbox {
   #waiting: Note[] = [];
   #waitingBytes = 0;
   #publishing: Promise<void> | undefined;
+  #turn: Promise<void> = Promise.resolve();
 
   constructor(options: OutboxOptions) {
     const { connection, appId, instanceId, publish, telemetry } = options;
@@ -69,9 +70,10 @@ export class Outbox {
       .with({ component: connection.component });
   }
 
-  /** Begins to look for what was left. Returns at once. */
-  start(): void {
-    this.#recovery.start();
+  /** Begins to publish, and to look for what was left, when `turn` resolves; it never rejects. Returns at once. */
+  start(turn: Promise<void> = Promise.resolve()): void {
+    this.#turn = turn;
+    void turn.then(() => this.#recovery.start());
   }
 
   /** Where the events go. */
@@ -133,6 +135,7 @@ export class Outbox {
   }
 
   async #publishWaiting(): Promise<void> {
+    await this.#turn;
     while (this.#waiting.length > 0) {
       const notes = this.#take();
       const all = await this.#publisher.settle(notes);

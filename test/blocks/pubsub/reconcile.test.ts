@@ -1,11 +1,15 @@
 /** Streams whose component or declared subscription is replaced while they are open. */
+
+import { create } from "@bufbuild/protobuf";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { PublishStreamRequestSchema } from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
 import type { Bus } from "../../../src/blocks/pubsub/bus.ts";
+import type { PubSubDriver } from "../../../src/blocks/pubsub/driver.ts";
 import type { DeclaredSubscription } from "../../../src/blocks/pubsub/options.ts";
 import { type PubSubServer, pubSubService } from "../../../src/blocks/pubsub/service.ts";
 import { fault } from "../../../src/faults.ts";
 import { quietTelemetry } from "../../../src/telemetry/telemetry.ts";
-import { type Sidecar, Stream, startSidecar, textOf } from "./sidecar.ts";
+import { contextWith, type Sidecar, Stream, startSidecar, textOf } from "./sidecar.ts";
 
 let before: Sidecar;
 let after: Sidecar;
@@ -128,6 +132,49 @@ describe("a subscription whose component is replaced", () => {
     await after.publish("t", "b");
     expect(textOf(await stream.delivery())).toBe("b");
     expect([...before.bus.subscriptions].map(({ held }) => held)).toEqual([1]);
+  });
+});
+
+describe("a publish stream whose component is replaced", () => {
+  it("publishes by the new one when what is on its way by the old one has arrived", async () => {
+    const release = Promise.withResolvers<void>();
+    const wrap = (real: PubSubDriver): PubSubDriver => ({
+      supports: real.supports,
+      publish: (topic, events, call) => release.promise.then(() => real.publish(topic, events, call)),
+      open: (...args) => real.open(...args),
+      ping: (call) => real.ping(call),
+      classify: (error) => real.classify(error),
+      close: () => real.close(),
+    });
+    const slow = await startSidecar({ wrap });
+    bus = slow.bus;
+    const request = (text: string) => {
+      const outgoing = [{ event: { data: Buffer.from(text) } }];
+      return create(PublishStreamRequestSchema, { topic: "t", outgoing });
+    };
+    const handedOver = Promise.withResolvers<void>();
+    const replaced = Promise.withResolvers<void>();
+    async function* requests() {
+      yield request("1");
+      handedOver.resolve();
+      await replaced.promise;
+      yield request("2");
+    }
+    const answers = server.implementation.publishStream(requests(), contextWith()) as AsyncIterable<unknown>;
+    const settled = answers[Symbol.asyncIterator]();
+    const first = settled.next();
+    await handedOver.promise;
+    await replaceWith(after.bus);
+    replaced.resolve();
+    const watching = new Stream(server);
+    await watching.open({ topic: "t" });
+    expect(await watching.quiet(after)).toBe(true);
+    release.resolve();
+    expect((await first).value).toMatchObject({ settledThrough: 1n });
+    const second = settled.next();
+    expect(textOf(await watching.delivery())).toBe("2");
+    expect((await second).value).toMatchObject({ settledThrough: 2n });
+    await slow.close();
   });
 });
 
