@@ -10,8 +10,8 @@ async function prepare(folder: string): Promise<string> {
   return `'${program}'`;
 }
 
-// It has no bulk subscriptions.
-const without = ["listen.gathered"] as const;
+// It has no bulk subscriptions, and needs no asynchronous client.
+const without = ["listen.gathered", "stream.async"] as const;
 
 describeTour({ language: "go", protocol: "http", on: "redis", prepare, without });
 describeTour({ language: "go", protocol: "grpc", on: "sqlite", prepare, without });

@@ -16,6 +16,7 @@ const without = [
   "metadata.set",
   // Its streaming subscriptions have no dead letters.
   "stream.drop",
+  "stream.async",
 ] as const;
 
 describeTour({ language: "java", protocol: "http", on: "sqlite", prepare, without });

@@ -18,6 +18,7 @@ const without = [
   "stream.json",
   "stream.retry",
   "stream.drop",
+  "stream.async",
 ] as const;
 /** Its handlers are given data, and nothing about it. */
 const outcomes = {

@@ -69,6 +69,10 @@ const steps = {
     "finds what it does not want on a stream among the dead letters",
     { dead: "bad", times: 1 },
   ],
+  "stream.async": [
+    "gets JSON on a stream of its asynchronous client",
+    [{ data: { id: 5 }, type: "application/json" }],
+  ],
   shutdown: ["ends the sidecar", true],
 } as const;
 

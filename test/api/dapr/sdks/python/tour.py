@@ -3,6 +3,7 @@
 An application that listens over HTTP uses dapr.ext.fastapi, one that listens for gRPC dapr.ext.grpc.
 """
 
+import asyncio
 import base64
 import json
 import os
@@ -10,6 +11,7 @@ import sys
 import threading
 import time
 
+from dapr.aio.clients import DaprClient as AsyncDaprClient
 from dapr.clients import DaprClient
 from dapr.clients.exceptions import DaprGrpcError
 from dapr.clients.grpc._request import TransactionalStateOperation, TransactionOperationType
@@ -299,7 +301,18 @@ def streaming(dapr):
         with_subscription.close()
         return {'dead': message.data(), 'times': len(hear('stream-dropped'))}
 
+    async def pulled_by_asynchronous_client():
+        async with AsyncDaprClient() as client:
+            subscription = await client.subscribe('pubsub', 'streamed-async')
+            event = json.dumps({'id': 5})
+            await client.publish_event('pubsub', 'streamed-async', event, data_content_type='application/json')
+            message = await subscription.next_message()
+            await subscription.respond_success(message)
+            await subscription.close()
+            return [{'data': message.data(), 'type': message.data_content_type()}]
+
     step('stream.json', pulled)
+    step('stream.async', lambda: asyncio.run(pulled_by_asynchronous_client()))
     step(
         'stream.retry',
         lambda: handled('stream-retried', 'again', ['retry', 'success'], lambda: len(hear('stream-retried', 2))),
