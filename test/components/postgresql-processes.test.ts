@@ -1,61 +1,20 @@
-import { type ChildProcess, spawn } from "node:child_process";
-import { once } from "node:events";
-import { createInterface } from "node:readline";
-import { fileURLToPath } from "node:url";
 import { afterEach, beforeEach, expect, it } from "vitest";
 import { PubSubFixture, textOf } from "../conformance/pubsub/fixture.ts";
 import { sharedPooler } from "../servers/pgbouncer.ts";
 import { describeWith } from "../servers/require.ts";
+import { Child } from "./child.ts";
 import { Schema } from "./postgresql-schema.ts";
-
-const script = fileURLToPath(new URL("./postgresql-child.ts", import.meta.url));
-
-interface Line {
-  readonly ready?: boolean;
-  readonly joined?: boolean;
-  readonly acknowledged?: string;
-  readonly received?: string;
-  readonly attempt?: number;
-}
-
-/** A process with a sidecar's part of the log. */
-class Child {
-  readonly lines: Line[] = [];
-  readonly #process: ChildProcess;
-  readonly #ended: Promise<unknown>;
-
-  constructor(fields: Record<string, string>, ...args: string[]) {
-    this.#process = spawn(process.execPath, [script, JSON.stringify(fields), ...args], {
-      stdio: ["pipe", "pipe", "inherit"],
-    });
-    this.#ended = once(this.#process, "close");
-    createInterface({ input: this.#process.stdout! }).on("line", (line) =>
-      this.lines.push(JSON.parse(line) as Line),
-    );
-  }
-
-  /** Waits until the child has said as many lines of a kind. */
-  async said(kind: keyof Line, count = 1): Promise<void> {
-    const many = () => this.lines.filter((line) => line[kind] !== undefined).length;
-    await expect.poll(many, { timeout: 20_000, interval: 10 }).toBeGreaterThanOrEqual(count);
-  }
-
-  signal(signal: NodeJS.Signals): void {
-    this.#process.kill(signal);
-  }
-
-  async kill(): Promise<void> {
-    this.#process.kill("SIGKILL");
-    await this.#ended;
-  }
-}
 
 describeWith("postgresql", "processes that share a log on PostgreSQL", () => {
   let schema: Schema;
   let children: Child[];
   let pubsub: PubSubFixture;
   const child = (...args: string[]) => {
-    const started = new Child({ connectionString: schema.url, schema: schema.name }, ...args);
+    const started = new Child(
+      "postgresql-child.ts",
+      JSON.stringify({ connectionString: schema.url, schema: schema.name }),
+      ...args,
+    );
     children.push(started);
     return started;
   };

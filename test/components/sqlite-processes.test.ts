@@ -1,66 +1,15 @@
-import { type ChildProcess, spawn } from "node:child_process";
-import { once } from "node:events";
-import { createInterface } from "node:readline";
 import { DatabaseSync } from "node:sqlite";
-import { fileURLToPath } from "node:url";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { PubSubFixture, textOf } from "../conformance/pubsub/fixture.ts";
+import { Child, type Line } from "./child.ts";
 import { Directory } from "./sqlite-directory.ts";
-
-const script = fileURLToPath(new URL("./sqlite-child.ts", import.meta.url));
-
-interface Line {
-  readonly ready?: boolean;
-  readonly joined?: boolean;
-  readonly acknowledged?: string;
-  readonly received?: string;
-  readonly attempt?: number;
-  readonly key?: string;
-  readonly number?: number;
-  readonly etag?: string;
-}
-
-/** A process that uses the same file. */
-class Child {
-  readonly lines: Line[] = [];
-  readonly #process: ChildProcess;
-  readonly #ended: Promise<unknown>;
-
-  constructor(directory: Directory, ...args: string[]) {
-    this.#process = spawn(process.execPath, [script, directory.path, ...args], {
-      stdio: ["pipe", "pipe", "inherit"],
-    });
-    this.#ended = once(this.#process, "close");
-    createInterface({ input: this.#process.stdout! }).on("line", (line) =>
-      this.lines.push(JSON.parse(line) as Line),
-    );
-  }
-
-  /** Waits until the child has said as many lines of a kind. */
-  async said(kind: keyof Line, count = 1): Promise<void> {
-    const many = () => this.lines.filter((line) => line[kind] !== undefined).length;
-    await expect.poll(many, { timeout: 20_000, interval: 10 }).toBeGreaterThanOrEqual(count);
-  }
-
-  async kill(): Promise<void> {
-    this.#process.kill("SIGKILL");
-    await this.#ended;
-  }
-
-  /** The exit code after an end in peace. */
-  async end(): Promise<number | null> {
-    this.#process.stdin!.end();
-    await this.#ended;
-    return this.#process.exitCode;
-  }
-}
 
 describe("processes that share an embedded store", () => {
   let directory: Directory;
   let children: Child[];
   let pubsub: PubSubFixture;
   const child = (...args: string[]) => {
-    const started = new Child(directory, ...args);
+    const started = new Child("sqlite-child.ts", directory.path, ...args);
     children.push(started);
     return started;
   };
@@ -180,7 +129,7 @@ describe("processes that share an embedded store", () => {
 
   it("make a new file once when four start at the same time, and all of them work", async () => {
     const fresh = await Directory.make();
-    const starters = Array.from({ length: 4 }, () => new Child(fresh, "open"));
+    const starters = Array.from({ length: 4 }, () => new Child("sqlite-child.ts", fresh.path, "open"));
     children.push(...starters);
     for (const starter of starters) await starter.said("ready");
     expect(await Promise.all(starters.map((starter) => starter.end()))).toEqual([0, 0, 0, 0]);

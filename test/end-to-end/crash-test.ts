@@ -146,6 +146,7 @@ class Stage {
     const strikes = await this.#strikeAll();
     const struckAt = performance.now();
     await Promise.all(this.#publishers.map((publisher) => publisher.finish()));
+    this.#expectNobodyFallen();
     const [outbox, behind] = await this.#published();
     if (behind.length + outbox.unpublished.length > 0) {
       process.stdout.write(`${behind.join("\n")}\n${(await this.#options.explain?.()) ?? ""}\n`);
@@ -303,6 +304,7 @@ class Stage {
     let patientUntil = performance.now() + patienceMs;
     for (;;) {
       const { events, groups: behind } = await this.#left();
+      this.#expectNobodyFallen();
       if (behind.length === 0) return [];
       if (events < least) {
         least = events;
@@ -311,6 +313,12 @@ class Stage {
       if (performance.now() > patientUntil) return behind;
       await pause(lookEveryMs);
     }
+  }
+
+  /** Who has ended by itself does not come back: what is left then says nothing more. */
+  #expectNobodyFallen(): void {
+    if (this.#fallen.length > 0)
+      throw new Error(`ended though nobody had killed it: ${this.#fallen.join("\n")}`);
   }
 
   /** What is left of all groups together, and which groups are behind. */
@@ -327,7 +335,6 @@ class Stage {
         }
       }),
     );
-    // Who has fallen does not come back; the report says so.
     if (silent.length > 0) return { events: Number.POSITIVE_INFINITY, groups: silent };
     let events = 0;
     const behind = groups.flatMap(({ name }) => {

@@ -17,8 +17,8 @@ export interface Task {
 
 /** How long a program waits until it tries the next sidecar, in milliseconds. */
 const retryMs = 50;
-/** A sidecar that is silent for so long is left for another, in milliseconds. */
-export const silentMs = 3000;
+/** A sidecar that is silent for so long is left for another, in milliseconds: on a machine with much else to do, one is silent for seconds. */
+export const silentMs = 6000;
 
 /** The task of this program. */
 export function readTask(): Task {
