@@ -187,6 +187,7 @@ class Sidecar implements Runtime {
       app: options.app,
       appPipeline: () => resources.pipeline("appHttpPipeline"),
       maxMessageBytes,
+      recordErrorCodes: configuration.settings.metrics.recordErrorCodes ?? false,
       outboundReady: () => this.#readiness.ready,
       shutdown: (force) => this.#stopRequested.abort(force ? forcedStop : undefined),
     });

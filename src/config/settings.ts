@@ -10,7 +10,7 @@ import type { Values } from "./values.ts";
 export interface Settings {
   /** Undefined when no file says anything about tracing. */
   readonly tracing: TracingSettings | undefined;
-  readonly metrics: { readonly enabled: boolean };
+  readonly metrics: { readonly enabled: boolean; readonly recordErrorCodes?: true };
   /** Names of features that are switched on. */
   readonly features: readonly string[];
   /** False: resources are read at the start only. */
@@ -122,7 +122,10 @@ export class Configured {
       appHttpPipeline: Object.freeze(this.#spec.appHttpPipeline?.handlers ?? []),
       tracing: this.#tracing(values, secrets),
       secretScopes: Object.freeze(this.#spec.secrets?.scopes ?? []),
-      metrics: Object.freeze({ enabled: metrics.enabled ?? true }),
+      metrics: Object.freeze({
+        enabled: metrics.enabled ?? true,
+        ...(metrics.recordErrorCodes && { recordErrorCodes: true as const }),
+      }),
       logging: Object.freeze({
         apiLogging: Object.freeze({
           enabled: api?.enabled ?? false,
@@ -209,8 +212,8 @@ export class Configured {
 /** What this version acts upon. */
 const usedFields: Partial<Record<Field, readonly string[]>> = {
   tracing: ["samplingRate", "stdout", "otel", "zipkin"],
-  metric: ["enabled"],
-  metrics: ["enabled"],
+  metric: ["enabled", "recordErrorCodes"],
+  metrics: ["enabled", "recordErrorCodes"],
   logging: ["apiLogging"],
   components: ["deny"],
   secrets: ["scopes"],

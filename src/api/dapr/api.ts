@@ -13,6 +13,7 @@ import type { AppPipeline } from "./app/app-pipeline.ts";
 import { Application } from "./app/application.ts";
 import type { AppOptions } from "./app/channel.ts";
 import { bulkOf } from "./app/discovery.ts";
+import { ErrorCodes } from "./error-codes.ts";
 import { daprRoutes, publicRoutes } from "./http/routes.ts";
 import { DaprMetadata, type DaprMetadataOptions } from "./metadata.ts";
 import { DaprPublish } from "./publish.ts";
@@ -50,6 +51,8 @@ export interface DaprApiOptions {
   readonly appPipeline: AppPipeline;
   readonly maxMessageBytes: number;
   readonly telemetry: Telemetry;
+  /** Whether errors are counted by their codes. */
+  readonly recordErrorCodes: boolean;
   /** Components and ports work. */
   readonly outboundReady: () => boolean;
   /** Begins to stop the sidecar, and returns at once. `force`: without waiting for anything. */
@@ -105,7 +108,8 @@ export class DaprSide {
     const ready = () => outboundReady() && (this.application?.ready ?? true);
     const health = { appId, ready, outboundReady };
     this.service = daprService(api, absentMethods(options));
-    this.routes = daprRoutes(api, absentRoutes(options), health);
+    const errorCodes = options.recordErrorCodes ? new ErrorCodes(telemetry.metrics, appId) : undefined;
+    this.routes = daprRoutes(api, absentRoutes(options), health, errorCodes);
     this.publicRoutes = publicRoutes(api, health);
   }
 

@@ -1,5 +1,6 @@
 /** Dapr's HTTP API: every route. */
 import type { HttpRoute, HttpRoutes } from "../../../server/http-route.ts";
+import type { ErrorCodes } from "../error-codes.ts";
 import type { DaprApi } from "../service.ts";
 import { errorAnswer } from "./answers.ts";
 import { publishRoutes } from "./publish.ts";
@@ -12,8 +13,13 @@ export function publicRoutes({ metadata }: DaprApi, health: SidecarHealth): Http
   return { routes: healthAndMetadataRoutes(metadata, health), errorAnswer };
 }
 
-/** Makes the routes, `absent` being those of blocks without a component. */
-export function daprRoutes(api: DaprApi, absent: readonly HttpRoute[], health: SidecarHealth): HttpRoutes {
+/** Makes the routes, `absent` being those of blocks without a component. Errors are counted where that is asked for. */
+export function daprRoutes(
+  api: DaprApi,
+  absent: readonly HttpRoute[],
+  health: SidecarHealth,
+  errorCodes?: ErrorCodes,
+): HttpRoutes {
   return {
     routes: [
       ...stateRoutes(api.state),
@@ -23,6 +29,9 @@ export function daprRoutes(api: DaprApi, absent: readonly HttpRoute[], health: S
       ...controlRoutes(api.metadata, (force) => api.shutdown(force)),
       ...absent,
     ],
-    errorAnswer,
+    errorAnswer(error) {
+      errorCodes?.count(error);
+      return errorAnswer(error);
+    },
   };
 }

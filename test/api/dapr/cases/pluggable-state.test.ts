@@ -6,7 +6,7 @@ import { memoryStore } from "../../../components/pluggable/memory-store.ts";
 import { askedError, SocketsFolder } from "../../../components/pluggable/node-component.ts";
 import { Daprd } from "../daprd.ts";
 import { errorOf } from "./grpc-errors.ts";
-import { component } from "./yaml.ts";
+import { component, configuration } from "./yaml.ts";
 
 const all = ["ETAG", "TRANSACTIONAL", "TTL"];
 const query = '{"filter":{"EQ":{"state":"CA"}},"sort":[{"key":"person.id","order":"DESC"}]}';
@@ -190,8 +190,10 @@ describe("state", () => {
       },
       queriable: { query: fails(Code.AlreadyExists, "query-error", 509) },
     });
+    const metrics = { enabled: true, recordErrorCodes: true };
     await using daprd = await Daprd.start({
       resources: component("mystore", "state.failing"),
+      configs: [configuration({ metric: metrics, metrics })],
       env: sockets.env,
     });
     const ask = async (method: string, path: string, body?: unknown) => {
@@ -242,5 +244,11 @@ describe("state", () => {
         ],
       },
     ]);
+    const scraped = await daprd.metrics();
+    for (const [code, count] of Object.entries({ ERR_STATE_SAVE: 2, ERR_STATE_GET: 1, ERR_STATE_DELETE: 1 }))
+      expect(scraped).toContain(
+        `dapr_error_code_total{app_id="${daprd.appId}",category="state",error_code="${code}"} ${count}\n`,
+      );
+    expect(scraped).not.toContain("query-tag");
   });
 });
