@@ -24,11 +24,17 @@ export default class TotalsReporter implements Reporter {
           failed.push(failure(`${module.relativeModuleId} > ${test.fullName}`, result.errors));
         }
       }
-      // A file that does not load has no tests that could fail.
-      const errors = module.errors();
-      if (module.state() === "failed" && errors.length > 0) {
+      // A file that does not load has no tests that could fail, and what fails before all tests has them skipped.
+      for (const place of [module, ...module.children.allSuites()]) {
+        const errors = place.errors();
+        if (errors.length === 0) continue;
         count.failed += 1;
-        failed.push(failure(module.relativeModuleId, errors));
+        failed.push(
+          failure(
+            "fullName" in place ? `${module.relativeModuleId} > ${place.fullName}` : module.relativeModuleId,
+            errors,
+          ),
+        );
       }
     }
     const lines = [...skipped].map(([reason, times]) => `skipped (${times}): ${reason}`);
