@@ -1,10 +1,39 @@
+import { once } from "node:events";
+import { type AddressInfo, createConnection, createServer } from "node:net";
 import { afterAll, beforeAll, beforeEach, expect, it, onTestFinished } from "vitest";
 import { codecs } from "../../../src/components/kafka/compression/codecs.ts";
 import { KafkajsClient } from "../../../src/components/kafka/kafkajs/client.ts";
 import { loadLibrary } from "../../../src/components/kafka/kafkajs/library.ts";
+import type { SaslSettings } from "../../../src/components/kafka/sasl.ts";
 import { type KafkaServer, startKafka } from "../../servers/kafka.ts";
 import { describeWith } from "../../servers/require.ts";
 import { openProxy, type Proxy as Way } from "../../servers/toxiproxy.ts";
+
+interface Login {
+  readonly port: number;
+  readonly connectTimeoutMs: number;
+  readonly sasl: SaslSettings;
+}
+
+/** A way to a server that loses everything but the first answer: what the broker speaks. */
+async function openMuteAfterFirst(to: number): Promise<{ readonly port: number } & Disposable> {
+  const server = createServer((client) => {
+    const upstream = createConnection(to, "127.0.0.1");
+    client.on("error", () => {}).pipe(upstream);
+    let left: number | undefined;
+    upstream
+      .on("error", () => {})
+      .on("data", (bytes: Buffer) => {
+        left ??= 4 + bytes.readInt32BE(0);
+        if (left > 0) client.write(bytes.subarray(0, left));
+        left -= bytes.length;
+      });
+    client.on("close", () => upstream.destroy());
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  return { port: (server.address() as AddressInfo).port, [Symbol.dispose]: () => void server.close() };
+}
 
 describeWith(["kafka", "toxiproxy"], "connections to Kafka over a network that is no good", () => {
   let kafka: KafkaServer;
@@ -19,18 +48,21 @@ describeWith(["kafka", "toxiproxy"], "connections to Kafka over a network that i
     onTestFinished(() => way[Symbol.asyncDispose]());
   });
 
-  async function connect(requestTimeoutMs = 5000): Promise<KafkajsClient> {
+  async function connect(
+    requestTimeoutMs = 5000,
+    { port = way.port, connectTimeoutMs = 4000, sasl }: Partial<Login> = {},
+  ): Promise<KafkajsClient> {
     const client = new KafkajsClient(await loadLibrary(), {
-      brokers: [{ host: "127.0.0.1", port: way.port }],
+      brokers: [{ host: "127.0.0.1", port }],
       codecs,
       clientId: "test",
-      connectTimeoutMs: 4000,
+      connectTimeoutMs,
       requestTimeoutMs,
       keepAliveMs: 60_000,
       log: () => {},
       tls: async () => undefined,
       currentTls: () => undefined,
-      sasl: () => undefined,
+      sasl: () => sasl,
     });
     onTestFinished(() => client.close());
     return client;
@@ -51,6 +83,17 @@ describeWith(["kafka", "toxiproxy"], "connections to Kafka over a network that i
     }
     await first;
     await expect(Promise.all(asked)).resolves.toContainEqual([]);
+  }, 30_000);
+
+  it("are given up when nobody answers about the password, and made again", async () => {
+    using mute = await openMuteAfterFirst(kafka.ports.sasl);
+    const sasl = { mechanism: "plain", username: "alice", password: "secret" } as const;
+    const client = await connect(2000, { port: mute.port, connectTimeoutMs: 500, sasl });
+    for (const attempt of [1, 2]) {
+      await expect(client.metadata([], false), `attempt ${attempt}`).rejects.toThrow(
+        "was silent for 1000 ms",
+      );
+    }
   }, 30_000);
 
   it("are not ended by a request that fails on the connection before", async () => {
