@@ -52,7 +52,7 @@ export function delayConformance(pubsub: PubSubFixture, stepMs: number): void {
     it("reach a group that was made before they entered", async (context) => {
       pubsub.needs(context, "delay");
       const topic = pubsub.topic();
-      await pubsub.publish(topic, [delayed("later", 200)]);
+      await pubsub.publish(topic, [delayed("later", 5 * stepMs)]);
       const subscription = await pubsub.open(topic, { start: { at: "latest" } });
       expect(await pubsub.takeTexts(subscription, 1)).toEqual(["later"]);
     });
@@ -80,7 +80,7 @@ export function delayConformance(pubsub: PubSubFixture, stepMs: number): void {
       pubsub.needs(context, "delay", "ordering");
       const topic = pubsub.topic();
       const subscription = await pubsub.open(topic, { ordered: true });
-      await pubsub.publish(topic, [{ ...delayed("later", 50), key: "k" }, outgoing("now", { key: "k" })]);
+      await pubsub.publish(topic, [{ ...delayed("later", 5 * stepMs), key: "k" }, outgoing("now", { key: "k" })]);
       const now = await pubsub.take(subscription, 1);
       expect(now.map(textOf)).toEqual(["now"]);
       expect(await pubsub.rest(subscription)).toEqual([]);
