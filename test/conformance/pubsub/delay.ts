@@ -80,7 +80,10 @@ export function delayConformance(pubsub: PubSubFixture, stepMs: number): void {
       pubsub.needs(context, "delay", "ordering");
       const topic = pubsub.topic();
       const subscription = await pubsub.open(topic, { ordered: true });
-      await pubsub.publish(topic, [{ ...delayed("later", 5 * stepMs), key: "k" }, outgoing("now", { key: "k" })]);
+      await pubsub.publish(topic, [
+        { ...delayed("later", 5 * stepMs), key: "k" },
+        outgoing("now", { key: "k" }),
+      ]);
       const now = await pubsub.take(subscription, 1);
       expect(now.map(textOf)).toEqual(["now"]);
       expect(await pubsub.rest(subscription)).toEqual([]);
