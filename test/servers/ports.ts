@@ -1,4 +1,5 @@
 /** Ports for servers. */
+import { createSocket } from "node:dgram";
 import { createServer } from "node:net";
 
 // Below those that the kernel gives to outgoing connections. Else one of them could take the port of a server that is
@@ -6,11 +7,14 @@ import { createServer } from "node:net";
 const first = 10_100;
 const last = 32_000;
 
-/** A port on 127.0.0.1 that nothing listens on. The same one is not given twice soon: it is drawn by lot. */
+/**
+ * A port on 127.0.0.1 that nothing listens on, and that nobody else gets from here while this process lives. So whoever
+ * is to listen there may be slow to start, or down for a while.
+ */
 export async function freePort(): Promise<number> {
   for (;;) {
     const port = first + Math.floor(Math.random() * (last - first));
-    if (await isFree(port)) return port;
+    if ((await isFree(port)) && (await reserve(port))) return port;
   }
 }
 
@@ -26,5 +30,20 @@ function isFree(port: number): Promise<boolean> {
     const server = createServer();
     server.once("error", () => done(false));
     server.listen(port, "127.0.0.1", () => server.close(() => done(true)));
+  });
+}
+
+/**
+ * Tests run in several processes at a time. What they have drawn they tell each other by UDP sockets, which are in the way
+ * of no server, and which the system takes back however a process ends.
+ */
+function reserve(port: number): Promise<boolean> {
+  return new Promise((done) => {
+    const socket = createSocket("udp4").unref();
+    socket.once("error", () => {
+      socket.close();
+      done(false);
+    });
+    socket.bind({ port, address: "127.0.0.1", exclusive: true }, () => done(true));
   });
 }

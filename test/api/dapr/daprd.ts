@@ -47,6 +47,8 @@ export interface MetadataEntry {
 }
 
 const executable = resolve(import.meta.dirname, "../../../src/outriderd.ts");
+/** How often it is tried to start one whose ports turn out to be taken. */
+const maxTries = 5;
 const portNames = ["grpc", "http", "internal", "public", "metrics"] as const;
 
 /** A running sidecar. */
@@ -95,7 +97,22 @@ export class Daprd {
   }
 
   static async start(options: DaprdOptions = {}): Promise<Daprd> {
-    const { resources, configs = [], files = {}, wait = true } = options;
+    for (let tries = 1; ; tries++) {
+      const daprd = await Daprd.#spawn(options);
+      try {
+        await daprd.#ready(options.wait ?? true);
+        return daprd;
+      } catch (error) {
+        await daprd[Symbol.asyncDispose]();
+        // A port may have been taken since it was found free: the sidecar is to have those of its flags or none.
+        if (tries < maxTries && /something else listens on/.test(daprd.log)) continue;
+        throw new Error(`the sidecar did not start:\n${daprd.log}`, { cause: error });
+      }
+    }
+  }
+
+  static async #spawn(options: DaprdOptions): Promise<Daprd> {
+    const { resources, configs = [], files = {} } = options;
     const folder = await mkdtemp(join(tmpdir(), "outriderd-test-"));
     await mkdir(join(folder, "resources"));
     const all = { ...(resources !== undefined && { "all.yaml": resources }), ...files };
@@ -103,15 +120,18 @@ export class Daprd {
     for (const [index, text] of configs.entries())
       await writeFile(join(folder, `config-${index}.yaml`), text);
     const ports = await freePorts(portNames.length);
-    const daprd = new Daprd(options.appId ?? randomUUID(), folder, options, ports);
-    try {
-      const isReady = async () => (await daprd.health(wait ? "" : "/outbound")) === 204;
-      await until(isReady, "the sidecar is healthy", 25_000);
-      return daprd;
-    } catch (error) {
-      await daprd[Symbol.asyncDispose]();
-      throw new Error(`the sidecar did not start:\n${daprd.log}`, { cause: error });
-    }
+    return new Daprd(options.appId ?? randomUUID(), folder, options, ports);
+  }
+
+  /** Throws as soon as it ends: what answers on its port then is somebody else. */
+  async #ready(wait: boolean): Promise<void> {
+    const isReady = async () => this.#hasEnded || (await this.health(wait ? "" : "/outbound")) === 204;
+    await until(isReady, "the sidecar is healthy", 25_000);
+    if (this.#hasEnded) throw new Error("it has ended");
+  }
+
+  get #hasEnded(): boolean {
+    return this.#child.exitCode !== null || this.#child.signalCode !== null;
   }
 
   get httpPort(): number {
