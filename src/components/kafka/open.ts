@@ -11,7 +11,7 @@ import { abortable, persist } from "./patience.ts";
 import { Producer } from "./producer.ts";
 import { KafkaPubSub } from "./pubsub.ts";
 import type { SaslSettings } from "./sasl.ts";
-import { Certificates } from "./security.ts";
+import { tlsOptionsOf } from "./security.ts";
 import { authTypeOf, type KafkaFields, usesTls } from "./settings.ts";
 import { toKafkaTopic } from "./topic-names.ts";
 import { Topics } from "./topics.ts";
@@ -111,7 +111,7 @@ export async function openKafka(fields: KafkaFields, context: OpenContext): Prom
 async function connector(fields: KafkaFields, context: OpenContext): Promise<() => KafkaClient> {
   const library = await loadLibrary();
   const { log } = context.telemetry;
-  const certificates = new Certificates({ ...fields, enabled: usesTls(fields) });
+  const tls = tlsOptionsOf({ ...fields, enabled: usesTls(fields) });
   const sasl = saslOf(fields);
   return () =>
     new KafkajsClient(library, {
@@ -122,8 +122,7 @@ async function connector(fields: KafkaFields, context: OpenContext): Promise<() 
       requestTimeoutMs: fields.readTimeout,
       keepAliveMs: fields.clientConnectionKeepAliveInterval,
       log: (message, more) => log.debug({ ...more }, message),
-      tls: () => certificates.read(),
-      currentTls: () => certificates.current,
+      tls,
       sasl: () => sasl,
     });
 }

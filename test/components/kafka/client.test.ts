@@ -60,8 +60,7 @@ describeWith(["kafka", "toxiproxy"], "connections to Kafka over a network that i
       requestTimeoutMs,
       keepAliveMs: 60_000,
       log: () => {},
-      tls: async () => undefined,
-      currentTls: () => undefined,
+      tls: undefined,
       sasl: () => sasl,
     });
     onTestFinished(() => client.close());

@@ -2,7 +2,7 @@
 import net from "node:net";
 import tls from "node:tls";
 import { KafkaError } from "../errors.ts";
-import type { Connecting, TlsOptions } from "../security.ts";
+import type { Connecting } from "../security.ts";
 import { translate } from "./errors.ts";
 import type { Broker, ConnectionPool, Library, PoolOptions, Protocol, SocketRequest } from "./library.ts";
 
@@ -60,7 +60,7 @@ export class KafkajsNode {
     withinMs?: number,
   ): Promise<unknown> {
     const { connectTimeoutMs, requestTimeoutMs } = this.#options;
-    const link = await this.#current();
+    const link = this.#current;
     try {
       const { broker, pool } = link;
       // A broker of kafkajs is connected before it knows which versions the node speaks.
@@ -116,12 +116,10 @@ export class KafkajsNode {
     this.reset(why);
   }
 
-  async #current(): Promise<Link> {
-    // Read for every new connection, so that certificates that changed are used.
-    const secure = this.#link ? undefined : await this.#options.tls();
+  /** Throws when it was closed. */
+  get #current(): Link {
     if (this.#closed) throw this.#closed;
-    // Somebody else may have made one while the files were read.
-    this.#link ??= this.#create(secure);
+    this.#link ??= this.#create();
     return this.#link;
   }
 
@@ -134,8 +132,8 @@ export class KafkajsNode {
     for (const reject of link.waiting) reject(why);
   }
 
-  #create(secure: TlsOptions | undefined): Link {
-    const { clientId, connectTimeoutMs, requestTimeoutMs, log } = this.#options;
+  #create(): Link {
+    const { clientId, connectTimeoutMs, requestTimeoutMs, log, tls: secure } = this.#options;
     const logger = this.#library.loggerOf(log);
     const options: PoolOptions = {
       host: this.host,
@@ -172,7 +170,7 @@ export class KafkajsNode {
   #socket(link: Link, { host, port, onConnect }: SocketRequest): net.Socket {
     // kafkajs connects again by itself, also for who has waited since before the link was given up.
     if (link.ended) throw link.ended;
-    const secure = this.#options.currentTls();
+    const secure = this.#options.tls;
     const servername = net.isIP(host) ? {} : { servername: host };
     const socket = secure
       ? tls.connect({ host, port, ...servername, ...secure }, onConnect)
