@@ -181,7 +181,7 @@ class Sidecar implements Runtime {
         refusedChange: () => (this.#reload.last?.places ?? []).join("; "),
       },
       declared: resources.declared,
-      inboundRetryOf: (name) => resources.configuration.policies.of(name, "pubsub", "inbound")?.retry,
+      inboundPolicyOf: (name) => resources.inboundPolicyOf(name),
       // Dapr's metrics have what the environment says, and it says nothing by default.
       namespace: namespace === "default" ? "" : namespace,
       app: options.app,

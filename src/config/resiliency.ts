@@ -94,15 +94,10 @@ function breakerOf(given: Policies["circuitBreakers"][string]): BreakerSettings 
   };
 }
 
-/** Where a resource says what is not used yet: targets that are not there yet, and what deliveries know nothing of. */
+/** Where a resource says what is not used: targets that are not there yet. */
 export function unusedOf({ targets }: ResiliencySpec): readonly (readonly string[])[] {
   const blocks = (["apps", "actors"] as const).filter(
     (each) => Object.keys(targets?.[each] ?? {}).length > 0,
   );
-  const inbound = Object.entries(targets?.components ?? {}).flatMap(([name, target]) =>
-    (["timeout", "circuitBreaker"] as const).flatMap((kind) =>
-      target?.inbound?.[kind] ? [["components", name, "inbound", kind]] : [],
-    ),
-  );
-  return [...blocks.map((each) => [each]), ...inbound].map((path) => ["spec", "targets", ...path]);
+  return blocks.map((each) => ["spec", "targets", each]);
 }

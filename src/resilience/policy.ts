@@ -18,6 +18,8 @@ export interface PolicySettings {
 export interface FailureKinds {
   /** Whose status codes `matching` is about; undefined: failures have none. */
   readonly protocol?: "http" | "grpc" | undefined;
+  /** The HTTP status that a target answered with itself; undefined: it did not, and what has a status has a gRPC one. */
+  httpStatusOf?(error: unknown): number | undefined;
   /** What would fail again, and says nothing of the target's health. */
   isFinal(error: unknown): boolean;
 }
@@ -96,8 +98,11 @@ function told(error: unknown): unknown {
 
 function isWorthRetrying(error: unknown, { matching }: RetrySettings, kinds: FailureKinds): boolean {
   if (error instanceof CircuitOpen || kinds.isFinal(error)) return false;
-  const code = error instanceof TimedOut ? undefined : statusOf(error);
-  if (!matching || !kinds.protocol || code === undefined) return true;
+  if (!matching || !kinds.protocol || error instanceof TimedOut) return true;
+  const answered = kinds.httpStatusOf?.(error);
+  if (answered !== undefined) return matching.http?.(answered) ?? true;
+  const code = statusOf(error);
+  if (code === undefined) return true;
   if (kinds.protocol === "grpc") return matching.grpc?.(code) ?? true;
   return matching.http?.(httpStatusOf(code)) ?? true;
 }

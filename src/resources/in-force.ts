@@ -16,6 +16,7 @@ import type { StateStore } from "../blocks/state/store.ts";
 import type { ComponentResource } from "../config/components.ts";
 import type { SecretStore } from "../config/secrets.ts";
 import type { DeclaredSubscription } from "../config/subscriptions.ts";
+import type { Policy } from "../resilience/policy.ts";
 import type { HttpPipeline } from "../server/http-pipeline.ts";
 import { noTrace } from "../telemetry/tracing.ts";
 import { isSameSubscription } from "./changes.ts";
@@ -110,6 +111,11 @@ export class ResourcesInForce {
   /** What requests pass on their way in, or on their way to an application. */
   pipeline(name: "httpPipeline" | "appHttpPipeline"): HttpPipeline | undefined {
     return this.#pipelines[name];
+  }
+
+  /** What deliveries of a pub/sub component are under at the moment; undefined: nothing. */
+  inboundPolicyOf(name: string): Policy | undefined {
+    return this.#policies.of({ name, block: "pubsub" }, "inbound");
   }
 
   /** Begins to open the components. Returns at once. */
@@ -233,7 +239,7 @@ export class ResourcesInForce {
       ...this.#options,
       instanceId,
       publish,
-      policyOf: (of) => this.#policies.of(of),
+      policyOf: (of) => this.#policies.of(of, "outbound"),
       inboxMemoryOf: ({ store, windowMs }, owner) =>
         new HandledEvents({ connection: () => connectionOf(store), windowMs, ...owner }),
     });

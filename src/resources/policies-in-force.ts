@@ -2,6 +2,7 @@
 import { isDeepStrictEqual } from "node:util";
 import type { Schemas, SidecarConfiguration } from "../assembly.ts";
 import type { ComponentResource } from "../config/components.ts";
+import type { Direction } from "../config/resiliency.ts";
 import { Policy } from "../resilience/policy.ts";
 
 /** See the head of this file. */
@@ -13,13 +14,17 @@ export class PoliciesInForce {
     this.#configuration = configuration;
   }
 
-  /** What applies to calls of a component; undefined: nothing. */
-  of({ name, block }: ComponentResource<Schemas>): Policy | undefined {
-    if (!this.#policies.has(name)) {
-      const settings = this.#configuration.policies.of(name, block, "outbound");
-      this.#policies.set(name, settings && new Policy(settings));
+  /** What applies to calls of a component, or to what it delivers; undefined: nothing. */
+  of(
+    { name, block }: Pick<ComponentResource<Schemas>, "name" | "block">,
+    direction: Direction,
+  ): Policy | undefined {
+    const key = `${direction} ${name}`;
+    if (!this.#policies.has(key)) {
+      const settings = this.#configuration.policies.of(name, block, direction);
+      this.#policies.set(key, settings && new Policy(settings));
     }
-    return this.#policies.get(name);
+    return this.#policies.get(key);
   }
 
   /** Another configuration is in force. Breakers go on as they are, unless a Resiliency is another. */

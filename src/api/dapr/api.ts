@@ -5,7 +5,7 @@ import type { Bus } from "../../blocks/pubsub/bus.ts";
 import type { StateStore } from "../../blocks/state/store.ts";
 import type { SecretScope, SecretStore } from "../../config/secrets.ts";
 import type { DeclaredSubscription } from "../../config/subscriptions.ts";
-import type { RetrySettings } from "../../resilience/retry.ts";
+import type { Policy } from "../../resilience/policy.ts";
 import type { HttpRoutes } from "../../server/http-route.ts";
 import type { Telemetry } from "../../telemetry/telemetry.ts";
 import { absentMethods, absentRoutes } from "./absent/answers.ts";
@@ -22,7 +22,7 @@ import { DaprSecrets } from "./secrets.ts";
 import { type DaprApi, daprService } from "./service.ts";
 import { DaprState } from "./state.ts";
 import { Subscriptions } from "./subscriptions.ts";
-import type { RetryPolicy, TopicSubscriptionSpec } from "./topic-subscription.ts";
+import type { TopicSubscriptionSpec } from "./topic-subscription.ts";
 
 /** What the API is made of. */
 export interface DaprApiOptions {
@@ -43,8 +43,8 @@ export interface DaprApiOptions {
   >;
   /** By name, in the order in which metadata has them. */
   readonly declared: ReadonlyMap<string, DeclaredSubscription>;
-  /** How deliveries of a component are repeated when the application fails. */
-  readonly inboundRetryOf: (pubsubName: string) => RetrySettings | undefined;
+  /** What deliveries of a component to the application are under; undefined: nothing. */
+  readonly inboundPolicyOf: (pubsubName: string) => Policy | undefined;
   /** Undefined: no application listens. */
   readonly app: AppOptions | undefined;
   /** What requests to it pass, when it speaks HTTP. */
@@ -58,9 +58,6 @@ export interface DaprApiOptions {
   /** Begins to stop the sidecar, and returns at once. `force`: without waiting for anything. */
   readonly shutdown: (force: boolean) => void;
 }
-
-/** As in Dapr: each wait is half as long again. */
-const exponentialBase = 1.5;
 
 /** See the head of this file. */
 export class DaprSide {
@@ -77,10 +74,6 @@ export class DaprSide {
     const { appId, app, buses, maxMessageBytes, outboundReady, stores, telemetry } = options;
     const subscriptions = this.#subscriptions;
     const pubsubMetrics = new DaprPubSubMetrics(telemetry.metrics, appId, options.namespace);
-    const retryOf = (pubsubName: string) => {
-      const settings = options.inboundRetryOf(pubsubName);
-      return settings && policyOf(settings);
-    };
     this.#declared = options.declared;
     this.#setDeclared();
     subscriptions.showDeclared();
@@ -90,7 +83,7 @@ export class DaprSide {
       secrets: new DaprSecrets(options.secretStores, options.secretScopes),
       metadata: new DaprMetadata({ ...options, ...options.metadata, subscriptions }),
       subscriptions,
-      retryOf,
+      inboundPolicyOf: options.inboundPolicyOf,
       shutdown: options.shutdown,
     };
     this.application =
@@ -99,7 +92,7 @@ export class DaprSide {
         app,
         subscriptions,
         busOf: (name) => buses.get(name),
-        retryOf,
+        policyOf: options.inboundPolicyOf,
         metrics: pubsubMetrics,
         pipeline: options.appPipeline,
         maxMessageBytes,
@@ -161,10 +154,4 @@ function specOf(declared: DeclaredSubscription): TopicSubscriptionSpec {
     deadLetterTopic,
     bulk: bulkOf(bulk?.enabled === true, bulk?.maxMessagesCount, bulk?.maxAwaitDurationMs),
   };
-}
-
-function policyOf({ policy, durationMs, maxIntervalMs, maxRetries }: RetrySettings): RetryPolicy {
-  if (policy === "constant") return { maxRetries, delayMs: () => durationMs };
-  const delayMs = (retry: number) => Math.min(durationMs * exponentialBase ** (retry - 1), maxIntervalMs);
-  return { maxRetries, delayMs };
 }

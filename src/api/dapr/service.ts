@@ -7,6 +7,7 @@ import {
   StateOptions_StateConcurrency,
 } from "../../../gen/dapr/proto/common/v1/common_pb.ts";
 import type { Dapr } from "../../../gen/dapr/proto/runtime/v1/dapr_pb.ts";
+import type { Policy } from "../../resilience/policy.ts";
 import { traceOf } from "../../telemetry/tracing.ts";
 import type { DaprMetadata } from "./metadata.ts";
 import type { DaprPublish } from "./publish.ts";
@@ -14,7 +15,6 @@ import type { DaprSecrets } from "./secrets.ts";
 import { type DaprState, itemMetadata, type StateItemInput } from "./state.ts";
 import { SubscribeStream } from "./subscribe-stream.ts";
 import type { Subscriptions } from "./subscriptions.ts";
-import type { RetryPolicy } from "./topic-subscription.ts";
 
 /** What the API is made of; both protocols share it. */
 export interface DaprApi {
@@ -23,8 +23,8 @@ export interface DaprApi {
   readonly secrets: DaprSecrets;
   readonly metadata: DaprMetadata;
   readonly subscriptions: Subscriptions;
-  /** How deliveries of a pub/sub component are repeated; undefined: they are not. */
-  retryOf(pubsubName: string): RetryPolicy | undefined;
+  /** What deliveries of a pub/sub component are under, now; undefined: nothing. */
+  inboundPolicyOf(pubsubName: string): Policy | undefined;
   /** Begins to stop the sidecar, and returns at once. `force`: without waiting for anything. */
   shutdown(force: boolean): void;
 }
@@ -110,7 +110,7 @@ export function daprService(
     async *subscribeTopicEventsAlpha1(requests, context) {
       const stream = new SubscribeStream(
         (pubsubName, topic) => publish.bus({ pubsubName, topic }),
-        (pubsubName) => api.retryOf(pubsubName),
+        (pubsubName) => api.inboundPolicyOf(pubsubName),
       );
       // A client that dies can look as if it had half-closed: only the signal tells them apart.
       context.signal.addEventListener("abort", () => stream.abandon(), { once: true });

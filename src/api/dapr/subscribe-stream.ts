@@ -1,7 +1,10 @@
 /** Streaming subscriptions: `SubscribeTopicEventsAlpha1`, one topic on each stream. */
 import { create } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
-import { TopicEventResponse_TopicEventResponseStatus as Status } from "../../../gen/dapr/proto/runtime/v1/appcallback_pb.ts";
+import {
+  TopicEventResponse_TopicEventResponseStatus as Status,
+  type TopicEventRequest,
+} from "../../../gen/dapr/proto/runtime/v1/appcallback_pb.ts";
 import {
   type SubscribeTopicEventsRequestAlpha1,
   type SubscribeTopicEventsResponseAlpha1,
@@ -10,10 +13,11 @@ import {
 } from "../../../gen/dapr/proto/runtime/v1/pubsub_pb.ts";
 import type { Bus } from "../../blocks/pubsub/bus.ts";
 import type { Received } from "../../blocks/pubsub/driver.ts";
+import type { Policy } from "../../resilience/policy.ts";
+import { DeliveryFailed, deliveryFailures } from "./delivery-failed.ts";
 import { topicEventOf } from "./topic-event.ts";
 import {
   isRaw,
-  type RetryPolicy,
   type TopicEventOutcome,
   TopicSubscription,
   type TopicSubscriptionSpec,
@@ -29,13 +33,16 @@ const outcomes: Readonly<Record<number, TopicEventOutcome>> = {
   [Status.DROP]: "drop",
 };
 
+/** Takes the application's answer for an event. */
+type Take = (outcome: TopicEventOutcome) => void;
+
 /** One stream of one application. */
 export class SubscribeStream {
   readonly #busOf: (pubsubName: string, topic: string) => Bus;
-  readonly #retryOf: (pubsubName: string) => RetryPolicy | undefined;
+  readonly #policyOf: (pubsubName: string) => Policy | undefined;
   readonly #messages: Response[] = [];
-  /** Events in hand by the id of their CloudEvent: there may be several of one id, the oldest first. */
-  readonly #inHand = new Map<string, { readonly received: Received; readonly from: TopicSubscription }[]>();
+  /** Who waits for answers, by the id of the CloudEvent: there may be several of one id, the oldest first. */
+  readonly #inHand = new Map<string, Take[]>();
   readonly #ended = new AbortController();
   #spec: TopicSubscriptionSpec | undefined;
   /** What is or will be taken from; undefined while the component is not there. */
@@ -50,10 +57,10 @@ export class SubscribeStream {
   /** `busOf` throws DaprError. */
   constructor(
     busOf: (pubsubName: string, topic: string) => Bus,
-    retryOf: (pubsubName: string) => RetryPolicy | undefined,
+    policyOf: (pubsubName: string) => Policy | undefined,
   ) {
     this.#busOf = busOf;
-    this.#retryOf = retryOf;
+    this.#policyOf = policyOf;
   }
 
   /** What it subscribes to; undefined until it is live. */
@@ -141,7 +148,6 @@ export class SubscribeStream {
         this.#busOf(spec.pubsubName, spec.topic),
         spec,
         (received, path) => this.#deliver(received, path, made),
-        () => this.#retryOf(spec.pubsubName),
       );
       subscription = made;
       this.#subscription = made;
@@ -189,10 +195,42 @@ export class SubscribeStream {
   #deliver(received: Received, path: string, from: TopicSubscription): void {
     const { spec } = from;
     const event = topicEventOf(received, { pubsubName: spec.pubsubName, path, raw: isRaw(spec) });
+    const settle = (outcome: TopicEventOutcome, detail = "") => {
+      from.settle(received, outcome, detail);
+      if (this.#leaving) this.#wake?.();
+    };
+    const policy = this.#policyOf(spec.pubsubName);
+    if (!policy) return this.#offer(event, settle);
+    policy
+      .run((signal) => this.#answer(event, signal), this.#ended.signal, deliveryFailures)
+      .then(settle, (error: Error) => {
+        // A stream that has ended gives back what it holds.
+        if (!this.#ended.signal.aborted) settle("retry", error.message);
+      });
+  }
+
+  #offer(event: TopicEventRequest, take: Take): void {
     const same = this.#inHand.get(event.id);
-    if (same) same.push({ received, from });
-    else this.#inHand.set(event.id, [{ received, from }]);
+    if (same) same.push(take);
+    else this.#inHand.set(event.id, [take]);
     this.#say({ case: "eventMessage", value: event });
+  }
+
+  /** Offers an event, and resolves to the answer unless it is to be tried again. What comes after `signal` is no answer. */
+  #answer(event: TopicEventRequest, signal: AbortSignal): Promise<TopicEventOutcome> {
+    return new Promise((resolve, reject) => {
+      const forget = () => {
+        this.#forget(event.id, take);
+        reject(signal.reason);
+      };
+      const take: Take = (outcome) => {
+        signal.removeEventListener("abort", forget);
+        if (outcome === "retry") reject(new DeliveryFailed("the application answered RETRY"));
+        else resolve(outcome);
+      };
+      signal.addEventListener("abort", forget, { once: true });
+      this.#offer(event, take);
+    });
   }
 
   #processed(id: string, status: Status): void {
@@ -200,8 +238,14 @@ export class SubscribeStream {
     const oldest = same?.shift();
     if (!oldest) return;
     if (same!.length === 0) this.#inHand.delete(id);
-    oldest.from.settle(oldest.received, outcomes[status] ?? "retry");
-    if (this.#leaving) this.#wake?.();
+    oldest(outcomes[status] ?? "retry");
+  }
+
+  /** Nobody waits for that answer any more. */
+  #forget(id: string, take: Take): void {
+    const others = this.#inHand.get(id)?.filter((each) => each !== take) ?? [];
+    if (others.length > 0) this.#inHand.set(id, others);
+    else this.#inHand.delete(id);
   }
 
   #say(message: Response): void {

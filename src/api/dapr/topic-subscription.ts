@@ -37,14 +37,6 @@ export interface TopicSubscriptionSpec {
 /** How an application answered a delivery. */
 export type TopicEventOutcome = "success" | "retry" | "drop";
 
-/** How often the sidecar itself repeats a delivery that failed, before anything else becomes of it. */
-export interface RetryPolicy {
-  /** Infinity: without end. */
-  readonly maxRetries: number;
-  /** Milliseconds until the retry of that number, 1 for the first. */
-  delayMs(retry: number): number;
-}
-
 /** Deliveries that an application has at once, where the broker is not serial. */
 const maxInHand = 100;
 /** The in-memory broker of Dapr gives one event at a time, to every subscription. */
@@ -60,15 +52,6 @@ export function isRaw({ metadata }: TopicSubscriptionSpec): boolean {
   return /^(1|t|true)$/i.test(text);
 }
 
-/** A delivery that the application has. */
-interface InHand {
-  /** What the broker knows it by. */
-  readonly original: Received;
-  readonly path: string;
-  retries: number;
-  timer: NodeJS.Timeout | undefined;
-}
-
 /**
  * Takes the events of a subscription, and hands each to `deliver` with its path. What `deliver`
  * returns or throws is no concern of it: the outcome comes by `settle`.
@@ -78,25 +61,19 @@ export class TopicSubscription implements Consumer {
   readonly #bus: Bus;
   readonly #maxInHand: number;
   readonly #makesDocuments: boolean;
-  readonly #retry: () => RetryPolicy | undefined;
   readonly #deliver: (received: Received, path: string) => void;
-  readonly #inHand = new Map<Received, InHand>();
+  /** What the application has, and what the broker knows it by. */
+  readonly #inHand = new Map<Received, Received>();
   #subscription: Subscription | undefined;
   readonly #closing = new AbortController();
   #oneByOne = false;
   #taking = false;
   #whenIdle: (() => void)[] = [];
 
-  constructor(
-    bus: Bus,
-    spec: TopicSubscriptionSpec,
-    deliver: (received: Received, path: string) => void,
-    retry: () => RetryPolicy | undefined = () => undefined,
-  ) {
+  constructor(bus: Bus, spec: TopicSubscriptionSpec, deliver: (received: Received, path: string) => void) {
     this.#bus = bus;
     this.spec = spec;
     this.#deliver = deliver;
-    this.#retry = retry;
     this.#makesDocuments = isRaw(spec) && withoutDocuments.includes(bus.type);
     this.#maxInHand = bus.type === serialType ? 1 : Math.max(maxInHand, spec.bulk?.maxMessages ?? 0);
   }
@@ -136,39 +113,28 @@ export class TopicSubscription implements Consumer {
 
   deliver(received: readonly Received[], routes: readonly string[]): void {
     for (const [index, event] of received.entries()) {
-      const path = routes[index]!;
       const given = this.#makesDocuments ? asRecord(event, this.spec.pubsubName) : event;
-      this.#inHand.set(given, { original: event, path, retries: 0, timer: undefined });
-      this.#deliver(given, path);
+      this.#inHand.set(given, event);
+      this.#deliver(given, routes[index]!);
     }
   }
 
   /** Says what became of an event. Once it is settled, it is passed over. */
   settle(received: Received, outcome: TopicEventOutcome, detail = ""): void {
-    const held = this.#inHand.get(received);
-    if (!held || held.timer) return;
-    const policy = outcome === "retry" ? this.#retry() : undefined;
-    if (policy && held.retries < policy.maxRetries) {
-      held.retries += 1;
-      held.timer = setTimeout(() => {
-        held.timer = undefined;
-        this.#deliver(received, held.path);
-      }, policy.delayMs(held.retries));
-      return;
-    }
+    const original = this.#inHand.get(received);
+    if (!original) return;
     this.#inHand.delete(received);
-    this.#subscription!.settled(held.original, this.#endOf(outcome), undefined, detail);
+    this.#subscription!.settled(original, this.#endOf(outcome), undefined, detail);
     this.#subscription!.wake();
     this.#tellIfIdle();
   }
 
   /** Gives back an event that the application has not seen: it is delivered again, to somebody else. */
   giveBack(received: Received): void {
-    const held = this.#inHand.get(received);
-    if (!held) return;
+    const original = this.#inHand.get(received);
+    if (!original) return;
     this.#inHand.delete(received);
-    clearTimeout(held.timer);
-    this.#subscription!.settled(held.original, "abandoned", undefined, "");
+    this.#subscription!.settled(original, "abandoned", undefined, "");
     this.#tellIfIdle();
   }
 
@@ -191,10 +157,7 @@ export class TopicSubscription implements Consumer {
     const subscription = this.#subscription;
     if (!subscription) return;
     this.#subscription = undefined;
-    for (const { original, timer } of this.#inHand.values()) {
-      clearTimeout(timer);
-      subscription.settled(original, "abandoned", undefined, "");
-    }
+    for (const original of this.#inHand.values()) subscription.settled(original, "abandoned", undefined, "");
     this.#inHand.clear();
     this.#tellIfIdle();
     subscription.leave(this);

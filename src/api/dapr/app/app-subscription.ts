@@ -2,9 +2,11 @@
 import { randomUUID } from "node:crypto";
 import type { Bus } from "../../../blocks/pubsub/bus.ts";
 import type { Received } from "../../../blocks/pubsub/driver.ts";
+import type { Policy } from "../../../resilience/policy.ts";
 import type { Log } from "../../../telemetry/log.ts";
+import { AppAway, DeliveryFailed, deliveryFailures } from "../delivery-failed.ts";
 import type { DaprPubSubMetrics } from "../pubsub-metrics.ts";
-import { type RetryPolicy, TopicSubscription, type TopicSubscriptionSpec } from "../topic-subscription.ts";
+import { TopicSubscription, type TopicSubscriptionSpec } from "../topic-subscription.ts";
 import { type Answer, type AppChannel, AppUnreachable } from "./channel.ts";
 import type { Concurrency } from "./concurrency.ts";
 import { pause } from "./health.ts";
@@ -15,8 +17,8 @@ export interface AppSubscriptionOptions {
   readonly spec: TopicSubscriptionSpec;
   readonly channel: AppChannel;
   readonly concurrency: Concurrency;
-  /** What holds now. Undefined: a delivery that failed is not repeated here. */
-  readonly retry: () => RetryPolicy | undefined;
+  /** What deliveries that begin now are under; undefined: nothing, and one that failed is not repeated here. */
+  readonly policy: () => Policy | undefined;
   readonly metrics: DaprPubSubMetrics;
   readonly log: Log;
 }
@@ -43,11 +45,8 @@ export class AppSubscription {
     this.spec = options.spec;
     this.bus = options.bus;
     this.#deliveries = options.metrics.deliveries(options.spec.pubsubName, options.spec.topic);
-    this.#topic = new TopicSubscription(
-      options.bus,
-      options.spec,
-      (received, path) => this.#deliver(received, path),
-      options.retry,
+    this.#topic = new TopicSubscription(options.bus, options.spec, (received, path) =>
+      this.#deliver(received, path),
     );
   }
 
@@ -83,7 +82,7 @@ export class AppSubscription {
   #deliver(received: Received, path: string): void {
     const { bulk } = this.spec;
     if (!bulk) {
-      void this.#call([received], async (signal) => {
+      void this.#call([received], async (_, signal) => {
         const answer = await this.#options.channel.deliver({ spec: this.spec, path, received }, signal);
         return [answer];
       });
@@ -106,44 +105,45 @@ export class AppSubscription {
     if (!gathered) return;
     this.#gathered.delete(path);
     clearTimeout(gathered.timer);
-    const entries = new Map(gathered.events.map((received) => [randomUUID() as string, received]));
-    void this.#call(gathered.events, async (signal) => {
+    void this.#call(gathered.events, async (events, signal) => {
+      const entries = new Map(events.map((received) => [randomUUID() as string, received]));
       const answers = await this.#options.channel.deliverBulk({ spec: this.spec, path, entries }, signal);
       const unanswered: Answer = { outcome: "retry", detail: "the application did not answer for it" };
       return [...entries.keys()].map((id) => answers.get(id) ?? unanswered);
     });
   }
 
-  /** Calls until the application is there, and settles by its answers, one for each event in order. Never rejects. */
-  async #call(
-    events: readonly Received[],
-    call: (signal: AbortSignal) => Promise<readonly Answer[]>,
-  ): Promise<void> {
-    const { concurrency, log } = this.#options;
+  /**
+   * Calls until the application is there, under the policies of the component, and settles by its answers: one for each
+   * event in order. What it is to get again is called for again, without the others. Never rejects.
+   */
+  async #call(events: readonly Received[], call: Call): Promise<void> {
+    const { log, policy } = this.#options;
     const { signal } = this.#closing;
-    let broken = 0;
+    const { pubsubName: component, topic } = this.spec;
+    const delivery = { open: events, broken: 0 };
+    const attempt = (until: AbortSignal) => this.#attempt(delivery, call, until);
     for (let waitMs: number = awayMs.first; ; waitMs = Math.min(waitMs * 2, awayMs.last)) {
       try {
-        const answers = await concurrency.run(() => call(signal), signal);
-        for (const [index, received] of events.entries()) this.#settle(received, answers[index]!);
+        const now = policy();
+        await (now ? now.run(attempt, signal, deliveryFailures) : attempt(signal));
         return;
       } catch (error) {
         if (signal.aborted) return;
-        const { pubsubName, topic } = this.spec;
-        const away = error instanceof AppUnreachable && (error.unseen || ++broken < maxBroken);
-        if (!away) {
+        if (!(error instanceof AppAway)) {
+          if (!(error instanceof DeliveryFailed))
+            log.warn({ component, topic, err: error }, "calling the application failed");
           const detail = error instanceof Error ? error.message : String(error);
-          log.warn({ component: pubsubName, topic, err: error }, "calling the application failed");
-          for (const received of events) this.#settle(received, { outcome: "retry", detail });
+          for (const received of delivery.open) this.#topic.settle(received, "retry", detail);
           return;
         }
         if (this.#leaving) {
-          for (const received of events) this.#topic.giveBack(received);
+          for (const received of delivery.open) this.#topic.giveBack(received);
           return;
         }
         if (waitMs === awayMs.first)
           log.warn(
-            { component: pubsubName, topic, err: error },
+            { component, topic, err: error.cause },
             "the application is not there; its events wait for it",
           );
         await pause(waitMs, signal);
@@ -151,12 +151,39 @@ export class AppSubscription {
     }
   }
 
-  #settle(received: Received, { outcome, detail }: Answer): void {
+  /** Calls once. Throws AppAway, and DeliveryFailed when something is to be tried again: that is what stays open. */
+  async #attempt(delivery: { open: readonly Received[]; broken: number }, call: Call, signal: AbortSignal) {
+    const { open } = delivery;
+    const { concurrency } = this.#options;
+    const answers = await concurrency
+      .run(() => call(open, signal), signal)
+      .catch((error) => {
+        const away =
+          error instanceof AppUnreachable &&
+          !signal.aborted &&
+          (error.unseen || ++delivery.broken < maxBroken);
+        if (away) throw new AppAway(error.message, { cause: error });
+        if (!this.#closing.signal.aborted) for (const _ of open) this.#deliveries.retry.add();
+        throw error;
+      });
+    // It counts as failed, whatever it was: the same event may be on its way again.
+    signal.throwIfAborted();
+    for (const [index, received] of open.entries()) this.#answered(received, answers[index]!);
+    delivery.open = open.filter((_, index) => answers[index]!.outcome === "retry");
+    const failed = answers.find(({ outcome }) => outcome === "retry");
+    if (failed) throw new DeliveryFailed(failed.detail, failed);
+  }
+
+  /** Counts an answer, and settles by it unless it is to be tried again. */
+  #answered(received: Received, { outcome, detail }: Answer): void {
     const { pubsubName: component, topic } = this.spec;
     this.#deliveries[outcome].add();
     if (detail !== "") {
       this.#options.log.warn({ component, topic, id: received.event.id, outcome, detail }, "delivery failed");
     }
-    this.#topic.settle(received, outcome, detail);
+    if (outcome !== "retry") this.#topic.settle(received, outcome, detail);
   }
 }
+
+/** Calls the application with events, and resolves to its answers, in their order. */
+type Call = (events: readonly Received[], signal: AbortSignal) => Promise<readonly Answer[]>;

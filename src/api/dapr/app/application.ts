@@ -2,10 +2,11 @@
 import { connect } from "node:net";
 import type { Bus } from "../../../blocks/pubsub/bus.ts";
 import { reasonOf } from "../../../faults.ts";
+import type { Policy } from "../../../resilience/policy.ts";
 import type { Log } from "../../../telemetry/log.ts";
 import type { DaprPubSubMetrics } from "../pubsub-metrics.ts";
 import { keyOf, type Subscriptions } from "../subscriptions.ts";
-import type { RetryPolicy, TopicSubscriptionSpec } from "../topic-subscription.ts";
+import type { TopicSubscriptionSpec } from "../topic-subscription.ts";
 import type { AppPipeline } from "./app-pipeline.ts";
 import { AppSubscription } from "./app-subscription.ts";
 import { type AppChannel, type AppOptions, AppUnreachable } from "./channel.ts";
@@ -20,8 +21,8 @@ export interface ApplicationOptions {
   readonly subscriptions: Subscriptions;
   /** Undefined: there is no such component, now. */
   readonly busOf: (pubsubName: string) => Bus | undefined;
-  /** What is repeated here when the application fails, now. */
-  readonly retryOf: (pubsubName: string) => RetryPolicy | undefined;
+  /** What deliveries of a component are under, now. */
+  readonly policyOf: (pubsubName: string) => Policy | undefined;
   readonly metrics: DaprPubSubMetrics;
   /** What requests to an application that speaks HTTP pass. */
   readonly pipeline: AppPipeline;
@@ -163,7 +164,7 @@ export class Application {
 
   /** Opens a subscription. One that cannot be opened now is tried again; one that may not be opened stays closed. */
   async #enter(key: string, spec: TopicSubscriptionSpec): Promise<void> {
-    const { busOf, retryOf, metrics, log } = this.#options;
+    const { busOf, policyOf, metrics, log } = this.#options;
     const { pubsubName: component, topic } = spec;
     const bus = busOf(component);
     if (!bus) {
@@ -175,7 +176,7 @@ export class Application {
       spec,
       channel: this.#channel,
       concurrency: this.#concurrency,
-      retry: () => retryOf(component),
+      policy: () => policyOf(component),
       metrics,
       log,
     });

@@ -1,5 +1,6 @@
 /** What the sidecar asks of an application that listens, in whichever protocol. */
 import type { Received } from "../../../blocks/pubsub/driver.ts";
+import type { AppStatus } from "../delivery-failed.ts";
 import type { TopicEventOutcome, TopicSubscriptionSpec } from "../topic-subscription.ts";
 
 /** How an application is spoken to. `h2c` is HTTP/2 without TLS. */
@@ -60,7 +61,7 @@ export class AppUnreachable extends Error {
 }
 
 /** How an application answered a call, whatever it was; for the log. */
-export interface Answer {
+export interface Answer extends AppStatus {
   readonly outcome: TopicEventOutcome;
   /** What it said, in a few words; "" for nothing. */
   readonly detail: string;

@@ -84,8 +84,7 @@ export class GrpcAppChannel implements AppChannel {
       return { outcome: outcomes[status] ?? "retry", detail: "" };
     } catch (error) {
       if (!(error instanceof GrpcStatus)) throw error;
-      // An application without the method will not have it later: there is nothing to gain from keeping the event.
-      return { outcome: error.code === Code.Unimplemented ? "success" : "retry", detail: error.summary };
+      return answerOf(error);
     }
   }
 
@@ -102,7 +101,7 @@ export class GrpcAppChannel implements AppChannel {
       );
     } catch (error) {
       if (!(error instanceof GrpcStatus)) throw error;
-      return all({ outcome: error.code === Code.Unimplemented ? "success" : "retry", detail: error.summary });
+      return all(answerOf(error));
     }
   }
 
@@ -138,6 +137,11 @@ export class GrpcAppChannel implements AppChannel {
     if (this.#token !== "") metadata["dapr-api-token"] = this.#token;
     return metadata;
   }
+}
+
+function answerOf({ code, summary: detail }: GrpcStatus): Answer {
+  // An application without the method will not have it later: there is nothing to gain from keeping the event.
+  return { outcome: code === Code.Unimplemented ? "success" : "retry", detail, code };
 }
 
 function bulkRequestOf({ spec, path, entries }: BulkDelivery): TopicEventBulkRequest {

@@ -73,7 +73,8 @@ export class HttpAppChannel implements AppChannel {
     if (status === 404) return { outcome: "drop", detail: "the application answered 404" };
     if (!isSuccess(status)) {
       const said = answer.slice(0, maxDetailLength);
-      return { outcome: "retry", detail: `the application answered ${status}${said && `: ${said}`}` };
+      const detail = `the application answered ${status}${said && `: ${said}`}`;
+      return { outcome: "retry", detail, httpStatus: status };
     }
     return { outcome: outcomeOf(statusIn(answer) || "SUCCESS"), detail: "" };
   }
@@ -86,6 +87,7 @@ export class HttpAppChannel implements AppChannel {
     const all = (answered: Answer) => new Map([...entries.keys()].map((id) => [id, answered]));
     // Unlike a single event, a batch that is dropped does not become dead letters.
     if (status === 404) return all({ outcome: "success", detail: "" });
+    // Unlike that of a single event, its status is nothing that a policy could match, as in Dapr.
     if (!isSuccess(status)) return all({ outcome: "retry", detail: `the application answered ${status}` });
     return answersIn(answer);
   }
