@@ -1,6 +1,6 @@
 /** One request on a connection, and its answer. */
 import { AppUnreachable } from "../channel.ts";
-import { flags, frameHeaderBytes, frameTypes, maxPayloadBytes, writeFrameHeader } from "./frames.ts";
+import { flags, frame, frameHeaderBytes, frameTypes, maxPayloadBytes, writeFrameHeader } from "./frames.ts";
 import type { Headers } from "./header-reader.ts";
 
 /** An answer. */
@@ -42,7 +42,8 @@ export class Exchange {
   #sent = 0;
   #headers: Headers | undefined;
   #trailers = none;
-  #chunks: Buffer[] = [];
+  /** The body: its bytes are the first of these. */
+  #body: Buffer = Buffer.alloc(0);
   #bytes = 0;
 
   constructor(request: Http2Request, signal: AbortSignal, maxAnswerBytes: number) {
@@ -69,6 +70,7 @@ export class Exchange {
   /** The headers, and as much of the body as `window` and its own window allow; with the bytes of body in it. */
   begin(block: readonly Uint8Array[], window: number): { readonly bytes: Buffer; readonly body: number } {
     const headerBytes = block.reduce((sum, part) => sum + part.byteLength, 0);
+    if (headerBytes > maxPayloadBytes) return { bytes: this.#longHeaders(Buffer.concat(block)), body: 0 };
     const { body } = this.request;
     const length = Math.min(this.unsent, window, this.sendWindow, maxPayloadBytes);
     const hasData = length > 0;
@@ -84,6 +86,19 @@ export class Exchange {
     }
     if (hasData) this.#writeData(bytes, at, body!, length);
     return { bytes, body: length };
+  }
+
+  /** Headers that need more than one frame; the body follows by itself. */
+  #longHeaders(block: Buffer): Buffer {
+    const frames: Buffer[] = [];
+    for (let at = 0; at < block.length; at += maxPayloadBytes) {
+      const end = at + maxPayloadBytes;
+      const ends = end >= block.length ? flags.endHeaders : 0;
+      const type = at === 0 ? frameTypes.headers : frameTypes.continuation;
+      const flag = ends | (at === 0 && this.unsent === 0 ? flags.endStream : 0);
+      frames.push(frame(type, flag, this.id, block.subarray(at, end)));
+    }
+    return Buffer.concat(frames);
   }
 
   /** The next frame of the body; undefined when the windows are shut. */
@@ -106,30 +121,44 @@ export class Exchange {
     this.sendWindow -= length;
   }
 
-  /** The first headers of the answer, or those behind it. */
-  receiveHeaders(headers: Headers): void {
+  /** The first headers of the answer, or those behind it. False: such an answer there is not. */
+  receiveHeaders(headers: Headers, ends: boolean): boolean {
+    const status = headers[":status"];
+    if (this.#headers) {
+      this.#trailers = headers;
+      return ends && status === undefined;
+    }
+    if (status === undefined || !/^[1-9]\d\d$/.test(status)) return false;
     // What is only a preliminary answer says nothing.
-    if (this.#headers) this.#trailers = headers;
-    else if (!headers[":status"]?.startsWith("1")) this.#headers = headers;
+    if (status.startsWith("1")) return !ends;
+    this.#headers = headers;
+    return true;
   }
 
-  receiveData(data: Buffer): void {
+  /** False: the answer has not begun. */
+  receiveData(data: Buffer): boolean {
+    if (!this.#headers) return false;
+    const before = this.#bytes;
     this.#bytes += data.byteLength;
-    if (this.#bytes > this.#maxAnswerBytes) this.#chunks = [];
-    else if (data.byteLength > 0) this.#chunks.push(data);
+    if (this.#bytes > this.#maxAnswerBytes) this.#body = Buffer.alloc(0);
+    else if (before === 0) this.#body = data;
+    else if (data.byteLength > 0) {
+      // Not a list of what came: bytes that come one by one would each be an object.
+      if (this.#bytes > this.#body.byteLength) {
+        const grown = Buffer.allocUnsafe(this.#bytes * 2);
+        this.#body.copy(grown, 0, 0, before);
+        this.#body = grown;
+      }
+      this.#body.set(data, before);
+    }
+    return true;
   }
 
   /** The other side has said everything. */
   complete(): void {
     if (!this.#headers) return this.fail(false, new Error("an answer without headers"));
     this.#unlisten();
-    const chunks = this.#chunks;
-    const body =
-      this.#bytes > this.#maxAnswerBytes
-        ? undefined
-        : chunks.length === 1
-          ? chunks[0]!
-          : Buffer.concat(chunks);
+    const body = this.#bytes > this.#maxAnswerBytes ? undefined : this.#body.subarray(0, this.#bytes);
     this.#resolve({ headers: this.#headers, trailers: this.#trailers, body });
   }
 

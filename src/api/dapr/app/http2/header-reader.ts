@@ -1,4 +1,5 @@
 /** Headers as a client reads them (RFC 7541), with the table that both sides keep. */
+import { Http2Error } from "./frames.ts";
 import { HuffmanReader } from "./huffman.ts";
 import { staticTable } from "./static-table.ts";
 
@@ -11,8 +12,11 @@ type Header = readonly [name: string, value: string];
 const maxTableBytes = 4096;
 /** What a header counts for beside its texts, in bytes. */
 const entryBytes = 32;
-/** What the headers of one answer may be, in bytes. */
-const maxHeadersBytes = 64 * 1024;
+/** What the headers of one answer may be, in bytes, and what a block of them may be. */
+export const maxHeadersBytes = 64 * 1024;
+
+/** What the last byte of a number counts for: nothing that is wanted is longer, and zeros could follow without end. */
+const maxFactor = 0x80 ** 4;
 
 /** Reads the header blocks of one connection: all of them, and in order. */
 export class HeaderReader {
@@ -24,18 +28,22 @@ export class HeaderReader {
   #block: Buffer = Buffer.alloc(0);
   #at = 0;
 
-  /** Throws an Error when it is no header block: then nothing more can be read. */
+  /** Throws Http2Error when it is no header block: then nothing more can be read. */
   read(block: Buffer): Headers {
     this.#block = block;
     this.#at = 0;
-    const headers: Record<string, string> = {};
+    // Without a prototype: any name may come, also one that every object has.
+    const headers: Record<string, string> = Object.create(null);
     let bytes = 0;
     while (this.#at < block.length) {
       const header = this.#header(block[this.#at]!);
-      if (!header) continue;
+      if (!header) {
+        if (bytes > 0) throw new Http2Error("the table of headers changes its size behind a header");
+        continue;
+      }
       const [name, value] = header;
       bytes += sizeOf(header);
-      if (bytes > maxHeadersBytes) throw new Error(`headers of more than ${maxHeadersBytes} bytes`);
+      if (bytes > maxHeadersBytes) throw new Http2Error(`headers of more than ${maxHeadersBytes} bytes`);
       const before = headers[name];
       headers[name] = before === undefined ? value : `${before}, ${value}`;
     }
@@ -52,7 +60,7 @@ export class HeaderReader {
     }
     if (first & 0x20) {
       const bytes = this.#integer(5);
-      if (bytes > maxTableBytes) throw new Error("a table of headers that is larger than allowed");
+      if (bytes > maxTableBytes) throw new Http2Error("a table of headers that is larger than allowed");
       this.#maxTableBytes = bytes;
       this.#evict();
       return undefined;
@@ -65,7 +73,7 @@ export class HeaderReader {
       index <= staticTable.length
         ? staticTable[index - 1]
         : this.#table[this.#table.length - (index - staticTable.length)];
-    if (!header) throw new Error(`there is no header ${index}`);
+    if (!header) throw new Http2Error(`there is no header ${index}`);
     return header;
   }
 
@@ -91,7 +99,7 @@ export class HeaderReader {
     const length = this.#integer(7);
     const start = this.#at;
     this.#at += length;
-    if (this.#at > this.#block.length) throw new Error("a header that is cut off");
+    if (this.#at > this.#block.length) throw new Http2Error("a header that is cut off");
     if (huffman) return this.#huffman.text(this.#block.subarray(start, this.#at));
     return this.#block.toString("latin1", start, this.#at);
   }
@@ -100,17 +108,17 @@ export class HeaderReader {
     const full = 2 ** bits - 1;
     let value = this.#byte() & full;
     if (value < full) return value;
-    for (let factor = 1; ; factor *= 0x80) {
+    for (let factor = 1; factor <= maxFactor; factor *= 0x80) {
       const byte = this.#byte();
       value += (byte & 0x7f) * factor;
-      if (value > 0xffff_ffff) throw new Error("a number in a header that is too large");
       if (byte < 0x80) return value;
     }
+    throw new Http2Error("a number in a header that is too large");
   }
 
   #byte(): number {
     const byte = this.#block[this.#at++];
-    if (byte === undefined) throw new Error("a header that is cut off");
+    if (byte === undefined) throw new Http2Error("a header that is cut off");
     return byte;
   }
 }

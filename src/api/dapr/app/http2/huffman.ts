@@ -1,4 +1,5 @@
 /** Huffman's code of header texts (RFC 7541, appendix B), to be read. */
+import { Http2Error } from "./frames.ts";
 
 /** Bits of the code of each byte. Codes of a length follow each other in the order of the bytes, so the rest follows. */
 const lengths: readonly number[] = [
@@ -26,7 +27,7 @@ interface CodeTable {
 export class HuffmanReader {
   readonly #table = codeTable();
 
-  /** The text of some bytes. Throws an Error when they are none. */
+  /** The text of some bytes. Throws Http2Error when they are none. */
   text(bytes: Uint8Array): string {
     const { firstCodes, offsets, bytes: byCode } = this.#table;
     const text: number[] = [];
@@ -42,11 +43,11 @@ export class HuffmanReader {
           text.push(byCode[offsets[bits]! + place]!);
           code = 0;
           bits = 0;
-        } else if (bits === endBits) throw new Error("a header's text has a code that there is not");
+        } else if (bits === endBits) throw new Http2Error("a header's text has a code that there is not");
       }
     }
     // What fills the last byte is the beginning of the end's code: ones.
-    if (bits > 7 || code !== 2 ** bits - 1) throw new Error("a header's text ends within a code");
+    if (bits > 7 || code !== 2 ** bits - 1) throw new Http2Error("a header's text ends within a code");
     return Buffer.from(text).toString("latin1");
   }
 }

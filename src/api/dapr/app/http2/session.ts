@@ -2,14 +2,14 @@
 import { connect, isIP, type Socket } from "node:net";
 import { connect as connectTls } from "node:tls";
 import type { Exchange } from "./exchange.ts";
+import { FrameReader } from "./frame-reader.ts";
 import {
   errorCodes,
   firstWindowBytes,
   flags,
   frame,
-  frameHeaderBytes,
   frameTypes,
-  maxPayloadBytes,
+  Http2Error,
   maxWindowBytes,
   opening,
   reset,
@@ -17,7 +17,7 @@ import {
   windowUpdate,
   withoutPadding,
 } from "./frames.ts";
-import { HeaderReader } from "./header-reader.ts";
+import { HeaderReader, maxHeadersBytes } from "./header-reader.ts";
 import type { HeaderWriter } from "./header-writer.ts";
 
 /** Where the other side is. */
@@ -33,24 +33,44 @@ export interface Http2Options {
 
 /** What the other side may send before it is told that there is room for more, in bytes: on a stream, and in all. */
 const windowBytes = 1024 * 1024;
-/** What a block of headers may be, in bytes. */
-const maxBlockBytes = 64 * 1024;
+/** Streams at once as long as the other side has not said how many it takes. */
+const firstMaxStreams = 100;
 /** Streams are numbered up to 2^31; long before that there is a new connection. */
-const lastStreamId = 2 ** 30;
+const maxStreamId = 2 ** 30;
+/** Answers to pings and settings that the other side has not taken: who asks without reading gets no more. */
+const maxUntakenReplies = 1000;
+/** A connection that says nothing for so long while there are calls gets no more when one of them is given up. */
+const silentMs = 5000;
+/** An idle host is asked whether it is still there, by TCP. As Go has it, in which daprd is written. */
+const keepAliveMs = 15_000;
+/** What the other side has to end a connection that we have ended. */
+const lingerMs = 5000;
+/** Says that the table for what we write has no room: we put nothing into it. (RFC 7541, section 6.3) */
+const noTable = Buffer.from([0x20]);
+const noPayload = Buffer.alloc(0);
 
 /** See the head of this file. */
 export class Session {
   readonly #socket: Socket;
   readonly #writer: HeaderWriter;
+  readonly #frames = new FrameReader((type, flag, id, payload) => this.#take(type, flag, id, payload));
   readonly #reader = new HeaderReader();
+  readonly #lastStreamId: number;
   readonly #exchanges = new Map<number, Exchange>();
   /** Those that the other side does not take yet; who sends them limits how many. */
   readonly #waiting = new Set<Exchange>();
   #nextId = 1;
   #out: Buffer[] = [];
-  #partial: Buffer | undefined;
-  #block: { readonly id: number; readonly ends: boolean; readonly parts: Buffer[] } | undefined;
-  #maxStreams = Number.POSITIVE_INFINITY;
+  #maxStreams = firstMaxStreams;
+  #hasSettings = false;
+  /** The next block of headers has to say that there is no table. */
+  #disclaimsTable = false;
+  /** Answers to pings and settings: all that are not taken, and those of them in `#out`. */
+  #untakenReplies = 0;
+  #repliesInOut = 0;
+  /** When there was something from the other side at last, or the only call began. */
+  #heardAtMs = performance.now();
+  #silent = false;
   #initialWindow = firstWindowBytes;
   #sendWindow = firstWindowBytes;
   #unacknowledged = 0;
@@ -58,13 +78,16 @@ export class Session {
   #leaving = false;
   #failure: Error | undefined;
 
-  constructor({ host, port, tls }: Http2Options, writer: HeaderWriter) {
+  /** After the stream `lastStreamId` it takes no more requests. */
+  constructor({ host, port, tls }: Http2Options, writer: HeaderWriter, lastStreamId = maxStreamId) {
     this.#writer = writer;
+    this.#lastStreamId = lastStreamId;
     const servername = isIP(host) ? "" : host;
     this.#socket = tls
       ? connectTls({ host, port, servername, ALPNProtocols: ["h2"], rejectUnauthorized: false })
       : connect({ host, port });
     this.#socket.setNoDelay(true);
+    this.#socket.setKeepAlive(true, keepAliveMs);
     this.#socket.once(tls ? "secureConnect" : "connect", () => {
       this.#connected = true;
     });
@@ -74,7 +97,7 @@ export class Session {
     });
     this.#socket.on("end", () => this.#socket.destroy());
     this.#socket.on("close", () => this.#closed());
-    this.#write(opening(windowBytes));
+    this.#write(opening(windowBytes, maxHeadersBytes));
   }
 
   /** Whether it takes no more requests. */
@@ -98,14 +121,18 @@ export class Session {
   #begin(exchange: Exchange): void {
     exchange.id = this.#nextId;
     this.#nextId += 2;
-    if (this.#nextId > lastStreamId) this.#leaving = true;
     exchange.sendWindow = this.#initialWindow;
+    if (this.#exchanges.size === 0) this.#heardAtMs = performance.now();
     this.#exchanges.set(exchange.id, exchange);
     const { head, headers } = exchange.request;
-    const { bytes, body } = exchange.begin([head, this.#writer.block(headers)], this.#sendWindow);
+    const block = [head, this.#writer.block(headers)];
+    if (this.#disclaimsTable) block.unshift(noTable);
+    this.#disclaimsTable = false;
+    const { bytes, body } = exchange.begin(block, this.#sendWindow);
     this.#sendWindow -= body;
     this.#write(bytes);
     if (exchange.unsent > 0) this.#continue(exchange);
+    if (this.#nextId > this.#lastStreamId) this.#leave("the connection has had its calls");
   }
 
   /** Sends as much of a body as the windows allow. */
@@ -125,93 +152,99 @@ export class Session {
   #flush(): void {
     const out = this.#out;
     this.#out = [];
-    if (!this.#socket.destroyed) this.#socket.write(out.length === 1 ? out[0]! : Buffer.concat(out));
+    if (out.length === 0 || this.#socket.destroyed) return;
+    const replies = this.#repliesInOut;
+    this.#repliesInOut = 0;
+    this.#socket.write(
+      out.length === 1 ? out[0]! : Buffer.concat(out),
+      replies === 0
+        ? undefined
+        : () => {
+            this.#untakenReplies -= replies;
+          },
+    );
+  }
+
+  /** Answers a ping or settings. */
+  #reply(type: number, payload: Buffer): void {
+    this.#repliesInOut += 1;
+    this.#untakenReplies += 1;
+    if (this.#untakenReplies > maxUntakenReplies) throw new Http2Error("pings and settings without end");
+    this.#write(frame(type, flags.ack, 0, payload));
   }
 
   #receive(received: Buffer): void {
+    this.#heardAtMs = performance.now();
     try {
-      this.#read(received);
+      this.#frames.read(received);
     } catch (error) {
       this.#failure ??= error as Error;
       this.#socket.destroy();
     }
   }
 
-  #read(received: Buffer): void {
-    let bytes = this.#partial ? Buffer.concat([this.#partial, received]) : received;
-    while (bytes.length >= frameHeaderBytes) {
-      const length = bytes.readUIntBE(0, 3);
-      if (length > maxPayloadBytes) throw new Error(`a frame of ${length} bytes`);
-      const end = frameHeaderBytes + length;
-      if (bytes.length < end) break;
-      const id = bytes.readUInt32BE(5) & 0x7fff_ffff;
-      this.#take(bytes[3]!, bytes[4]!, id, bytes.subarray(frameHeaderBytes, end));
-      bytes = bytes.subarray(end);
-    }
-    this.#partial = bytes.length > 0 ? bytes : undefined;
-  }
-
   #take(type: number, flag: number, id: number, payload: Buffer): void {
-    if (this.#block && type !== frameTypes.continuation) throw new Error("headers that are broken off");
     switch (type) {
       case frameTypes.data:
         return this.#data(flag, id, payload);
-      case frameTypes.headers: {
-        const part = withoutPadding(flag, payload, flag & flags.priority ? 5 : 0);
-        this.#block = { id, ends: (flag & flags.endStream) !== 0, parts: [] };
-        return this.#headers(flag, part);
-      }
-      case frameTypes.continuation:
-        if (this.#block?.id !== id) throw new Error("headers without a beginning");
-        return this.#headers(flag, payload);
+      case frameTypes.headers:
+        return this.#headers(flag, id, payload);
       case frameTypes.reset:
         return this.#reset(id, payload.readUInt32BE(0));
       case frameTypes.settings:
         if (!(flag & flags.ack)) this.#settings(payload);
         return;
       case frameTypes.ping:
-        if (!(flag & flags.ack)) this.#write(frame(frameTypes.ping, flags.ack, 0, payload));
+        if (!(flag & flags.ack)) this.#reply(frameTypes.ping, payload);
         return;
       case frameTypes.windowUpdate:
         return this.#window(id, payload.readUInt32BE(0) & maxWindowBytes);
       case frameTypes.goAway:
         return this.#goAway(payload.readUInt32BE(0) & 0x7fff_ffff);
       case frameTypes.pushPromise:
-        throw new Error("a push that nobody asked for");
+        throw new Http2Error("a push that nobody asked for");
     }
   }
 
-  #headers(flag: number, part: Buffer): void {
-    const { id, ends, parts } = this.#block!;
-    parts.push(part);
-    if (parts.reduce((sum, each) => sum + each.length, 0) > maxBlockBytes)
-      throw new Error(`a block of headers of more than ${maxBlockBytes} bytes`);
-    if (!(flag & flags.endHeaders)) return;
-    this.#block = undefined;
+  #headers(flag: number, id: number, block: Buffer): void {
     // Also those that nobody waits for: they may change the table.
-    const headers = this.#reader.read(parts.length === 1 ? part : Buffer.concat(parts));
-    const exchange = this.#exchanges.get(id);
+    const headers = this.#reader.read(block);
+    const exchange = this.#exchangeOf(id);
     if (!exchange) return;
-    exchange.receiveHeaders(headers);
+    const ends = (flag & flags.endStream) !== 0;
+    if (!exchange.receiveHeaders(headers, ends)) return this.#break(exchange, "headers that no answer has");
     if (ends) this.#complete(exchange);
   }
 
   #data(flag: number, id: number, payload: Buffer): void {
     this.#unacknowledged += payload.length;
-    if (this.#unacknowledged > windowBytes) throw new Error("more data than there was room for");
     if (this.#unacknowledged > windowBytes / 2) {
       this.#write(windowUpdate(0, this.#unacknowledged));
       this.#unacknowledged = 0;
     }
-    const exchange = this.#exchanges.get(id);
+    const exchange = this.#exchangeOf(id);
+    const data = withoutPadding(flag, payload);
     if (!exchange) return;
     exchange.unacknowledged += payload.length;
-    exchange.receiveData(withoutPadding(flag, payload));
+    if (!exchange.receiveData(data)) return this.#break(exchange, "an answer that begins with its body");
     if (flag & flags.endStream) return this.#complete(exchange);
     if (exchange.unacknowledged > windowBytes / 2) {
       this.#write(windowUpdate(id, exchange.unacknowledged));
       exchange.unacknowledged = 0;
     }
+  }
+
+  /** Undefined: it has its answer, or was given up. Throws Http2Error when there has never been such a stream. */
+  #exchangeOf(id: number): Exchange | undefined {
+    if (id >= this.#nextId || id % 2 === 0) throw new Http2Error(`there is no stream ${id}`);
+    return this.#exchanges.get(id);
+  }
+
+  /** Ends a call whose stream breaks the rules; the connection is not concerned. */
+  #break(exchange: Exchange, why: string): void {
+    this.#write(reset(exchange.id, errorCodes.protocol));
+    exchange.fail(false, new Http2Error(why));
+    this.#forget(exchange);
   }
 
   #complete(exchange: Exchange): void {
@@ -222,16 +255,19 @@ export class Session {
   }
 
   #reset(id: number, code: number): void {
-    const exchange = this.#exchanges.get(id);
+    const exchange = this.#exchangeOf(id);
     if (!exchange) return;
     exchange.fail(code === errorCodes.refused, new Error(`the application has reset the call (${code})`));
     this.#forget(exchange);
   }
 
   #settings(payload: Buffer): void {
-    const { maxStreams, initialWindowBytes } = settingsOf(payload);
-    this.#maxStreams = maxStreams ?? this.#maxStreams;
-    this.#write(frame(frameTypes.settings, flags.ack, 0, Buffer.alloc(0)));
+    const { maxStreams, initialWindowBytes, headerTableBytes } = settingsOf(payload);
+    this.#maxStreams = maxStreams ?? (this.#hasSettings ? this.#maxStreams : Number.POSITIVE_INFINITY);
+    this.#hasSettings = true;
+    // What is smaller than the table was must be answered: by the default there is one.
+    if (headerTableBytes !== undefined) this.#disclaimsTable = true;
+    this.#reply(frameTypes.settings, noPayload);
     if (initialWindowBytes !== undefined) {
       const more = initialWindowBytes - this.#initialWindow;
       this.#initialWindow = initialWindowBytes;
@@ -245,35 +281,47 @@ export class Session {
 
   #window(id: number, bytes: number): void {
     if (id !== 0) {
-      const exchange = this.#exchanges.get(id);
+      const exchange = this.#exchangeOf(id);
       if (!exchange) return;
       exchange.sendWindow += bytes;
+      if (bytes === 0 || exchange.sendWindow > maxWindowBytes)
+        return this.#break(exchange, "a window that opens by nothing, or too far");
       return this.#continue(exchange);
     }
     this.#sendWindow += bytes;
+    if (bytes === 0 || this.#sendWindow > maxWindowBytes)
+      throw new Http2Error("a window that opens by nothing, or too far");
     // Any of them may be one that waited.
     for (const exchange of this.#exchanges.values()) this.#continue(exchange);
   }
 
-  /** What is under way may still be answered; what comes next gets a connection of its own. */
+  /** What is under way may still be answered; what the other side has not looked at is for another connection. */
   #goAway(lastId: number): void {
-    this.#leaving = true;
-    const why = new Error("the application closes the connection");
+    const why = "the application closes the connection";
     for (const exchange of [...this.#exchanges.values()]) {
       if (exchange.id <= lastId) continue;
-      exchange.fail(true, why);
-      this.#forget(exchange);
+      exchange.fail(true, new Error(why));
+      this.#exchanges.delete(exchange.id);
     }
-    for (const exchange of [...this.#waiting]) {
-      exchange.fail(true, why);
-      this.#forget(exchange);
-    }
+    this.#leave(why);
+  }
+
+  /** Takes no more requests, those that wait neither; what is under way may still be answered. */
+  #leave(why: string): void {
+    this.#leaving = true;
+    for (const exchange of this.#waiting) exchange.fail(true, new Error(why));
+    this.#waiting.clear();
     this.#endIfIdle();
   }
 
   #abort(exchange: Exchange): void {
     if (exchange.id !== 0) this.#write(reset(exchange.id, errorCodes.cancel));
     exchange.fail(false, exchange.signal.reason);
+    // The host may be gone, or its program stopped: then nothing that is sent here is ever answered.
+    if (exchange.id !== 0 && performance.now() - this.#heardAtMs > silentMs) {
+      this.#silent = true;
+      this.#leave("the application says nothing");
+    }
     this.#forget(exchange);
   }
 
@@ -293,7 +341,11 @@ export class Session {
   }
 
   #endIfIdle(): void {
-    if (this.#exchanges.size === 0 && this.#waiting.size === 0) this.#socket.end();
+    if (this.#exchanges.size > 0) return;
+    if (this.#silent) return this.destroy();
+    this.#flush();
+    this.#socket.end();
+    this.#socket.setTimeout(lingerMs, () => this.#socket.destroy());
   }
 
   #closed(): void {

@@ -11,7 +11,7 @@ afterEach(() => {
   for (const end of ends.splice(0)) end();
 });
 
-type Handler = (stream: http2.ServerHttp2Stream, headers: http2.IncomingHttpHeaders) => void;
+type Handler = (stream: http2.ServerHttp2Stream, headers: http2.IncomingHttpHeaders) => void | Promise<void>;
 
 async function serverWith(handler: Handler, options: http2.ServerOptions = {}) {
   const server = http2.createServer(options);
@@ -19,7 +19,7 @@ async function serverWith(handler: Handler, options: http2.ServerOptions = {}) {
   server.on("session", (session) => sessions.push(session));
   server.on("stream", (stream: http2.ServerHttp2Stream, headers) => {
     stream.on("error", () => {});
-    handler(stream, headers);
+    void handler(stream, headers);
   });
   await once(server.listen(0, "127.0.0.1"), "listening");
   ends.push(() => {
