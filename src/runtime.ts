@@ -9,6 +9,7 @@ import { DaprSide } from "./api/dapr/api.ts";
 import type { AppOptions } from "./api/dapr/app/channel.ts";
 import { daprCodecs } from "./api/dapr/codecs.ts";
 import { type ComponentSummary, daprCapabilities } from "./api/dapr/metadata.ts";
+import { daprTokenRefusals } from "./api/dapr/token-refusals.ts";
 import type { SidecarConfiguration } from "./assembly.ts";
 import { type PubSubServer, pubSubCodecs, pubSubService } from "./blocks/pubsub/service.ts";
 import { type ComponentView, type ListeningPort, runtimeService } from "./blocks/runtime/service.ts";
@@ -196,7 +197,7 @@ class Sidecar implements Runtime {
       mount(StateService, stateService({ storeOf, maxMessageBytes })),
       mount(PubSubService, this.#pubsub.implementation, { codecs: pubSubCodecs }),
       mount(RuntimeService, runtimeService(this.#view())),
-      mount(Dapr, this.#dapr.service, { codecs: daprCodecs }),
+      mount(Dapr, this.#dapr.service, { codecs: daprCodecs, tokenRefusals: daprTokenRefusals }),
     ];
     const served = [...blocks, healthMount(this.#readiness, blocks)];
     this.#mounts = [...served, ...reflectionMounts(served)];

@@ -137,7 +137,8 @@ export class GrpcCall {
       return fault("TOO_LARGE", `metadata of ${bytes} bytes is over the limit of ${limits.maxHeaderBytes}`);
     }
     if (tokens.required && !this.#rpc.withoutToken) {
-      const refusal = tokens.refusal(tokenHeaders.map((name) => textOf(metadata, name)).find(Boolean));
+      const token = tokenHeaders.map((name) => textOf(metadata, name)).find(Boolean);
+      const refusal = tokens.refusal(token, this.#rpc.tokenRefusals);
       if (refusal) return refusal;
     }
     if (this.#rpc.streams && openStreams > limits.maxOpenStreams) {

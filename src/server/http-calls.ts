@@ -154,9 +154,8 @@ export class HttpCalls {
 
   #refusal(rpc: Rpc, headers: Headers): ConnectError | undefined {
     if (this.#tokens.required && !rpc.withoutToken) {
-      const refusal = this.#tokens.refusal(
-        tokenHeaders.map((name) => headers.get(name) ?? undefined).find(Boolean),
-      );
+      const token = tokenHeaders.map((name) => headers.get(name) ?? undefined).find(Boolean);
+      const refusal = this.#tokens.refusal(token, rpc.tokenRefusals);
       if (refusal) return refusal;
     }
     const { maxOpenStreams } = this.#limits;

@@ -2,6 +2,7 @@
 import type { DescService, Message } from "@bufbuild/protobuf";
 import type { ServiceImpl } from "@connectrpc/connect";
 import type { Telemetry } from "../telemetry/telemetry.ts";
+import type { TokenRefusals } from "./authentication.ts";
 import type { Limits } from "./limits.ts";
 import type { PortName } from "./listening.ts";
 
@@ -19,6 +20,8 @@ export interface Mount {
   readonly implementation: Partial<ServiceImpl<DescService>>;
   /** True: served without an API token, where others need one. */
   readonly withoutToken: boolean;
+  /** Undefined: what every service tells. */
+  readonly tokenRefusals: TokenRefusals | undefined;
   /** By the method's name in the implementation. The gRPC port uses them. */
   readonly codecs: Readonly<Record<string, MethodCodec>>;
 }
@@ -27,12 +30,13 @@ export interface Mount {
 export function mount<S extends DescService>(
   service: S,
   implementation: Partial<ServiceImpl<S>>,
-  options: Partial<Pick<Mount, "withoutToken" | "codecs">> = {},
+  options: Partial<Pick<Mount, "withoutToken" | "tokenRefusals" | "codecs">> = {},
 ): Mount {
   return {
     service,
     implementation: implementation as Partial<ServiceImpl<DescService>>,
     withoutToken: options.withoutToken ?? false,
+    tokenRefusals: options.tokenRefusals,
     codecs: options.codecs ?? {},
   };
 }

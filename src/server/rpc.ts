@@ -6,6 +6,7 @@ import { type Log, logTrace } from "../telemetry/log.ts";
 import { codeNames, type RpcMetrics, rpcMetrics } from "../telemetry/rpc-metrics.ts";
 import type { Telemetry } from "../telemetry/telemetry.ts";
 import type { Span, TraceHeaders } from "../telemetry/tracing.ts";
+import type { TokenRefusals } from "./authentication.ts";
 import { isServerFailure } from "./errors.ts";
 import type { MethodCodec, Mount } from "./mount.ts";
 
@@ -24,6 +25,7 @@ export class Rpc {
   readonly requestStream: boolean;
   readonly responseStream: boolean;
   readonly withoutToken: boolean;
+  readonly tokenRefusals: TokenRefusals | undefined;
   readonly codec: MethodCodec | undefined;
   readonly telemetry: Telemetry;
   #metrics: RpcMetrics | undefined;
@@ -37,6 +39,7 @@ export class Rpc {
     this.requestStream = method.methodKind === "client_streaming" || method.methodKind === "bidi_streaming";
     this.responseStream = method.methodKind === "server_streaming" || method.methodKind === "bidi_streaming";
     this.withoutToken = mount.withoutToken;
+    this.tokenRefusals = mount.tokenRefusals;
     this.codec = mount.codecs[method.localName];
     this.telemetry = telemetry;
     const { callLog, log } = telemetry;

@@ -7,6 +7,7 @@ import type { StateCall } from "../../blocks/state/operation.ts";
 import type { StateStore } from "../../blocks/state/store.ts";
 import { reasonOf } from "../../faults.ts";
 import { DaprError, daprErrors } from "./errors.ts";
+import { endsEarly } from "./json-end.ts";
 
 const queryText = z.object({
   filter: z.record(z.string(), z.unknown()).nullish(),
@@ -22,9 +23,12 @@ export async function queryState(
   call: StateCall,
 ): Promise<QueryPage> {
   const resource = { type: "state", name: store.name };
-  if (store.encrypted) throw failed(store, "cannot query encrypted store");
+  const read = () => {
+    if (store.encrypted) throw failed(store, "cannot query encrypted store");
+    return parse(store, text, metadata);
+  };
   try {
-    const page = await store.query(() => parse(store, text, metadata), call);
+    const page = await store.query(read, call);
     return { ...page, items: page.items.map((item) => ({ ...item, key: originalKey(item.key) })) };
   } catch (error) {
     if (error instanceof DaprError) throw error;
@@ -48,7 +52,8 @@ function parse(store: StateStore, text: string, metadata: Readonly<Record<string
   try {
     json = JSON.parse(text);
   } catch (error) {
-    throw failed(store, `failed to parse JSON query body: ${(error as Error).message}`);
+    const why = endsEarly(text, error) ? "unexpected end of JSON input" : (error as Error).message;
+    throw failed(store, `failed to parse JSON query body: ${why}`);
   }
   const read = queryText.safeParse(json);
   if (!read.success) throw failed(store, `failed to parse JSON query body: ${z.prettifyError(read.error)}`);

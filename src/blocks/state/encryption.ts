@@ -57,6 +57,8 @@ class EncryptedDriver implements StateDriver {
   readonly supports: StateSupports;
   readonly beside?: (key: string, other: string) => string;
   readonly writeEach?: (writes: readonly Write[], call: Call) => Promise<void>;
+  /** There where the store has it. It is never called: values that nobody can read cannot be searched. */
+  readonly query?: () => Promise<never>;
   readonly maxWrites: number | undefined;
   readonly #driver: StateDriver;
   readonly #cipher: ValueCipher;
@@ -68,6 +70,7 @@ class EncryptedDriver implements StateDriver {
     this.supports = { ...driver.supports, chunks: false };
     if (driver.beside) this.beside = driver.beside.bind(driver);
     if (driver.writeEach) this.writeEach = (writes, call) => driver.writeEach!(this.#encrypted(writes), call);
+    if (driver.query) this.query = () => Promise.reject(new Error("cannot query encrypted store"));
     this.maxWrites = driver.maxWrites;
   }
 

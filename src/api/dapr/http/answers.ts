@@ -10,6 +10,7 @@ import {
 import { reasonOf } from "../../../faults.ts";
 import type { HttpRoute, RouteAnswer, RouteRequest } from "../../../server/http-route.ts";
 import { DaprError, daprErrors } from "../errors.ts";
+import { endsEarly } from "../json-end.ts";
 
 /** What is in details, as far as it is not written as it is. */
 interface Details {
@@ -41,7 +42,7 @@ export function jsonText(body: string): RouteAnswer {
 /** The answer to a request without a token, or with another. */
 const noToken: RouteAnswer = {
   status: 401,
-  headers: { "content-type": "text/plain; charset=utf-8" },
+  headers: { "content-type": "text/plain; charset=utf-8", "x-content-type-options": "nosniff" },
   body: "invalid api token\n",
 };
 
@@ -63,26 +64,40 @@ export function postAndPut(path: string, handle: HttpRoute["handle"]): HttpRoute
   ];
 }
 
-/** The body as JSON. Throws ERR_MALFORMED_REQUEST. */
-export function jsonBody({ body }: RouteRequest): unknown {
+/** The body as JSON. Throws what `refuse` makes of the reason, by default ERR_MALFORMED_REQUEST. */
+export function jsonBody({ body }: RouteRequest, refuse = malformed): unknown {
+  let text: string;
   try {
-    return JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(body));
+    text = new TextDecoder("utf-8", { fatal: true }).decode(body);
   } catch {
-    throw malformed("the body is no JSON");
+    throw refuse("the body is no UTF-8");
+  }
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    const ended = text.trim() === "" ? "EOF" : "unexpected EOF";
+    throw refuse(endsEarly(text, error) ? ended : "the body is no JSON");
   }
 }
 
 /** The error for a request that makes no sense. */
 export function malformed(why: string): DaprError {
-  return new DaprError(daprErrors.malformedRequest, `failed deserializing HTTP body: ${why}`);
+  return malformedAs(`failed deserializing HTTP body: ${why}`);
 }
 
-/** What the query string has as `metadata.<name>`. */
+/** The same, in no other words than these. */
+export function malformedAs(message: string): DaprError {
+  return new DaprError(daprErrors.malformedRequest, message);
+}
+
+/** What the query string has as `metadata.<name>`; of several of one name, the first. */
 export function queryMetadata({ query }: RouteRequest): Record<string, string> {
-  const metadata: Record<string, string> = {};
-  for (const [name, value] of query)
-    if (name.startsWith("metadata.")) metadata[name.slice("metadata.".length)] = value;
-  return metadata;
+  const metadata = new Map<string, string>();
+  for (const [parameter, value] of query) {
+    const [, name] = /^metadata\.(.*)$/s.exec(parameter) ?? [];
+    if (name !== undefined && !metadata.has(name)) metadata.set(name, value);
+  }
+  return Object.fromEntries(metadata);
 }
 
 function kindOf(error: unknown): { status: number; errorCode: string } {

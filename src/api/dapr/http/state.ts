@@ -6,11 +6,21 @@ import type { HttpRoute, RouteAnswer, RouteRequest } from "../../../server/http-
 import { anyCase, memberOf } from "../any-case.ts";
 import type { DaprState, StateItemInput } from "../state.ts";
 import { itemMetadata } from "../state.ts";
-import { jsonBody, jsonText, malformed, noContent, postAndPut, queryMetadata } from "./answers.ts";
+import {
+  jsonBody,
+  jsonText,
+  malformed,
+  malformedAs,
+  noContent,
+  postAndPut,
+  queryMetadata,
+} from "./answers.ts";
 
 const metadata = z.record(z.string(), z.string()).nullish();
 const options = anyCase({ concurrency: z.string().nullish(), consistency: z.string().nullish() }).nullish();
-const item = anyCase({ key: z.string(), etag: z.string().nullish(), metadata, options });
+const about = { etag: z.string().nullish(), metadata, options };
+const item = anyCase({ key: z.string(), ...about });
+const saved = anyCase({ key: z.string().nullish(), ...about });
 const bulkGet = anyCase({ keys: z.array(z.string()).nullish(), metadata });
 const transaction = anyCase({
   operations: z.array(anyCase({ operation: z.string(), request: item })).nullish(),
@@ -33,10 +43,11 @@ export function stateRoutes(state: DaprState): HttpRoute[] {
     state.check(name);
     const operations = parse(transaction, request).operations ?? [];
     const values = operationValues(request);
+    const common = queryMetadata(request);
     const own = operations.map(({ operation, request: each }, index) => {
       const value = values[index] ?? new Uint8Array();
       const own = state.isEncrypted(name) ? textOf(value) : value;
-      return { type: operation, item: inputOf(each, own), eventData: eventDataOf(each, value) };
+      return { type: operation, item: inputOf(each, own, common), eventData: eventDataOf(each, value) };
     });
     await state.transact(name, own, request, () => request.trace);
     return noContent;
@@ -149,12 +160,16 @@ function readable(value: Uint8Array): string {
 
 /** The items of a save; `null` has none. */
 function itemsOf(request: RouteRequest): StateItemInput[] {
-  const body = jsonBody(request);
+  const body = jsonBody(request, malformedAs);
   if (body === null) return [];
-  const items = z.array(item).safeParse(body);
-  if (!items.success) throw malformed(z.prettifyError(items.error));
+  const items = z.array(saved).safeParse(body);
+  if (!items.success) throw malformedAs(z.prettifyError(items.error));
   const documents = jsonElements(compactJson(Buffer.from(request.body).toString())) ?? [];
-  return items.data.map((each, index) => inputOf(each, valueIn(documents[index]!)));
+  const common = queryMetadata(request);
+  return items.data.map(({ key, ...each }, index) => {
+    if (!key) throw malformedAs('"key" is a required field');
+    return inputOf({ ...each, key }, valueIn(documents[index]!), common);
+  });
 }
 
 /** The values of a transaction's operations, as the JSON that they were given in. */
@@ -182,13 +197,18 @@ function textOf(value: Uint8Array): Uint8Array {
   return text.startsWith('"') ? Buffer.from(JSON.parse(text) as string) : value;
 }
 
-function inputOf(given: z.output<typeof item>, value: Uint8Array): StateItemInput {
+/** `common` is the metadata of the request, which counts for more than that of its parts. */
+function inputOf(
+  given: z.output<typeof item>,
+  value: Uint8Array,
+  common: Readonly<Record<string, string>>,
+): StateItemInput {
   return {
     key: given.key,
     value,
     etag: given.etag ?? undefined,
     firstWrite: given.options?.concurrency === "first-write",
-    metadata: given.metadata ?? {},
+    metadata: { ...given.metadata, ...common },
   };
 }
 

@@ -58,6 +58,23 @@ describe("bad input over HTTP", () => {
     });
   });
 
+  it("is told of in Dapr's words where it ends too early, or lacks a key", async () => {
+    await using daprd = await Daprd.start({ resources });
+    for (const [path, body, message] of [
+      ["", "", "EOF"],
+      ["", '[{"key":"k"', "unexpected EOF"],
+      ["", '[{"key":"k', "unexpected EOF"],
+      ["", '[{"value":1}]', '"key" is a required field'],
+      ["", '[{"key":"","value":1}]', '"key" is a required field'],
+      ["/transaction", "", "failed deserializing HTTP body: EOF"],
+      ["/bulk", '{"keys":[', "failed deserializing HTTP body: unexpected EOF"],
+    ] as const)
+      expect([body, await ask(daprd, "POST", `/v1.0/state/mystore${path}`, body)]).toEqual([
+        body,
+        { status: 400, errorCode: "ERR_MALFORMED_REQUEST", message },
+      ]);
+  });
+
   it("is not looked at when the store cannot be queried", async () => {
     await using daprd = await Daprd.start({ resources });
     for (const body of ["", "{", '{"filter":1}', '{"filter":{"EQ":{"a":1}}}'])

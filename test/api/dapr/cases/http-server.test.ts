@@ -4,6 +4,7 @@ import { request as httpRequest } from "node:http";
 import { connect as connectHttp2 } from "node:http2";
 import { describe, expect, it } from "vitest";
 import { Daprd } from "../daprd.ts";
+import { errorOf } from "./grpc-errors.ts";
 import { component, configuration } from "./yaml.ts";
 
 interface Answer {
@@ -73,6 +74,26 @@ describe("HTTP server", () => {
     expect((await fetch(daprd.url("/v1.0/state/mystore/a"))).status).toBe(401);
     expect((await fetch(daprd.url("/v1.0/healthz/outbound"))).status).toBe(204);
     await expect(daprd.grpc.getState({ storeName: "mystore", key: "a" })).rejects.toThrow(/unauthenticated/);
+  });
+
+  it("says why it refuses a call without its token, in Dapr's words", async () => {
+    await using daprd = await Daprd.start({ env });
+    const refused = await fetch(daprd.url("/v1.0/metadata"), { headers: { "dapr-api-token": "foo" } });
+    expect([refused.status, await refused.text()]).toEqual([401, "invalid api token\n"]);
+    for (const [headers, why] of [
+      [{}, "missing api token in request metadata"],
+      [{ "dapr-api-token": "foo" }, "authentication error: api token mismatch"],
+    ] as const)
+      expect(await errorOf(daprd.grpc.getMetadata({}, { headers }))).toEqual({
+        code: "Unauthenticated",
+        message: "Unauthorized",
+        count: 1,
+        ErrorInfo: {
+          reason: "Unauthorized",
+          domain: "dapr.io",
+          metadata: { "http.code": "401", "http.error_message": why },
+        },
+      });
   });
 
   it("refuses a body that is too long, and takes the size of --max-body-size", async () => {

@@ -104,6 +104,31 @@ it("a component gets what clients say to it beside their requests", { timeout: 3
 });
 
 describe("state", () => {
+  it("a store that can be queried cannot be when its values are encrypted; another still says that it cannot at all", async () => {
+    await using sockets = await SocketsFolder.make();
+    const never = () => {
+      throw new Error("it is not asked");
+    };
+    await sockets.serve("querier", { ...memoryStore(all), queriable: { query: never } });
+    const keyed = { primaryEncryptionKey: { secretKeyRef: { name: "STORE_KEY", key: "STORE_KEY" } } };
+    const auth = { auth: { secretStore: "secrets" } };
+    await using daprd = await Daprd.start({
+      resources:
+        component("secrets", "secretstores.local.env") +
+        component("querier", "state.querier", keyed, auth) +
+        component("mystore", "state.in-memory", keyed, auth),
+      env: { ...sockets.env, STORE_KEY: "00112233445566778899aabbccddeeff" },
+    });
+    expect(await errorOf(daprd.grpc.queryStateAlpha1({ storeName: "querier", query }))).toMatchObject({
+      code: "Internal",
+      message: "state store querier query failed: cannot query encrypted store",
+    });
+    expect(await errorOf(daprd.grpc.queryStateAlpha1({ storeName: "mystore", query }))).toMatchObject({
+      code: "Internal",
+      message: "state store does not support querying",
+    });
+  });
+
   it("state/grpc/errors", { timeout: 30_000 }, async () => {
     await using sockets = await SocketsFolder.make();
     const multiMaxSize = { multiMaxSize: () => ({ maxSize: 1n }) };

@@ -169,6 +169,29 @@ describe("state", () => {
     const status = async () => (await fetch(daprd.url("/v1.0/state/mystore/key1"))).status;
     await expect.poll(status, { timeout: 5000 }).toBe(204);
   });
+
+  it("the metadata of a request is that of all its items, of several of one name the first", async () => {
+    await using daprd = await Daprd.start({ resources: store });
+    const asked = "metadata.ttlInSeconds=600&metadata.ttlInSeconds=1";
+    const own = { metadata: { ttlInSeconds: "5" } };
+    const bodies = {
+      "": [
+        { key: "a", value: 1 },
+        { key: "b", value: 1, ...own },
+      ],
+      "/transaction": { operations: [{ operation: "upsert", request: { key: "c", value: 1, ...own } }] },
+    };
+    for (const [path, body] of Object.entries(bodies)) {
+      const url = daprd.url(`/v1.0/state/mystore${path}?${asked}`);
+      expect((await fetch(url, { method: "POST", body: JSON.stringify(body) })).status).toBe(204);
+    }
+    for (const key of ["a", "b", "c"]) {
+      const { headers } = await fetch(daprd.url(`/v1.0/state/mystore/${key}`));
+      const leftMs = Date.parse(headers.get("metadata.ttlExpireTime") ?? "") - Date.now();
+      expect(leftMs).toBeGreaterThan(300_000);
+      expect(leftMs).toBeLessThan(601_000);
+    }
+  });
 });
 
 describe("secrets", () => {

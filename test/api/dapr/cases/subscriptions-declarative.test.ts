@@ -171,6 +171,23 @@ describe.each([
 });
 
 describe("subscriptions/declarative/v2", () => {
+  it("subscriptions/declarative/v2/no-app", async () => {
+    await using daprd = await Daprd.start({
+      appId: "mine",
+      resources:
+        inMemory() +
+        v2("all", "all", "/all") +
+        v2("scoped", "scoped", "/scoped", { scopes: ["mine", "other"] }) +
+        v2("foreign", "foreign", "/foreign", { scopes: ["other"] }),
+    });
+    const { subscriptions = [] } = await daprd.metadata();
+    expect(subscriptions.map(({ topic, type }) => [topic, type])).toEqual([
+      ["all", "DECLARATIVE"],
+      ["scoped", "DECLARATIVE"],
+    ]);
+    await daprd.publishEvent("all", '{"status": "completed"}');
+  });
+
   it("subscriptions/declarative/v2/basic-http", async () => {
     const resources =
       v2("s1", "a", "/a") +
