@@ -31,7 +31,7 @@ export class Reader {
     this.position = this.end;
   }
 
-  /** An unsigned varint below 2^53. */
+  /** An unsigned varint below 2^53, in as few bytes as it needs: how many more are allowed differs from field to field. */
   varint(): number {
     const buffer = this.#buffer;
     let byte = buffer[this.position++];
@@ -43,7 +43,7 @@ export class Reader {
       byte = buffer[this.position++];
       if (byte === undefined) return this.#nothing();
       value += (byte & 0x7f) * factor;
-      if (byte < 0x80) return value;
+      if (byte < 0x80) return byte === 0 ? this.#nothing() : value;
       factor *= 0x80;
     }
     return this.#nothing();
