@@ -97,6 +97,25 @@ function field(depth: number): Buffer {
   return Buffer.concat([tag(2), varint(length), content]);
 }
 
+const nestedIn = (tag: number, content: Uint8Array) =>
+  Buffer.concat([Buffer.from([tag]), varint(BigInt(content.length)), content]);
+
+const several = (one: () => Buffer) => Buffer.concat(Array.from({ length: random(4) }, one));
+
+/** What became of an event, with any of its parts more than once, and any status. */
+function processed(): Buffer {
+  const status = () =>
+    nestedIn(
+      0x12,
+      several(() => Buffer.concat([Buffer.from([8]), varint(pick(numbers))])),
+    );
+  const id = () => nestedIn(0x0a, Buffer.from(pick(texts)));
+  return nestedIn(
+    0x12,
+    several(() => pick([id, status, status])()),
+  );
+}
+
 /** Joined, so that what occurs once in each occurs twice. */
 function joined(parts: readonly Uint8Array[]): Uint8Array {
   const bytes = Buffer.concat(parts);
@@ -213,6 +232,7 @@ describe("bytes are read as protobuf-es reads them, and refused as it refuses th
           () => joined([one(), one()]),
           () => joined([one(), message(0)]),
           () => message(0),
+          processed,
         ])();
         const ours = outcomeOf(() => decode(bytes));
         const cause = `FUZZ_SEED=${seed}: ${Buffer.from(bytes).toString("hex").slice(0, 2000)}`;
