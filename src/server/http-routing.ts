@@ -58,7 +58,7 @@ export class HttpRouting {
 
   /** Serves the request, or returns false: no route has its path and method. */
   serve(request: HttpRequest, response: HttpResponse): boolean {
-    const [path = "", query = ""] = (request.url ?? "").split(/\?(.*)/s, 2);
+    const [path = "", query = ""] = originFormOf(request.url ?? "").split(/\?(.*)/s, 2);
     const method = request.method === "HEAD" ? "GET" : (request.method ?? "");
     const found = this.#find(method, path.replace(/\/{2,}/g, "/").replaceAll("+", "%20"));
     if (!found) return false;
@@ -210,4 +210,9 @@ export function send(
   else response.writeHead(status, all);
   if (bytes === undefined || headOnly) response.end();
   else response.end(bytes);
+}
+
+/** A target without the scheme and host that proxies, and clients that take this for one, put before it. */
+function originFormOf(target: string): string {
+  return target.startsWith("/") ? target : target.replace(/^https?:\/\/[^/?]*/i, "");
 }

@@ -162,6 +162,12 @@ export const daprErrors = {
     errorCode: "ERR_PUBSUB_CLOUD_EVENTS_SER",
     reason: "DAPR_PUBSUB_CLOUD_EVENT_CREATION",
   },
+  pubsubMarshalEnvelope: {
+    code: InvalidArgument,
+    status: 400,
+    errorCode: "ERR_PUBSUB_EVENTS_SER",
+    reason: "DAPR_PUBSUB_MARSHAL_ENVELOPE",
+  },
   pubsubMarshalEvents: {
     code: InvalidArgument,
     status: 400,

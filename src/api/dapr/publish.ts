@@ -82,6 +82,15 @@ export class DaprPublish {
     );
   }
 
+  /** The error for an event that is not what its content type says. */
+  envelopeError({ pubsubName, topic }: Destination, why: string): DaprError {
+    return new DaprError(
+      daprErrors.pubsubMarshalEnvelope,
+      `error when marshalling cloud event envelope for topic ${topic} pubsub ${pubsubName}: ${why}`,
+      { resource: { type: "pubsub", name: pubsubName }, metadata: { appID: this.#appId, error: why } },
+    );
+  }
+
   /** The error for entries that cannot be read. */
   marshalError({ pubsubName, topic }: Destination, why: string): DaprError {
     return new DaprError(

@@ -44,7 +44,7 @@ function destinationOf({ params }: RouteRequest): Destination {
   return { pubsubName: params["pubsub"] ?? "", topic: params["*"] ?? "" };
 }
 
-/** The entries, each event as its JSON says: a string is text, or bytes in base64 where the type is binary. */
+/** The entries, with their events' bytes. */
 function entriesOf(request: RouteRequest, publish: DaprPublish, to: Destination): BulkEntry[] {
   let documents: readonly string[] | undefined;
   try {
@@ -59,14 +59,27 @@ function entriesOf(request: RouteRequest, publish: DaprPublish, to: Destination)
     const parsed = bulkEntry.safeParse(JSON.parse(document));
     if (!parsed.success) throw publish.unmarshalError(to, z.prettifyError(parsed.error));
     const { entryid: entryId, contenttype: contentType, metadata } = parsed.data;
-    const data = eventOf(memberOf(jsonMembers(document), "event"), contentType);
+    const data = bytesOf(memberOf(jsonMembers(document), "event") ?? "null", contentType);
+    if (typeof data === "string") throw publish.envelopeError(to, data);
     return { entryId, contentType, data, metadata: { ...common, ...metadata } };
   });
 }
 
-function eventOf(event: string | undefined, contentType: string): Uint8Array {
-  if (event === undefined || event === "null") return new Uint8Array();
-  if (!event.startsWith('"')) return Buffer.from(event);
-  const text = JSON.parse(event) as string;
-  return Buffer.from(text, /^application\/octet-stream/i.test(contentType) ? "base64" : "utf8");
+/** The bytes of an event that is given as JSON: which of it is meant, its content type says. Else what is wrong with it. */
+function bytesOf(event: string, contentType: string): Uint8Array | string {
+  const type = contentType.split(";", 1)[0]!.toLowerCase();
+  if (type === "application/json" || type === "application/cloudevents+json") return Buffer.from(event);
+  const text = event.startsWith('"') ? (JSON.parse(event) as string) : undefined;
+  const isText = type.startsWith("text/") || type === "application/xml";
+  if (text === undefined || !(isText || type === "application/octet-stream"))
+    return "error: mismatch between contentType and event";
+  if (isText) return Buffer.from(text);
+  if (isBase64(text)) return Buffer.from(text, "base64");
+  return "error: unable to decode base64 application/octect-stream data";
+}
+
+/** As in Go: the padding is there, line ends are passed over. */
+function isBase64(text: string): boolean {
+  const letters = text.replace(/[\r\n]/g, "");
+  return letters.length % 4 === 0 && /^[A-Za-z0-9+/]*={0,2}$/.test(letters);
 }

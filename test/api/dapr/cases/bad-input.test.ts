@@ -179,4 +179,36 @@ describe("bad input over HTTP", () => {
         { status: 400, errorCode: "ERR_PUBSUB_EVENTS_SER" },
       ]);
   });
+
+  it("is an event of a bulk publish that is not what its content type says", async () => {
+    await using daprd = await Daprd.start({ resources });
+    const publish = (event: unknown, contentType?: string) => {
+      const body = JSON.stringify([{ entryId: "1", event, contentType }]);
+      return ask(daprd, "POST", "/v1.0/publish/bulk/mypub/t", body);
+    };
+    for (const [event, contentType] of [
+      ...[["x", "text/plain; charset=utf-8"] as const, ["<a/>", "application/xml"] as const],
+      ...[["eA==", "application/octet-stream"] as const, [{ a: 1 }, "application/json"] as const],
+    ])
+      expect([contentType, await publish(event, contentType)]).toEqual([contentType, { status: 204 }]);
+    const mismatch = "error: mismatch between contentType and event";
+    for (const [event, contentType, why] of [
+      ...[[{ a: 1 }, "text/plain", mismatch] as const, [1, "application/octet-stream", mismatch] as const],
+      ...[["x", undefined, mismatch] as const, ["x", "image/png", mismatch] as const],
+      [
+        "eA",
+        "application/octet-stream",
+        "error: unable to decode base64 application/octect-stream data",
+      ] as const,
+    ])
+      expect([event, await publish(event, contentType)]).toMatchObject([
+        event,
+        {
+          status: 400,
+          errorCode: "ERR_PUBSUB_EVENTS_SER",
+          message: `error when marshalling cloud event envelope for topic t pubsub mypub: ${why}`,
+          details: [{ reason: "DAPR_PUBSUB_MARSHAL_ENVELOPE" }, {}],
+        },
+      ]);
+  });
 });

@@ -107,6 +107,19 @@ describe("HTTP server", () => {
     expect((await save(2000)).status).toBe(413);
   });
 
+  it("takes a whole URL for a target, as whoever takes it for a proxy sends it", async () => {
+    await using daprd = await Daprd.start();
+    const url = daprd.url("/v1.0/metadata?a=b");
+    const status = await new Promise((resolve, reject) => {
+      const asked = httpRequest({ host: "127.0.0.1", port: daprd.httpPort, path: url }, (response) => {
+        response.resume();
+        resolve(response.statusCode);
+      });
+      asked.once("error", reject).end();
+    });
+    expect(status).toBe(200);
+  });
+
   it("speaks HTTP/2 without TLS on the same port", async () => {
     await using daprd = await Daprd.start();
     const session = connectHttp2(`http://127.0.0.1:${daprd.httpPort}`);

@@ -108,12 +108,14 @@ export async function expectBulkOverHttp(daprd: Daprd, app: HttpApp): Promise<vo
       readonly entryId: string;
     }[];
     expect(others).toEqual([]);
-    expect(entry).toMatchObject({ event: { data: { id: index + 1 }, topic: "a" } });
+    // What is given as a string is a string, whatever is in it.
+    expect(entry).toMatchObject({ event: { data: `{"id": ${index + 1}}`, topic: "a" } });
     expect(entry!.entryId).not.toBe("");
   }
   await bulkPublish(daprd, "b", "http");
   await app.delivered("/b", 3);
-  expect(app.to("/b").map(({ body }) => body!["data"])).toEqual([{ id: 1 }, { id: 2 }, { id: 3 }, { id: 4 }]);
+  const strings = [1, 2, 3, 4].map((id) => `{"id": ${id}}`);
+  expect(app.to("/b").map(({ body }) => body!["data"])).toEqual(strings);
   expect(app.to("/a")).toHaveLength(4);
 }
 
