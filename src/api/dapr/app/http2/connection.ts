@@ -14,6 +14,8 @@ export class Http2Connection {
   readonly #writer = new HeaderWriter();
   readonly #common: Readonly<Record<string, string>>;
   #session: Session | undefined;
+  /** Those before, as long as calls are under way on them. */
+  readonly #before = new Set<Session>();
 
   constructor(options: Http2Options) {
     const { host, port, tls } = options;
@@ -32,13 +34,24 @@ export class Http2Connection {
   /** Throws AppUnreachable, and the signal's reason when that aborts. */
   request(request: Http2Request, signal: AbortSignal): Promise<Http2Answer> {
     if (signal.aborted) return Promise.reject(signal.reason);
-    if (!this.#session || this.#session.leaving) this.#session = new Session(this.#options, this.#writer);
     const exchange = new Exchange(request, signal, this.#options.maxAnswerBytes);
-    this.#session.send(exchange);
+    this.#current().send(exchange);
     return exchange.promise;
   }
 
+  /** Ends it; calls without an answer fail. */
   close(): void {
     this.#session?.destroy();
+    for (const each of this.#before) each.destroy();
+  }
+
+  /** The session that takes requests: a new one when the last does not any more. */
+  #current(): Session {
+    const last = this.#session;
+    if (last && !last.leaving) return last;
+    if (last) this.#before.add(last);
+    for (const each of this.#before) if (each.ended) this.#before.delete(each);
+    this.#session = new Session(this.#options, this.#writer);
+    return this.#session;
   }
 }

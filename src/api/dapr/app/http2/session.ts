@@ -45,6 +45,8 @@ const silentMs = 5000;
 const keepAliveMs = 15_000;
 /** What the other side has to end a connection that we have ended. */
 const lingerMs = 5000;
+/** What is told of the text with which the other side ends a connection, in characters. */
+const maxGoodbyeLength = 100;
 /** Says that the table for what we write has no room: we put nothing into it. (RFC 7541, section 6.3) */
 const noTable = Buffer.from([0x20]);
 const noPayload = Buffer.alloc(0);
@@ -70,7 +72,6 @@ export class Session {
   #repliesInOut = 0;
   /** When there was something from the other side at last, or the only call began. */
   #heardAtMs = performance.now();
-  #silent = false;
   #initialWindow = firstWindowBytes;
   #sendWindow = firstWindowBytes;
   #unacknowledged = 0;
@@ -103,6 +104,11 @@ export class Session {
   /** Whether it takes no more requests. */
   get leaving(): boolean {
     return this.#leaving || this.#socket.destroyed;
+  }
+
+  /** Whether it is gone. */
+  get ended(): boolean {
+    return this.#socket.destroyed;
   }
 
   /** Sends a request, as soon as the other side takes it. */
@@ -200,7 +206,7 @@ export class Session {
       case frameTypes.windowUpdate:
         return this.#window(id, payload.readUInt32BE(0) & maxWindowBytes);
       case frameTypes.goAway:
-        return this.#goAway(payload.readUInt32BE(0) & 0x7fff_ffff);
+        return this.#goAway(payload);
       case frameTypes.pushPromise:
         throw new Http2Error("a push that nobody asked for");
     }
@@ -296,7 +302,12 @@ export class Session {
   }
 
   /** What is under way may still be answered; what the other side has not looked at is for another connection. */
-  #goAway(lastId: number): void {
+  #goAway(payload: Buffer): void {
+    const lastId = payload.readUInt32BE(0) & 0x7fff_ffff;
+    const code = payload.readUInt32BE(4);
+    const text = payload.toString("latin1", 8, 8 + maxGoodbyeLength).replace(/[^ -~]/g, "?");
+    if (code !== 0)
+      this.#failure ??= new Error(`the application ends the connection: error ${code}: ${text}`);
     const why = "the application closes the connection";
     for (const exchange of [...this.#exchanges.values()]) {
       if (exchange.id <= lastId) continue;
@@ -318,10 +329,8 @@ export class Session {
     if (exchange.id !== 0) this.#write(reset(exchange.id, errorCodes.cancel));
     exchange.fail(false, exchange.signal.reason);
     // The host may be gone, or its program stopped: then nothing that is sent here is ever answered.
-    if (exchange.id !== 0 && performance.now() - this.#heardAtMs > silentMs) {
-      this.#silent = true;
+    if (exchange.id !== 0 && performance.now() - this.#heardAtMs > silentMs)
       this.#leave("the application says nothing");
-    }
     this.#forget(exchange);
   }
 
@@ -342,7 +351,6 @@ export class Session {
 
   #endIfIdle(): void {
     if (this.#exchanges.size > 0) return;
-    if (this.#silent) return this.destroy();
     this.#flush();
     this.#socket.end();
     this.#socket.setTimeout(lingerMs, () => this.#socket.destroy());

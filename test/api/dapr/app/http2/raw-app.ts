@@ -81,8 +81,12 @@ export class RawApp {
     ) => connection.request({ head: connection.head("POST", path, {}), headers, body }, signal);
   }
 
-  close(): void {
+  closeClients(): void {
     for (const connection of this.#connections) connection.close();
+  }
+
+  close(): void {
+    this.closeClients();
     for (const socket of this.sockets) socket.destroy();
     this.#server.close();
   }

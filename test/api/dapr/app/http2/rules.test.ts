@@ -306,6 +306,32 @@ describe("a connection that ends", () => {
     expect(seen).toEqual(["answered", "unknown", "repeat", "repeat", "repeat"]);
   });
 
+  it("says with which error the application has ended it", async () => {
+    const last = Buffer.concat([word(1), word(11), Buffer.from("too_many_pings")]);
+    const app = new RawApp(({ type }, socket) => {
+      if (type === frameTypes.headers) socket.end(frame(frameTypes.goAway, 0, 0, last));
+    });
+    apps.push(app);
+    await app.listen();
+    await expect(app.client()()).rejects.toEqual(unreachable("error 11: too_many_pings"));
+  });
+
+  it("ends with the client, also when another has taken its place", async () => {
+    const goodbye = frame(frameTypes.goAway, 0, 0, Buffer.concat([word(1), word(0)]));
+    const app = await appThat((stream, nth) => (nth === 0 ? goodbye : ok(stream)));
+    const call = app.client();
+    const first = call();
+    first.catch(() => {});
+    await expect
+      .poll(async () => {
+        await call();
+        return app.sockets.length;
+      })
+      .toBe(2);
+    app.closeClients();
+    await expect(first).rejects.toMatchObject({ name: "AppUnreachable", unseen: false });
+  });
+
   it("is followed by another when its numbers are used up, and leaves nobody waiting", async () => {
     const app = await appThat(() => Buffer.alloc(0), settingsFrame({ 3: 1 }));
     const options = { host: "127.0.0.1", port: app.port, tls: false, maxAnswerBytes: 1000 };
