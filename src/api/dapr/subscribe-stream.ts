@@ -14,7 +14,7 @@ import {
 import type { Bus } from "../../blocks/pubsub/bus.ts";
 import type { Received } from "../../blocks/pubsub/driver.ts";
 import type { Policy } from "../../resilience/policy.ts";
-import { DeliveryFailed, deliveryFailures } from "./delivery-failed.ts";
+import { DeliveryFailed, deliverUnderPolicy } from "./delivery-policy.ts";
 import { topicEventOf } from "./topic-event.ts";
 import {
   isRaw,
@@ -199,14 +199,15 @@ export class SubscribeStream {
       from.settle(received, outcome, detail);
       if (this.#leaving) this.#wake?.();
     };
-    const policy = this.#policyOf(spec.pubsubName);
-    if (!policy) return this.#offer(event, settle);
-    policy
-      .run((signal) => this.#answer(event, signal), this.#ended.signal, deliveryFailures)
-      .then(settle, (error: Error) => {
+    const policyOf = () => this.#policyOf(spec.pubsubName);
+    if (!policyOf()) return this.#offer(event, settle);
+    deliverUnderPolicy(policyOf, (signal) => this.#answer(event, signal), this.#ended.signal).then(
+      settle,
+      (error: Error) => {
         // A stream that has ended gives back what it holds.
         if (!this.#ended.signal.aborted) settle("retry", error.message);
-      });
+      },
+    );
   }
 
   #offer(event: TopicEventRequest, take: Take): void {

@@ -4,7 +4,7 @@ import type { Bus } from "../../../blocks/pubsub/bus.ts";
 import type { Received } from "../../../blocks/pubsub/driver.ts";
 import type { Policy } from "../../../resilience/policy.ts";
 import type { Log } from "../../../telemetry/log.ts";
-import { AppAway, DeliveryFailed, deliveryFailures } from "../delivery-failed.ts";
+import { AppAway, DeliveryFailed, deliverUnderPolicy } from "../delivery-policy.ts";
 import type { DaprPubSubMetrics } from "../pubsub-metrics.ts";
 import { TopicSubscription, type TopicSubscriptionSpec } from "../topic-subscription.ts";
 import { type Answer, type AppChannel, AppUnreachable } from "./channel.ts";
@@ -17,7 +17,7 @@ export interface AppSubscriptionOptions {
   readonly spec: TopicSubscriptionSpec;
   readonly channel: AppChannel;
   readonly concurrency: Concurrency;
-  /** What deliveries that begin now are under; undefined: nothing, and one that failed is not repeated here. */
+  /** What an attempt that begins now is under; undefined: nothing, and one that failed is not repeated here. */
   readonly policy: () => Policy | undefined;
   readonly metrics: DaprPubSubMetrics;
   readonly log: Log;
@@ -125,8 +125,7 @@ export class AppSubscription {
     const attempt = (until: AbortSignal) => this.#attempt(delivery, call, until);
     for (let waitMs: number = awayMs.first; ; waitMs = Math.min(waitMs * 2, awayMs.last)) {
       try {
-        const now = policy();
-        await (now ? now.run(attempt, signal, deliveryFailures) : attempt(signal));
+        await deliverUnderPolicy(policy, attempt, signal);
         return;
       } catch (error) {
         if (signal.aborted) return;

@@ -1,6 +1,6 @@
 /** What the sidecar asks of an application that listens, in whichever protocol. */
 import type { Received } from "../../../blocks/pubsub/driver.ts";
-import type { AppStatus } from "../delivery-failed.ts";
+import type { AppStatus } from "../delivery-policy.ts";
 import type { TopicEventOutcome, TopicSubscriptionSpec } from "../topic-subscription.ts";
 
 /** How an application is spoken to. `h2c` is HTTP/2 without TLS. */

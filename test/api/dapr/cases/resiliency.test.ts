@@ -1,5 +1,7 @@
 /** Section 9 of dapr-cases.md: Resiliency, as far as it is about components. */
 import { once } from "node:events";
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { status as grpcStatus } from "@grpc/grpc-js";
 import { describe, expect, it } from "vitest";
@@ -11,7 +13,7 @@ import { GrpcApp } from "../grpc-app.ts";
 import { type AppAnswer, type AppCall, HttpApp } from "../http-app.ts";
 import { TopicStream } from "../topic-stream.ts";
 import { DATA } from "./payloads.ts";
-import { component } from "./yaml.ts";
+import { component, configuration } from "./yaml.ts";
 
 const resiliency = (spec: object) => `---
 apiVersion: dapr.io/v1alpha1
@@ -274,6 +276,21 @@ describe("resiliency, of deliveries to an application", () => {
     });
     for (const data of ['"good"', '"bad"']) await daprd.publish("orders", data, json);
     await expect.poll(() => batches, { timeout: 10_000 }).toEqual([["good", "bad"], ["bad"], ["bad"]]);
+  });
+
+  it("repeats none without end when another Resiliency says so meanwhile", async () => {
+    await using app = await HttpApp.start({ routes: { "/orders": 500, "/dead": 200 } });
+    const retries = { endless: { duration: "10ms" } };
+    await using daprd = await Daprd.start({
+      resources: inbound({ retries }, { retry: "endless" }),
+      configs: [configuration({ features: [{ name: "HotReload", enabled: true }] })],
+      app,
+    });
+    await daprd.publish("orders", '"it"', json);
+    await app.delivered("/orders", 10);
+    expect(app.to("/dead")).toEqual([]);
+    await writeFile(join(daprd.resourcesPath, "all.yaml"), inbound({ retries }, {}));
+    await expect.poll(() => app.to("/dead").map(dataOf), { timeout: 10_000 }).toEqual(["it"]);
   });
 
   it("gives a stream an event again that it has not answered in time, and takes no late answer for it", async () => {
