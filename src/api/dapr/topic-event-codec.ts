@@ -13,8 +13,8 @@ import {
   SubscribeTopicEventsRequestAlpha1Schema,
   type SubscribeTopicEventsResponseAlpha1,
 } from "../../../gen/dapr/proto/runtime/v1/pubsub_pb.ts";
-import { lengthDelimited, Reader, tag, varint } from "../../blocks/pubsub/wire-reader.ts";
-import { ReverseWriter } from "../../blocks/pubsub/wire-writer.ts";
+import { lengthDelimited, Reader, tag, varint } from "../../protobuf/reader.ts";
+import { ReverseWriter } from "../../protobuf/writer.ts";
 
 /** What an event has beside its data, in bytes, roughly: the first guess of a message's size. */
 const guessedBytes = 640;

@@ -1,6 +1,6 @@
 /**
  * Reads the requests that a busy sidecar gets most of, and writes their answers, faster than protobuf-es does. Everything
- * unusual is left to protobuf-es: see `wire-reader.ts`.
+ * unusual is left to protobuf-es: see `src/protobuf/reader.ts`.
  */
 import { fromBinary } from "@bufbuild/protobuf";
 import type { StateItem } from "../../../gen/dapr/proto/common/v1/common_pb.ts";
@@ -15,8 +15,8 @@ import {
   type SaveStateRequest,
   SaveStateRequestSchema,
 } from "../../../gen/dapr/proto/runtime/v1/state_pb.ts";
-import { lengthDelimited, noData, Reader, tag } from "../../blocks/pubsub/wire-reader.ts";
-import { ReverseWriter } from "../../blocks/pubsub/wire-writer.ts";
+import { lengthDelimited, noData, Reader, tag } from "../../protobuf/reader.ts";
+import { ReverseWriter } from "../../protobuf/writer.ts";
 
 /** What an answer has beside its data, in bytes, roughly: the first guess of its size. */
 const guessedBytes = 128;

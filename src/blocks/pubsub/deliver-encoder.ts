@@ -12,8 +12,8 @@ import type {
   PublishStreamResponse,
   SubscribeResponse,
 } from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
-import { lengthDelimited, tag, varint } from "./wire-reader.ts";
-import { ReverseWriter } from "./wire-writer.ts";
+import { lengthDelimited, tag, varint } from "../../protobuf/reader.ts";
+import { ReverseWriter } from "../../protobuf/writer.ts";
 
 /** What a delivery has beside its data, in bytes, roughly: the first guess of a frame's size. */
 const guessedBytes = 384;

@@ -15,7 +15,7 @@ import {
   type PublishStreamRequest,
   PublishStreamRequestSchema,
 } from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
-import { lengthDelimited, noData, Reader, tag, varint } from "./wire-reader.ts";
+import { lengthDelimited, noData, Reader, tag, varint } from "../../protobuf/reader.ts";
 
 /** The message of some bytes. `bytes` fields are views of them. Throws what protobuf-es throws. */
 export function decodePublishStreamRequest(bytes: Uint8Array): PublishStreamRequest {

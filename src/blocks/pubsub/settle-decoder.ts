@@ -10,7 +10,7 @@ import {
   type SubscribeRequest,
   SubscribeRequestSchema,
 } from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
-import { lengthDelimited, Reader, tag, varint } from "./wire-reader.ts";
+import { lengthDelimited, Reader, tag, varint } from "../../protobuf/reader.ts";
 
 /** The message of some bytes. Throws what protobuf-es throws. */
 export function decodeSubscribeRequest(bytes: Uint8Array): SubscribeRequest {

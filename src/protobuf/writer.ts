@@ -1,6 +1,6 @@
 /** Writes the parts of protobuf messages. (https://protobuf.dev/programming-guides/encoding/) */
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
-import { lengthDelimited, tag, varint } from "./wire-reader.ts";
+import { lengthDelimited, tag, varint } from "./reader.ts";
 
 /** Up to this length a loop over characters beats a call into native code. */
 const shortString = 48;
