@@ -26,7 +26,7 @@ export interface TopicSubscriptionSpec {
   readonly topic: string;
   readonly metadata: Readonly<Record<string, string>>;
   readonly rules: readonly RouteRule[];
-  /** "" for none: what no rule matches is dropped. */
+  /** "" for none: what no rule matches is dropped, into the dead-letter topic if there is one. */
   readonly defaultPath: string;
   /** "" for none. */
   readonly deadLetterTopic: string;
@@ -43,6 +43,8 @@ const maxInHand = 100;
 const serialType = "pubsub.in-memory";
 /** Brokers that do not have events as JSON documents: who wants the record gets what another broker would have. */
 const withoutDocuments: readonly string[] = [serialType, "pubsub.sqlite", "pubsub.postgresql"];
+/** The path of events that have none; it is no path that anybody can write. */
+const noPath = "\0";
 const firstRetryMs = 100;
 const lastRetryMs = 30_000;
 
@@ -115,8 +117,22 @@ export class TopicSubscription implements Consumer {
     for (const [index, event] of received.entries()) {
       const given = this.#makesDocuments ? asRecord(event, this.spec.pubsubName) : event;
       this.#inHand.set(given, event);
-      this.#deliver(given, routes[index]!);
+      const path = routes[index]!;
+      const why = path === noPath ? "no rule matches" : this.#isExpired(event) ? "it has expired" : "";
+      // Who hands out events is not to get one back meanwhile.
+      if (why !== "") queueMicrotask(() => this.settle(given, "drop", why));
+      else this.#deliver(given, path);
     }
+  }
+
+  /**
+   * Whether an event says itself that nobody wants it any more: in Dapr the publisher's sidecar writes that, or anybody.
+   * A dead letter is wanted: it may be one for that very reason.
+   */
+  #isExpired({ event: { extensions } }: Received): boolean {
+    const { expiration, deadletterreason } = extensions;
+    if (expiration === undefined || deadletterreason !== undefined || isRaw(this.spec)) return false;
+    return Date.parse(expiration) < Date.now();
   }
 
   /** Says what became of an event. Once it is settled, it is passed over. */
@@ -197,7 +213,8 @@ export class TopicSubscription implements Consumer {
       raw: isRaw(this.spec) && !this.#makesDocuments,
       routing: compileRouting(
         routes.map((route) => ({ $typeName: "outrider.pubsub.v1.Route", ...route })),
-        defaultPath,
+        // Without dead letters, the engine itself passes over what has no path.
+        defaultPath || (deadLetterTopic !== "" ? noPath : ""),
         (field, description) => {
           throw new Error(`${field}: ${description}`);
         },

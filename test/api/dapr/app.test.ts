@@ -13,6 +13,34 @@ const withDeadLetters =
   inMemory() + v2("s1", "orders", "/orders", { deadLetterTopic: "dead" }) + v2("s2", "dead", "/dead");
 
 describe("an application that listens", () => {
+  it("gets no event that has expired, and none that no rule matches: they are dead letters", async () => {
+    await using app = await HttpApp.start({ routes: { "/orders": 200, "/dead": 200 } });
+    const routes = { rules: [{ match: 'event.type == "wanted"', path: "/orders" }] };
+    await using daprd = await Daprd.start({
+      resources:
+        inMemory() +
+        v2("s1", "orders", "", { routes, deadLetterTopic: "dead" }) +
+        v2("s2", "plain", "", { routes }) +
+        v2("s3", "dead", "/dead"),
+      app,
+    });
+    const publish = (topic: string, id: string, more: object) => {
+      const event = { specversion: "1.0", id, source: "test", type: "wanted", data: id, ...more };
+      return daprd.publish(topic, JSON.stringify(event), { "content-type": "application/cloudevents+json" });
+    };
+    for (const topic of ["plain", "orders"]) {
+      await publish(topic, `${topic} expired`, { expiration: "2001-01-01T00:00:00Z" });
+      await publish(topic, `${topic} unmatched`, { type: "other" });
+      await publish(topic, `${topic} wanted`, { expiration: "2999-01-01T00:00:00Z" });
+    }
+    await expect
+      .poll(() => app.calls.map(({ path, body }) => `${path} ${body!["id"]}`).sort(), { timeout: 5000 })
+      .toEqual([
+        ...["/dead orders expired", "/dead orders unmatched"],
+        ...["/orders orders wanted", "/orders plain wanted"],
+      ]);
+  });
+
   it("is waited for: healthz/outbound is well before it is there, healthz after it has said what it wants", async () => {
     const port = await freePort();
     await using daprd = await Daprd.start({ resources: inMemory(), app: { port }, wait: false });
