@@ -14,7 +14,8 @@ const last = 32_000;
 export async function freePort(): Promise<number> {
   for (;;) {
     const port = first + Math.floor(Math.random() * (last - first));
-    if ((await isFree(port)) && (await reserve(port))) return port;
+    // In this order: looking whether a port is free takes it for a moment, when its owner may want to listen again.
+    if ((await reserve(port)) && (await isFree(port))) return port;
   }
 }
 
