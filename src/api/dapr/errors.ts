@@ -114,12 +114,6 @@ export const daprErrors = {
     errorCode: "ERR_STATE_STORE_NOT_SUPPORTED",
     reason: "DAPR_STATE_QUERYING_NOT_SUPPORTED",
   },
-  pubsubNotConfigured: {
-    code: FailedPrecondition,
-    status: 400,
-    errorCode: "ERR_PUBSUB_NOT_CONFIGURED",
-    reason: "DAPR_PUBSUB_NOT_CONFIGURED",
-  },
   stateQuery: {
     code: Internal,
     status: 500,
