@@ -213,8 +213,8 @@ export class TopicSubscription implements Consumer {
       raw: isRaw(this.spec) && !this.#makesDocuments,
       routing: compileRouting(
         routes.map((route) => ({ $typeName: "outrider.pubsub.v1.Route", ...route })),
-        // Without dead letters, the engine itself passes over what has no path.
-        defaultPath || (deadLetterTopic !== "" ? noPath : ""),
+        // Who has no rules gets everything. Without dead letters, the engine itself passes over what no rule matches.
+        defaultPath || (routes.length > 0 && deadLetterTopic !== "" ? noPath : ""),
         (field, description) => {
           throw new Error(`${field}: ${description}`);
         },
