@@ -29,8 +29,8 @@ export interface Loop {
 /** Timers of an open file, and the bell beside it. */
 export class Housekeeping {
   readonly #tables: Tables;
-  /** By how much the clock is ahead of performance.now(). */
-  #clockAheadMs = Date.now() - performance.now();
+  /** By how much the clock has been ahead of performance.now() at the most since the last tick. */
+  #clockAheadMs = clockAheadMs();
   readonly #loop: Loop;
   readonly #bell: Bell;
   readonly #tick: NodeJS.Timeout;
@@ -59,6 +59,8 @@ export class Housekeeping {
   /** After every turn of the engine. */
   afterRun(): void {
     const { receivers, watchers } = this.#tables;
+    // The turn may have given deliveries a time by a clock that is put back before the next tick.
+    this.#clockAheadMs = Math.max(this.#clockAheadMs, clockAheadMs());
     this.#noticeOthers();
     if (this.#tables.revisionsChanged) {
       this.#tables.revisionsChanged = false;
@@ -83,7 +85,7 @@ export class Housekeeping {
    * would wait for as long as that: its time is put back as well. Each process may do so, and then it only comes sooner.
    */
   #followClock(): void {
-    const ahead = Date.now() - performance.now();
+    const ahead = clockAheadMs();
     const backMs = this.#clockAheadMs - ahead;
     this.#clockAheadMs = ahead;
     if (backMs < leastJumpMs) return;
@@ -245,4 +247,8 @@ export class Housekeeping {
       this.#tables.timesChanged = true;
     }
   }
+}
+
+function clockAheadMs(): number {
+  return Date.now() - performance.now();
 }
