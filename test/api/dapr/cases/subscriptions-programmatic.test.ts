@@ -107,6 +107,14 @@ describe("subscriptions/programmatic/grpc", () => {
     expect((await app.delivered("mydead")).event.path).toBe("/b");
   });
 
+  it("without routes gets its events, also with a dead-letter topic", async () => {
+    const { app: started, daprd: sidecar } = await overGrpc([{ topic: "a", deadLetterTopic: "mydead" }]);
+    await using app = started;
+    await using daprd = sidecar;
+    await daprd.publishEvent("a", DATA, "application/json");
+    expect((await app.delivered("a")).event.path).toBe("");
+  });
+
   it("subscriptions/programmatic/grpc/raw", async () => {
     const { app: started, daprd: sidecar } = await overGrpc([
       { topic: "a", routes: { default: "/a" }, metadata: { rawPayload: "true" } },
