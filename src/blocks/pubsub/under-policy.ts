@@ -1,7 +1,7 @@
 /** Publishing under the policies of a component: timeouts, retries of what failed, a circuit breaker. */
 import type { Policy } from "../../resilience/policy.ts";
 import type { Call } from "../call.ts";
-import type { Connection } from "../connection.ts";
+import { type Connection, throughWrapper } from "../connection.ts";
 import type { Outgoing, Published, PubSubDriver } from "./driver.ts";
 
 /** The same connection, to a driver that publishes under a policy. */
@@ -9,18 +9,8 @@ export function publishingUnderPolicy(
   connection: Connection<PubSubDriver>,
   policyOf: () => Policy | undefined,
 ): Connection<PubSubDriver> {
-  let last: { readonly driver: PubSubDriver; readonly guarded: PubSubDriver } | undefined;
-  const guarded = (driver: PubSubDriver): PubSubDriver => {
-    if (!policyOf()) return driver;
-    if (last?.driver !== driver) last = { driver, guarded: underPolicy(driver, policyOf) };
-    return last.guarded;
-  };
-  return {
-    component: connection.component,
-    type: connection.type,
-    current: () => guarded(connection.current()),
-    ready: async (signal) => guarded(await connection.ready(signal)),
-  };
+  const wrap = (driver: PubSubDriver) => underPolicy(driver, policyOf);
+  return throughWrapper(connection, wrap, () => policyOf() !== undefined);
 }
 
 function underPolicy(driver: PubSubDriver, policyOf: () => Policy | undefined): PubSubDriver {

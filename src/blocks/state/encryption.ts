@@ -4,7 +4,7 @@
  */
 import { createCipheriv, createDecipheriv, randomBytes } from "node:crypto";
 import type { Call, ErrorClass } from "../call.ts";
-import type { Connection } from "../connection.ts";
+import { type Connection, throughWrapper } from "../connection.ts";
 import type {
   Item,
   ListPage,
@@ -40,17 +40,7 @@ export function encryptedConnection(
   connection: Connection<StateDriver>,
   keys: EncryptionKeys,
 ): Connection<StateDriver> {
-  let last: { readonly driver: StateDriver; readonly encrypted: StateDriver } | undefined;
-  const encrypted = (driver: StateDriver): StateDriver => {
-    if (last?.driver !== driver) last = { driver, encrypted: new EncryptedDriver(driver, keys) };
-    return last.encrypted;
-  };
-  return {
-    component: connection.component,
-    type: connection.type,
-    current: () => encrypted(connection.current()),
-    ready: async (signal) => encrypted(await connection.ready(signal)),
-  };
+  return throughWrapper(connection, (driver) => new EncryptedDriver(driver, keys));
 }
 
 class EncryptedDriver implements StateDriver {

@@ -1,7 +1,7 @@
 /** Calls of a state driver under the policies of its component: timeouts, retries, a circuit breaker. */
 import type { FailureKinds, Policy } from "../../resilience/policy.ts";
 import type { Call, ErrorClass } from "../call.ts";
-import type { Connection } from "../connection.ts";
+import { type Connection, throughWrapper } from "../connection.ts";
 import type {
   Item,
   ListPage,
@@ -22,18 +22,8 @@ export function stateUnderPolicy(
   connection: Connection<StateDriver>,
   policyOf: PolicyOf,
 ): Connection<StateDriver> {
-  let last: { readonly driver: StateDriver; readonly guarded: StateDriver } | undefined;
-  const guarded = (driver: StateDriver): StateDriver => {
-    if (!policyOf()) return driver;
-    if (last?.driver !== driver) last = { driver, guarded: new DriverUnderPolicy(driver, policyOf) };
-    return last.guarded;
-  };
-  return {
-    component: connection.component,
-    type: connection.type,
-    current: () => guarded(connection.current()),
-    ready: async (signal) => guarded(await connection.ready(signal)),
-  };
+  const wrap = (driver: StateDriver) => new DriverUnderPolicy(driver, policyOf);
+  return throughWrapper(connection, wrap, () => policyOf() !== undefined);
 }
 
 /** What a store says of the items, and what would be the same again. */
