@@ -1,4 +1,5 @@
 /** Configuration in, a running sidecar out. Nothing here is global: several can run in one process. */
+
 import { randomUUID } from "node:crypto";
 import { Dapr } from "../gen/dapr/proto/runtime/v1/dapr_pb.ts";
 import { PubSubService } from "../gen/outrider/pubsub/v1/pubsub_pb.ts";
@@ -16,6 +17,7 @@ import { type ComponentView, type ListeningPort, runtimeService } from "./blocks
 import { stateService } from "./blocks/state/service.ts";
 import type { LaterKind } from "./config/kinds/later.ts";
 import { makeDataDirectory } from "./data-directory.ts";
+import { endedWithin } from "./ended-within.ts";
 import { listenOn, type PortChoice } from "./ports.ts";
 import { Reload, type YamlSource } from "./reload/reload.ts";
 import { ResourcesInForce } from "./resources/in-force.ts";
@@ -303,7 +305,7 @@ class Sidecar implements Runtime {
     this.#resources.stopTaking();
     this.#pubsub.drain(deadlineMs);
     this.#dapr.drain();
-    await Promise.all([this.#drained(deadlineMs), before(deadlineMs, until)]);
+    await Promise.all([this.#drained(deadlineMs), endedWithin(until, deadlineMs - Date.now())]);
     for (const stream of this.#pubsub.streams) stream.giveBack();
     this.#dapr.close();
     const calls = setTimeout(() => this.#callsMustEnd.abort(), callGraceMs);
@@ -332,7 +334,7 @@ class Sidecar implements Runtime {
       await new Promise((resolve) => setTimeout(resolve, drainLookMs));
     }
     const unhealthy = this.#dapr.application?.unhealthy() ?? new Promise<void>(() => {});
-    await before(Date.now() + blockShutdownMs, unhealthy);
+    await endedWithin(unhealthy, blockShutdownMs);
   }
 
   /** Waits until no stream is open. Streams do not tell when they end, so it is looked from time to time. */
@@ -415,14 +417,4 @@ export function reachable(address: string): string {
   if (address === "0.0.0.0") return "127.0.0.1";
   if (address === "::") return "[::1]";
   return address.includes(":") ? `[${address}]` : address;
-}
-
-/** Waits for a promise, but not longer. */
-async function before(deadlineMs: number, promise: Promise<unknown>): Promise<void> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise((resolve) => {
-    timer = setTimeout(resolve, Math.max(0, deadlineMs - Date.now()));
-  });
-  await Promise.race([promise.catch(() => {}), late]);
-  clearTimeout(timer);
 }

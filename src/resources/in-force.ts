@@ -2,7 +2,7 @@
  * The resources that are in force: what the YAML of the moment has made. Who looks something up by its name
  * finds what there is now; who has something already goes on with it until that is done.
  */
-import { setTimeout as delay } from "node:timers/promises";
+
 import { isDeepStrictEqual } from "node:util";
 import { pipelineOf } from "../api/dapr/middleware/pipeline.ts";
 import type { Schemas, SidecarConfiguration } from "../assembly.ts";
@@ -16,6 +16,7 @@ import type { StateStore } from "../blocks/state/store.ts";
 import type { ComponentResource } from "../config/components.ts";
 import type { SecretStore } from "../config/secrets.ts";
 import type { DeclaredSubscription } from "../config/subscriptions.ts";
+import { endedWithin } from "../ended-within.ts";
 import type { Policy } from "../resilience/policy.ts";
 import type { HttpPipeline } from "../server/http-pipeline.ts";
 import { noTrace } from "../telemetry/tracing.ts";
@@ -156,11 +157,8 @@ export class ResourcesInForce {
     const components = next.components.map((resource) => this.#same(resource) ?? this.#replacement(resource));
     this.#coming = components.filter((each) => !this.#components.includes(each));
     for (const { opened } of this.#coming) opened.connection.start();
-    await within(
-      openWithinMs,
-      Promise.all(this.#coming.map(({ opened }) => opened.connection.tried)),
-      signal,
-    );
+    const tried = this.#coming.map(({ opened }) => opened.connection.tried);
+    await endedWithin(Promise.all(tried), openWithinMs, signal);
     if (signal.aborted) return;
     const gone = this.#components.filter((each) => !components.includes(each));
     this.#enter(components, next);
@@ -169,11 +167,11 @@ export class ResourcesInForce {
     for (const component of this.#coming) {
       // What one that is replaced has to publish comes first.
       const before = retiring.get(nameOf(component));
-      component.begin(before && within(turnWithinMs, before, signal));
+      component.begin(before && endedWithin(before, turnWithinMs, signal));
     }
     this.#coming = [];
     this.#options.onChange();
-    await within(followWithinMs, following, signal);
+    await endedWithin(following, followWithinMs, signal);
     this.#shown = { components, configuration: next };
   }
 
@@ -322,12 +320,4 @@ function pipelinesOf({ middlewares, settings }: SidecarConfiguration) {
     httpPipeline: pipelineOf(settings.httpPipeline, middlewares),
     appHttpPipeline: pipelineOf(settings.appHttpPipeline, middlewares),
   };
-}
-
-/** Waits for a promise, but not longer, and not when the signal aborts. */
-async function within(ms: number, promise: Promise<unknown>, signal: AbortSignal): Promise<void> {
-  const over = new AbortController();
-  const late = delay(ms, undefined, { signal: AbortSignal.any([signal, over.signal]) });
-  await Promise.race([promise, late]).catch(() => {});
-  over.abort();
 }

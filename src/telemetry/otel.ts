@@ -13,6 +13,7 @@ import {
   TraceIdRatioBasedSampler,
   TracerProvider,
 } from "@opentelemetry/sdk-trace";
+import { endedWithin } from "../ended-within.ts";
 import type { Counter, Metrics } from "./metrics.ts";
 import {
   type Attributes,
@@ -86,7 +87,8 @@ export async function enableTracing(
   });
   return {
     tracing: new OtelTracing(provider.getTracer("outrider")),
-    close: (timeoutMs) => within(timeoutMs, provider.shutdown()),
+    // What fails here has been counted and reported by the exporter.
+    close: (timeoutMs) => endedWithin(provider.shutdown(), timeoutMs),
   };
 }
 
@@ -110,16 +112,6 @@ async function openExporter(settings: ExporterOptions, options: TracingOptions):
       return new LineExporter(settings.write);
     }
   }
-}
-
-async function within(timeoutMs: number, work: Promise<void>): Promise<void> {
-  let timer: NodeJS.Timeout | undefined;
-  const timeout = new Promise<void>((resolve) => {
-    timer = setTimeout(resolve, timeoutMs);
-  });
-  // What fails here has been counted and reported by the exporter.
-  await Promise.race([work.catch(() => {}), timeout]);
-  clearTimeout(timer);
 }
 
 const reportEveryMs = 60_000;

@@ -2,10 +2,11 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type { Client, Pool, PoolClient, QueryResultRow } from "pg";
 import type { Call } from "../../blocks/call.ts";
+import { endedWithin } from "../../ended-within.ts";
 import { Clients } from "./clients.ts";
 import type { ConnectionSettings } from "./connection-fields.ts";
 import { asPostgresError, isRolledBack, PostgresError } from "./errors.ts";
-import { endedWithin, within } from "./within.ts";
+import { within } from "./within.ts";
 
 /** How long a call waits for a connection while the server is away, in milliseconds. */
 const connectionLimitMs = 10_000;

@@ -5,10 +5,10 @@
 import { randomUUID } from "node:crypto";
 import { setTimeout as delay } from "node:timers/promises";
 import type { Client } from "pg";
+import { endedWithin } from "../../ended-within.ts";
 import type { Log } from "../../telemetry/log.ts";
 import { Clients } from "./clients.ts";
 import type { Database } from "./database.ts";
-import { endedWithin } from "./within.ts";
 
 const firstRetryMs = 100;
 const lastRetryMs = 5000;

@@ -1,5 +1,4 @@
-/** Waits that end. */
-import { setTimeout as delay } from "node:timers/promises";
+/** A wait that ends. */
 
 /** The promise, or an error after a time; the reason of the signal when it aborts first. */
 export async function within<T>(
@@ -37,12 +36,4 @@ export async function within<T>(
       },
     );
   });
-}
-
-/** Waits for work to end, however it ends, and no longer than a time. */
-export async function endedWithin(work: Promise<unknown>, limitMs: number): Promise<void> {
-  const over = new AbortController();
-  const late = delay(limitMs, undefined, { signal: over.signal }).catch(() => undefined);
-  await Promise.race([work.catch(() => undefined), late]);
-  over.abort();
 }
