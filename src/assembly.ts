@@ -33,18 +33,16 @@ export function makeAssembly(): Pick<
   };
 }
 
-/** An outbox publishes to a component that there must be. */
+/** An outbox publishes to components that there must be. */
 const checkOutboxes: CheckTogether<Schemas> = (components) => {
   const names = components.filter(({ block }) => block === "pubsub").map(({ name }) => name);
   return components.flatMap((each) => {
     if (each.block !== "state") return [];
-    const { outboxPublishPubsub: name } = each.blockSettings;
-    if (!name || names.includes(name)) return [];
     const there = names.length === 0 ? "there is none" : `there are: ${names.join(", ")}`;
-    return {
-      component: each.name,
-      field: "outboxPublishPubsub",
-      message: `no pub/sub component "${name}"; ${there}`,
-    };
+    return (["outboxPublishPubsub", "outboxPubsub"] as const).flatMap((field) => {
+      const name = each.blockSettings[field];
+      if (!name || names.includes(name)) return [];
+      return { component: each.name, field, message: `no pub/sub component "${name}"; ${there}` };
+    });
   });
 };

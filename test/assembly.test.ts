@@ -3,9 +3,15 @@ import { makeAssembly } from "../src/assembly.ts";
 import { load } from "../src/config/load.ts";
 import { componentYaml, directory, mistakesOf } from "./config/fixture.ts";
 
-/** Loads a store whose outbox publishes to a component of that name, beside one called "bus". */
-async function loadOutbox(name: string) {
-  const fields = `- name: outboxPublishPubsub\n  value: ${name}\n- name: outboxPublishTopic\n  value: changes`;
+/** Loads a store whose outbox publishes to a component of that name, and announces to another, beside one called "bus". */
+async function loadOutbox(name: string, announceTo = "bus") {
+  const fields = Object.entries({
+    outboxPublishPubsub: name,
+    outboxPublishTopic: "changes",
+    outboxPubsub: announceTo,
+  })
+    .map(([field, value]) => `- name: ${field}\n  value: ${value}`)
+    .join("\n");
   const path = await directory({
     "state.yaml": componentYaml("orders", "state.in-memory", fields),
     "pubsub.yaml": componentYaml("bus", "pubsub.in-memory"),
@@ -25,4 +31,6 @@ it("a store whose outbox publishes to a component that is not there is a mistake
   expect(mistake).toMatch(
     /state\.yaml:\d+.*"orders".*outboxPublishPubsub: no pub\/sub component "buss"; there are: bus/,
   );
+  const [other] = await mistakesOf(loadOutbox("bus", "buss"));
+  expect(other).toMatch(/state\.yaml:\d+.*"orders".*outboxPubsub: no pub\/sub component "buss"/);
 });

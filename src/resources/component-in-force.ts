@@ -53,7 +53,8 @@ export class StateInForce {
     const guarded = stateUnderPolicy(this.opened.connection, () => options.policyOf(resource));
     const connection = keys ? encryptedConnection(guarded, keys) : guarded;
     const target = outboxTarget(settings);
-    this.#outbox = target && new Outbox({ ...options, connection, target });
+    const announceTo = target && announcementTarget(settings, options.appId);
+    this.#outbox = target && new Outbox({ ...options, connection, target, announceTo });
     this.store = new StateStore({
       ...options,
       connection,
@@ -107,4 +108,12 @@ export class PubSubInForce {
 function outboxTarget({ outboxPublishPubsub, outboxPublishTopic }: StateSettings): OutboxTarget | undefined {
   if (!outboxPublishPubsub || !outboxPublishTopic) return undefined;
   return { component: outboxPublishPubsub, topic: outboxPublishTopic };
+}
+
+/** Where transactions are announced; undefined: nowhere. daprd's own name for the topic is another: it waits for what it reads there. */
+function announcementTarget(settings: StateSettings, appId: string): OutboxTarget | undefined {
+  const { outboxPubsub, outboxInternalTopic } = settings;
+  if (!outboxPubsub) return undefined;
+  const topic = outboxInternalTopic || `${appId}-outbox-announcements`;
+  return { component: outboxPubsub, topic, ownTopic: true };
 }

@@ -229,9 +229,10 @@ export class ResourcesInForce {
 
   #make(resource: ComponentResource<Schemas>, instanceId: string): ComponentInForce {
     const connectionOf = resolver("state store", this.#connections, "state");
-    const publish: PublishEvents = ({ component, topic }, events, call) =>
+    const publish: PublishEvents = ({ component, topic, ownTopic }, events, call) =>
       this.busOf(component).publish(topic, events, (index) => `outbox[${index}]`, noTrace, call, {
         anyExtensionName: true,
+        ownTopic,
       });
     return inForce(resource, {
       ...this.#options,

@@ -180,6 +180,12 @@ export const daprErrors = {
     errorCode: "ERR_PUBSUB_PUBLISH_MESSAGE",
     reason: "DAPR_PUBSUB_PUBLISH_MESSAGE",
   },
+  pubsubOutbox: {
+    code: Internal,
+    status: 500,
+    errorCode: "ERR_PUBLISH_OUTBOX",
+    reason: "DAPR_PUBSUB_OUTBOX",
+  },
   secretsNotConfigured: {
     code: FailedPrecondition,
     status: 500,

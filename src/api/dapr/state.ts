@@ -155,6 +155,7 @@ export class DaprState {
     try {
       checkCount(store, inputs.length);
       const events = target && outboxEvents(operations, this.#appId, target, trace());
+      if (events !== undefined && events.length > 0) await this.#announce(store, call);
       await store.transact([...last.values()], call, events);
     } catch (error) {
       if (error instanceof DaprError) throw error;
@@ -184,6 +185,19 @@ export class DaprState {
     call: StateCall,
   ): Promise<QueryPage> {
     return queryState(this.#store(storeName), text, metadata, call);
+  }
+
+  async #announce(store: StateStore, call: StateCall): Promise<void> {
+    try {
+      await store.announce(call);
+    } catch (error) {
+      if (hasEnded(error)) throw error;
+      const why = messageOf(error);
+      throw new DaprError(daprErrors.pubsubOutbox, `error while publishing outbox message: ${why}`, {
+        metadata: { appID: this.#appId, error: why },
+        cause: error,
+      });
+    }
   }
 
   #store(name: string): StateStore {
@@ -283,6 +297,13 @@ function isMismatch(error: unknown): boolean {
   return reasonOf(error) === "ETAG_MISMATCH";
 }
 
+/** It was the call that ended, not the work that failed. */
+function hasEnded(error: unknown): error is ConnectError {
+  return (
+    error instanceof ConnectError && (error.code === Code.DeadlineExceeded || error.code === Code.Canceled)
+  );
+}
+
 function messageOf(error: unknown): string {
   const status = componentStatusOf(error);
   if (status) return status.text;
@@ -292,8 +313,7 @@ function messageOf(error: unknown): string {
 /** A failure of the store, in Dapr's words. What is no failure of the store stays what it is. */
 function failed(kind: DaprErrorKind, what: string, error: unknown): ConnectError {
   if (error instanceof DaprError) return error;
-  if (error instanceof ConnectError && (error.code === Code.DeadlineExceeded || error.code === Code.Canceled))
-    return error;
+  if (hasEnded(error)) return error;
   const why = isMismatch(error) ? "possible etag mismatch. error from state store" : messageOf(error);
   const asked = componentStatusOf(error)?.asked;
   return new DaprError(asked ? { ...kind, status: asked.status } : kind, `${what}: ${why}`, { cause: error });

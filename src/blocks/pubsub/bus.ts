@@ -94,10 +94,10 @@ export class Bus {
     path: (index: number) => string,
     trace: TraceHeaders,
     call: Call,
-    names: { readonly anyExtensionName?: boolean } = {},
+    options: { readonly anyExtensionName?: boolean; readonly ownTopic?: boolean | undefined } = {},
   ): Promise<readonly (PublishedEvent | ConnectError)[]> {
     const topic = named || this.publishTopic;
-    const counters = this.#topic(topic);
+    const counters = this.#topic(topic, options.ownTopic);
     const driver = this.#options.connection.current();
     const { appId, maxEventBytes, telemetry } = this.#options;
     const span = telemetry.tracing.enabled
@@ -115,7 +115,7 @@ export class Bus {
       trace: span?.headers ?? trace,
       supports: driver.supports,
       maxEventBytes,
-      ...names,
+      ...options,
     };
     const results: (PublishedEvent | ConnectError)[] = new Array(entries.length);
     const outgoing: Outgoing[] = [];
@@ -152,6 +152,16 @@ export class Bus {
     counters.published.add(results.length - failed);
     span?.end(failed > 0 ? results.find((result) => result instanceof ConnectError) : undefined);
     return results;
+  }
+
+  /** Counts as a publish that is under way until `release`: for who has events in hand and is about to publish them. */
+  hold(): void {
+    this.#publishing.begin();
+  }
+
+  /** Follows each `hold`. */
+  release(): void {
+    this.#publishing.end();
   }
 
   /** Checks that this application may open the subscription and the component can serve it. Throws a fault. */
@@ -327,18 +337,19 @@ export class Bus {
   }
 
   /** The counters of a topic, whose name and use are checked when it is new. Throws a fault. */
-  #topic(topic: string): { readonly published: Counter; readonly failed: Counter } {
+  #topic(topic: string, own = false): { readonly published: Counter; readonly failed: Counter } {
     const known = this.#topics.get(topic);
     if (known) return known;
     const description = topicViolation(topic) ?? (isPattern(topic) ? "must not be a pattern" : undefined);
     if (description) throw invalidRequest({ field: "topic", description });
-    this.#access.checkPublish(topic);
+    if (!own) this.#access.checkPublish(topic);
     const labels = { component: this.name, topic };
     const counters = {
       published: this.#published.with({ ...labels, outcome: "published" }),
       failed: this.#published.with({ ...labels, outcome: "failed" }),
     };
-    if (this.#topics.size < maxKnownTopics) this.#topics.set(topic, counters);
+    // One that was not checked is not known as one that was.
+    if (!own && this.#topics.size < maxKnownTopics) this.#topics.set(topic, counters);
     return counters;
   }
 }

@@ -14,7 +14,7 @@ import {
 } from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
 import type { TraceHeaders } from "../../telemetry/tracing.ts";
 import type { Item, Write } from "./driver.ts";
-import { reservedPrefix } from "./keys.ts";
+import { notePrefix } from "./keys.ts";
 import type { WriteInput } from "./requests.ts";
 
 /** Where the events of a store's transactions go. */
@@ -22,6 +22,8 @@ export interface OutboxTarget {
   /** The pub/sub component. */
   readonly component: string;
   readonly topic: string;
+  /** True: the topic is the runtime's own, and what scopes allow to the application does not count. */
+  readonly ownTopic?: boolean;
 }
 
 /** What to publish, and the key of the note that says so. */
@@ -39,7 +41,7 @@ const claimName = "claimed-until";
 
 /** What the keys of all notes of an application begin with. */
 export function notesPrefix(appId: string): string {
-  return `${reservedPrefix}outbox||${appId}||`;
+  return `${notePrefix}${appId}||`;
 }
 
 /** Makes the keys of notes: in their order, notes are in the order in which they were made. */

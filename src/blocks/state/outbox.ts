@@ -5,10 +5,14 @@
  * as the store has answered, in the order of the answers, and then removes the note. What is left in
  * the store is found by recovery.
  *
+ * An announcement says before a transaction that there will be one. Nobody reads it: it shows that the broker
+ * takes events at that time, where somebody wants transactions to fail when it does not.
+ *
  * At least once: who dies between the publish and the removal leaves a note whose events are published again,
  * with the same ids, by which an inbox knows them.
  */
-import type { Outgoing } from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
+import { create } from "@bufbuild/protobuf";
+import { type Outgoing, OutgoingSchema } from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
 import { fault } from "../../faults.ts";
 import type { Gauge } from "../../telemetry/metrics.ts";
 import type { Telemetry } from "../../telemetry/telemetry.ts";
@@ -25,6 +29,8 @@ import type { WriteInput } from "./requests.ts";
 export interface OutboxOptions {
   readonly connection: Connection<StateDriver>;
   readonly target: OutboxTarget;
+  /** Where transactions are announced; undefined: nowhere. */
+  readonly announceTo?: OutboxTarget | undefined;
   readonly appId: string;
   /** Another for every start of a sidecar. */
   readonly instanceId: string;
@@ -34,6 +40,8 @@ export interface OutboxOptions {
   readonly telemetry: Telemetry;
 }
 
+/** How long a broker keeps an announcement that can forget events by themselves, in seconds. */
+const announcementSeconds = 60n;
 /** Events published together. */
 const maxEvents = 1000;
 /** Committed transactions that wait in memory, and their bytes; those beyond are found in the store. */
@@ -87,6 +95,18 @@ export class Outbox {
     signal.addEventListener("abort", () => giveUp(), { once: true });
     if (!signal.aborted) await Promise.race([this.#publishing, late]);
     await this.#recovery.close();
+  }
+
+  /** Announces a transaction, where that is asked for. Throws what says why the broker did not take it. */
+  async announce(call: Call): Promise<void> {
+    const { announceTo, publish } = this.#options;
+    if (announceTo === undefined) return;
+    const announcement = create(OutgoingSchema, {
+      event: { type: "dev.outrider.outbox.announced" },
+      timeToLive: { seconds: announcementSeconds },
+    });
+    const [answer] = await publish(announceTo, [announcement], call);
+    if (answer instanceof Error) throw answer;
   }
 
   /**

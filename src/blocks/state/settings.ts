@@ -41,9 +41,9 @@ export const stateSettings = z
     outboxPublishPubsub: text().optional(),
     /** The topic of these events. */
     outboxPublishTopic: text().optional(),
-    /** Taken because Dapr's files have it. Dapr publishes twice, first to this component; here a note in the store does. */
+    /** The pub/sub component on which transactions over Dapr's API are announced, which fail when it does not take that. */
     outboxPubsub: text().optional(),
-    /** Taken because Dapr's files have it: the topic on that component. */
+    /** The topic of these announcements. */
     outboxInternalTopic: text().optional(),
     /** Taken because Dapr's files have it: an event never comes without its state here, so none is discarded. */
     outboxDiscardWhenMissingState: flag().optional(),

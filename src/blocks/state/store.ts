@@ -217,6 +217,11 @@ export class StateStore {
     return this.#outbox?.target;
   }
 
+  /** To be called before a transaction that must not be written while the outbox's broker is away. Throws why it is. */
+  async announce(call: StateCall): Promise<void> {
+    await this.#outbox?.announce(call);
+  }
+
   /**
    * Applies 1 to 1,000 writes, no key twice, all or none. Returns an etag for each, "" for a deletion. Where there is
    * an outbox it publishes `events`, or else one for each write.

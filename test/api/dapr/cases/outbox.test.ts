@@ -1,5 +1,6 @@
 /** Section 7 of the cases, the outbox. */
 import { describe, expect, it } from "vitest";
+import { SocketsFolder } from "../../../components/pluggable/node-component.ts";
 import { Daprd, inMemory, v2 } from "../daprd.ts";
 import { GrpcApp } from "../grpc-app.ts";
 import { HttpApp } from "../http-app.ts";
@@ -62,6 +63,31 @@ describe("the outbox", () => {
     await transact(daprd, "upsert", { "cloudevent.type": "last" }, "3");
     expect((await app.delivered("/test", 1)).body).toMatchObject({ type: "last", data: "3" });
     expect(app.to("/test").length).toBe(2);
+  });
+
+  it("announces a transaction where outboxPubsub says so, whatever topics the application may use", async () => {
+    await using sockets = await SocketsFolder.make();
+    const announced: string[] = [];
+    const publish = ({ topic }: { topic: string }) => {
+      announced.push(topic);
+      return {};
+    };
+    await sockets.serve("intents", { pubsub: { publish } });
+    const metadata = { outboxPublishPubsub: "mypubsub", outboxPublishTopic: "test", outboxPubsub: "intents" };
+    const announcing =
+      component("mystore", "state.in-memory", metadata) +
+      component("intents", "pubsub.intents", { allowedTopics: "others" }) +
+      inMemory("mypubsub") +
+      v2("order", "test", "/test", { pubsubname: "mypubsub" });
+    await using app = await HttpApp.start({ routes: { "/test": 200 } });
+    await using daprd = await Daprd.start({ resources: announcing, appId, app, env: sockets.env });
+    await transact(daprd, "upsert", {}, "2");
+    expect(announced).toEqual([`${appId}-outbox-announcements`]);
+    expect((await app.delivered("/test")).body).toMatchObject({ data: "2" });
+    // No event, so nothing to announce.
+    await transact(daprd, "delete", {});
+    expect(announced).toHaveLength(1);
+    expect(await daprd.publish(announced[0]!, "x", {}, "intents")).toBe(403);
   });
 
   it("publishes a projection in the place of what is saved", async () => {

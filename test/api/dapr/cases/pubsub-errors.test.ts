@@ -1,12 +1,30 @@
 /** Section 8 of the cases, as far as it is about errors of publishing. */
+import { Code, ConnectError } from "@connectrpc/connect";
 import { describe, expect, it } from "vitest";
+import { SocketsFolder } from "../../../components/pluggable/node-component.ts";
 import { Daprd, inMemory } from "../daprd.ts";
 import { errorOf } from "./grpc-errors.ts";
+import { component } from "./yaml.ts";
 
 describe("publishing", () => {
   it("pubsub/grpc/error-details", async () => {
     const appId = "errors";
-    await using daprd = await Daprd.start({ resources: inMemory("mypubsub"), appId });
+    await using sockets = await SocketsFolder.make();
+    const publishFails = () => {
+      throw new ConnectError("outbox error", Code.Unknown);
+    };
+    await sockets.serve("failing", { pubsub: { publish: publishFails } });
+    const outbox = {
+      outboxPublishPubsub: "pubsub-outbox",
+      outboxPubsub: "pubsub-outbox",
+      outboxPublishTopic: "goodTopic",
+      outboxDiscardWhenMissingState: "false",
+    };
+    const resources =
+      inMemory("mypubsub") +
+      component("pubsub-outbox", "pubsub.failing") +
+      component("state-outbox", "state.in-memory", outbox);
+    await using daprd = await Daprd.start({ resources, appId, env: sockets.env });
     const ResourceInfo = { resourceType: "pubsub", resourceName: "mypubsub" };
     const info = (reason: string, metadata?: object) => ({
       ErrorInfo: { reason, domain: "dapr.io", ...(metadata && { metadata }) },
@@ -62,6 +80,27 @@ describe("publishing", () => {
       ...info("DAPR_PUBSUB_MARSHAL_EVENTS", { appID: appId, error: why }),
       ResourceInfo,
     });
+    const operations = [
+      { operationType: "upsert", request: { key: "key1", value: Buffer.from("1") } },
+      { operationType: "delete", request: { key: "key2" } },
+    ];
+    const transaction = { storeName: "state-outbox", operations };
+    const refusal = "rpc error: code = Unknown desc = outbox error";
+    expect(await errorOf(daprd.grpc.executeStateTransaction(transaction))).toEqual({
+      code: "Internal",
+      message: `error while publishing outbox message: ${refusal}`,
+      count: 1,
+      ...info("DAPR_PUBSUB_OUTBOX", { appID: appId, error: refusal }),
+    });
+    const { data } = await daprd.grpc.getState({ storeName: "state-outbox", key: "key1" });
+    expect(data).toHaveLength(0);
+    const body = JSON.stringify({ operations: [{ operation: "upsert", request: { key: "1", value: 1 } }] });
+    const url = daprd.url("/v1.0/state/state-outbox/transaction");
+    const response = await fetch(url, { method: "POST", body });
+    expect([response.status, await response.json()]).toMatchObject([
+      500,
+      { errorCode: "ERR_PUBLISH_OUTBOX" },
+    ]);
   });
 
   it("tells over HTTP what is wrong, with Dapr's codes", async () => {
