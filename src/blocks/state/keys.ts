@@ -9,6 +9,9 @@ const separator = "||";
 /** Before the keys of the runtime's own items: no application's key begins so. */
 export const reservedPrefix = separator;
 
+/** Before the keys of the notes of outboxes, of all applications. They are few, and listed again and again. */
+export const notePrefix = `${reservedPrefix}outbox${separator}`;
+
 /** Whether a stored key is of the runtime itself. Applications without a prefix would see it otherwise. */
 export function isReserved(storedKey: string): boolean {
   return storedKey.startsWith(reservedPrefix);

@@ -1,5 +1,6 @@
 /** Finding keys by how they begin. Redis keeps no order, so all keys are looked at. */
 import type { Call } from "../../blocks/call.ts";
+import { reservedPrefix } from "../../blocks/state/keys.ts";
 import type { Argument, Link, Reply } from "./link.ts";
 
 /** Keys looked at in one step: Redis does nothing else meanwhile. */
@@ -11,9 +12,15 @@ const ownPrefix = "outrider:";
 /** Within the keys of values that are not complete yet. */
 export const uploadMark = ":outrider-upload:";
 
+/**
+ * Where the keys of the notes of outboxes are, a sorted set. Not in a cluster: there they are all over it, and their index could not be.
+ * It begins as the notes do: a user may be kept from keys that begin otherwise.
+ */
+export const noteIndex = `${reservedPrefix}outbox-index`;
+
 /** Whether a key is no item's, but something that belongs to these components. */
 export function isOwnKey(key: string): boolean {
-  return key.startsWith(ownPrefix) || key.includes(uploadMark);
+  return key.startsWith(ownPrefix) || key.includes(uploadMark) || key === noteIndex;
 }
 
 /** The keys of hashes that begin with a prefix and come after a key, in ascending order of their bytes. */

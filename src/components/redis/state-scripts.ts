@@ -3,6 +3,7 @@
  * ours. `etag` begins with the version it was given with: when that is not the version any more, somebody else
  * has written the item, and what is ours says nothing about it.
  */
+import { notePrefix } from "../../blocks/state/keys.ts";
 import { Script } from "./script.ts";
 
 /** The etag of the item at a key; nil when there is none. Words of other types are an error, before anything is written. */
@@ -39,16 +40,22 @@ export const writeArguments = 9;
 /**
  * Applies writes, all or none. For each key: "set" or "delete", "" or "absent" or "etag", the etag, what makes the new
  * etag unique, content type, metadata as JSON, expiry in milliseconds since 1970 or "", the value, and its
- * length if it is too long for one field, else "". Answers the etags, or the number of the key (from 0) that is at fault.
+ * length if it is too long for one field, else "". One key more is that of the index of notes, which is kept then.
+ * Answers the etags, or the number of the key (from 0) that is at fault.
  */
 export const writeScript = new Script(`${current}
-  for i, key in ipairs(KEYS) do
+  local count = #ARGV / ${writeArguments}
+  local index = KEYS[count + 1]
+  for i = 1, count do
     local at = (i - 1) * ${writeArguments}
-    if refuses(key, ARGV[at + 2], ARGV[at + 3]) then return i - 1 end
+    if refuses(KEYS[i], ARGV[at + 2], ARGV[at + 3]) then return i - 1 end
   end
   local etags = {}
-  for i, key in ipairs(KEYS) do
-    local at = (i - 1) * ${writeArguments}
+  for i = 1, count do
+    local key, at = KEYS[i], (i - 1) * ${writeArguments}
+    if index and string.sub(key, 1, ${notePrefix.length}) == '${notePrefix}' then
+      if ARGV[at + 1] == 'delete' then redis.call('ZREM', index, key) else redis.call('ZADD', index, 0, key) end
+    end
     if ARGV[at + 1] == 'delete' then
       redis.call('DEL', key)
       etags[i] = ''

@@ -15,6 +15,7 @@ import {
   type WatchSelector,
   type Write,
 } from "../../blocks/state/driver.ts";
+import { notePrefix } from "../../blocks/state/keys.ts";
 import type { OpenContext } from "../../component.ts";
 import { fault } from "../../faults.ts";
 import { rechunk } from "../rechunk.ts";
@@ -27,8 +28,9 @@ import {
   type StoredItem,
   toItem,
 } from "./item-fields.ts";
-import { keysAfter, uploadMark } from "./key-scan.ts";
+import { keysAfter, noteIndex, uploadMark } from "./key-scan.ts";
 import { type Argument, Link, type Reply } from "./link.ts";
+import { NoteIndex } from "./note-index.ts";
 import type { ConnectionSettings } from "./settings.ts";
 import { slotOf, slotTag } from "./slots.ts";
 import { finishUploadScript, writeScript } from "./state-scripts.ts";
@@ -42,9 +44,11 @@ export class RedisState implements StateDriver {
   readonly supports: StateSupports;
   readonly classify = classify;
   readonly watch?: (selector: WatchSelector, call: Call) => AsyncIterable<WatchBatch>;
+  readonly beside?: (key: string, other: string) => string;
   readonly #link: Link;
   readonly #component: string;
   readonly #watches: Watches;
+  readonly #notes: NoteIndex | undefined;
   /** With a number it makes an etag that nobody else gives. */
   readonly #origin = randomBytes(6).toString("base64url");
   #count = 0;
@@ -64,6 +68,8 @@ export class RedisState implements StateDriver {
       chunks: true,
     };
     if (watch) this.watch = (selector, call) => this.#watches.watch(selector, call);
+    if (link.cluster) this.beside = (key, other) => `${key}{${slotTag(other)}}`;
+    else this.#notes = new NoteIndex(link);
   }
 
   /** Connects. Throws RedisFailure when it cannot. */
@@ -77,9 +83,11 @@ export class RedisState implements StateDriver {
 
   async write(writes: readonly Write[], call: Call): Promise<readonly string[]> {
     if (this.#link.cluster) this.#checkSlots(writes);
+    const keys = writes.map(({ key }) => key);
+    if (this.#notes && keys.some((key) => key.startsWith(notePrefix))) keys.push(noteIndex);
     const answer = await this.#link.run(
       writeScript,
-      writes.map(({ key }) => key),
+      keys,
       writes.flatMap((write) => this.#arguments(write)),
       call,
     );
@@ -89,14 +97,14 @@ export class RedisState implements StateDriver {
   }
 
   async list({ prefix, after, limit, keysOnly }: ListRange, call: Call): Promise<ListPage> {
+    if (this.#notes && prefix.startsWith(notePrefix))
+      return this.#listNotes(this.#notes, { prefix, after, limit, keysOnly }, call);
     const keys = await keysAfter(this.#link, prefix, after, call);
     const items: Item[] = [];
     // What has expired or is no item shortens no page.
     for (let next = 0; next < keys.length; ) {
       const slice = keys.slice(next, next + limit + 1 - items.length);
-      const found = await Promise.all(
-        slice.map((key) => (keysOnly ? this.#describe(key, call) : this.#item(key, call))),
-      );
+      const found = await this.#found(slice, keysOnly, call);
       next += slice.length;
       for (const item of found) if (item) items.push(item);
       if (items.length > limit) return { items: items.slice(0, limit), more: true };
@@ -165,6 +173,30 @@ export class RedisState implements StateDriver {
   async close(): Promise<void> {
     this.#watches.close();
     this.#link.close();
+  }
+
+  async #listNotes(
+    notes: NoteIndex,
+    { prefix, after, limit, keysOnly }: ListRange,
+    call: Call,
+  ): Promise<ListPage> {
+    const items: Item[] = [];
+    for (let last = after; ; ) {
+      const keys = await notes.after(prefix, last, limit + 1 - items.length, call);
+      if (keys.length === 0) return { items, more: false };
+      last = keys.at(-1);
+      const found = await this.#found(keys, keysOnly, call);
+      for (const item of found) if (item) items.push(item);
+      await notes.forget(
+        keys.filter((_, index) => !found[index]),
+        call,
+      );
+      if (items.length > limit) return { items: items.slice(0, limit), more: true };
+    }
+  }
+
+  #found(keys: readonly string[], keysOnly: boolean, call: Call): Promise<readonly (Item | undefined)[]> {
+    return Promise.all(keys.map((key) => (keysOnly ? this.#describe(key, call) : this.#item(key, call))));
   }
 
   async #item(key: string, call: Call): Promise<Item | undefined> {

@@ -1,87 +1,10 @@
-import { describe, expect, it, onTestFinished } from "vitest";
-import type { Outgoing } from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
-import type { StateDriver, Write } from "../../../src/blocks/state/driver.ts";
-import { Outbox } from "../../../src/blocks/state/outbox.ts";
+import { describe, expect, it } from "vitest";
+import type { StateDriver } from "../../../src/blocks/state/driver.ts";
 import { notesPrefix, writeOf } from "../../../src/blocks/state/outbox-note.ts";
-import type { PublishEvents } from "../../../src/blocks/state/outbox-publisher.ts";
-import type { SetInput, WriteInput } from "../../../src/blocks/state/requests.ts";
-import { type StateSettings, stateSettings } from "../../../src/blocks/state/settings.ts";
-import { StateStore } from "../../../src/blocks/state/store.ts";
+import { stateSettings } from "../../../src/blocks/state/settings.ts";
 import { reasonOf } from "../../../src/faults.ts";
-import { quietTelemetry } from "../../../src/telemetry/telemetry.ts";
-import { bytesOf, openMemory } from "./state-client.ts";
-
-const call = () => ({ signal: AbortSignal.timeout(5000) });
-const target = { component: "bus", topic: "changes" };
-
-interface Sidecar {
-  readonly store: StateStore;
-  readonly outbox: Outbox;
-}
-
-/** What was published, as "key=text"; a deletion is "key deleted". */
-class Published {
-  readonly events: Outgoing[] = [];
-  /** While set, the broker is away. */
-  away = false;
-
-  readonly publish: PublishEvents = async (_, events) => {
-    if (this.away) throw new Error("the broker is away");
-    this.events.push(...events);
-    return events.map(() => ({ id: "", position: "" }));
-  };
-
-  get texts(): string[] {
-    return this.events.map(({ key, event }) =>
-      event!.type === "dev.outrider.state.deleted" ? `${key} deleted` : `${key}=${Buffer.from(event!.data)}`,
-    );
-  }
-}
-
-function sidecar(
-  driver: StateDriver,
-  publish: PublishEvents,
-  options: { readonly instanceId?: string; readonly keyPrefix?: string; readonly start?: boolean } = {},
-): Sidecar {
-  const { instanceId = "one", keyPrefix = "appid", start = true } = options;
-  const connection = {
-    component: "state",
-    type: "state.in-memory",
-    current: () => driver,
-    ready: async () => driver,
-  };
-  const telemetry = quietTelemetry();
-  const common = { connection, telemetry, appId: "app" };
-  const outbox = new Outbox({ ...common, target, instanceId, maxEventBytes: 1000, publish });
-  if (start) outbox.start();
-  onTestFinished(() => outbox.close(AbortSignal.abort()));
-  const settings: StateSettings = stateSettings.parse({ keyPrefix });
-  return { store: new StateStore({ ...common, settings, outbox }), outbox };
-}
-
-const set = (key: string, text: string): WriteInput => ({
-  kind: "set",
-  key,
-  value: bytesOf(text),
-  contentType: "text/plain",
-  metadata: {},
-  timeToLiveMs: undefined,
-  precondition: undefined,
-});
-const stored = (key: string): Write => {
-  const { timeToLiveMs: _, ...write } = set(key, "x") as SetInput;
-  return { ...write, expiresAtMs: undefined };
-};
-const absent = (key: string, text: string): WriteInput => ({
-  ...set(key, text),
-  precondition: { kind: "absent" },
-});
-const remove = (key: string): WriteInput => ({ kind: "delete", key, precondition: undefined });
-
-async function notesIn(driver: StateDriver): Promise<number> {
-  const range = { prefix: notesPrefix("app"), after: undefined, limit: 1000, keysOnly: true };
-  return (await driver.list!(range, call())).items.length;
-}
+import { absent, call, notesIn, Published, remove, set, sidecar, stored, target } from "./outbox-sidecar.ts";
+import { openMemory } from "./state-client.ts";
 
 describe("a transaction on a store with an outbox", () => {
   it("publishes an event for each write, in order, and leaves nothing behind", async () => {
