@@ -120,6 +120,17 @@ describeWith("postgresql", "the log of pubsub.postgresql", () => {
     expect(await pubsub.takeTexts(subscription, 3)).toEqual(["before", "first", "last"]);
   });
 
+  it("brings a log up to date that an earlier version has made", async () => {
+    pubsub.use(await schema.pubsub(), undefined);
+    await pubsub.publish("topic", ["before"]);
+    await pubsub.driver.close();
+    await schema.sql("ALTER TABLE outrider_deliveries DROP COLUMN claim");
+    await schema.sql("ALTER TABLE outrider_members DROP COLUMN void_claim");
+    await schema.sql("UPDATE outrider_version SET version = 1");
+    pubsub.use(await use(), undefined);
+    expect(await pubsub.consume(await pubsub.open("topic"), 1)).toEqual(["before"]);
+  });
+
   it("moves an event into its topic though the sidecar that published it is gone", async () => {
     const gone = await schema.pubsub();
     pubsub.use(await use(), undefined);

@@ -18,8 +18,9 @@ export function claimFunctions(t: Tables): string {
       ${milliseconds("e.published_at")}, ${milliseconds("e.expires_at")}, ${attempt}`;
   return `
   -- Gives a member up to p_max events of its group: first those that are due again, then what comes next in the log.
-  -- When there are none, one row without a seq says in how many milliseconds the next is due, if any.
-  CREATE OR REPLACE FUNCTION ${t.claim}(p_group bigint, p_member bigint, p_max integer, p_bytes bigint)
+  -- When there are none, one row without a seq says in how many milliseconds the next is due, if any. p_claim: the member
+  -- counts its claims from 1, so that what it says of one never concerns another.
+  CREATE OR REPLACE FUNCTION ${t.claim}(p_group bigint, p_member bigint, p_max integer, p_bytes bigint, p_claim bigint)
   RETURNS TABLE (topic_id bigint, topic text, seq bigint, key text, raw boolean, headers text, attributes text,
     data bytea, published_ms float8, expires_ms float8, attempt integer)
   LANGUAGE plpgsql AS $f$
@@ -27,7 +28,7 @@ export function claimFunctions(t: Tables): string {
   DECLARE
     v_pattern text; v_ordered boolean; v_cursor record; v_count integer; v_left integer := p_max;
     v_bytes bigint := p_bytes; v_size bigint; v_last bigint; v_from bigint; v_scanned integer; v_scans integer := 0;
-    v_found boolean;
+    v_found boolean; v_void bigint;
     v_now timestamp with time zone := clock_timestamp();
   BEGIN
     SELECT pattern, ordered INTO v_pattern, v_ordered FROM ${t.groups} WHERE id = p_group FOR UPDATE;
@@ -36,10 +37,12 @@ export function claimFunctions(t: Tables): string {
     -- still being handled. Order cannot bear that, so there the disk is waited for.
     IF NOT v_ordered THEN PERFORM set_config('synchronous_commit', 'off', true); END IF;
     IF v_found THEN
-      PERFORM 1 FROM ${t.members} WHERE id = p_member FOR KEY SHARE;
+      SELECT void_claim INTO v_void FROM ${t.members} WHERE id = p_member FOR KEY SHARE;
       v_found := FOUND;
     END IF;
     IF NOT v_found THEN RAISE EXCEPTION 'the member is not known' USING ERRCODE = '${raised.memberGone}'; END IF;
+    -- It was on its way while its member gave it up: nobody would know what it took.
+    IF p_claim <= v_void THEN RETURN; END IF;
 
     IF EXISTS (SELECT FROM ${t.deliveries} WHERE group_id = p_group AND due_at <= v_now) THEN
       RETURN QUERY
@@ -50,7 +53,8 @@ export function claimFunctions(t: Tables): string {
           JOIN ${t.events} AS e ON e.topic_id = d.topic_id AND e.seq = d.seq
           WINDOW w AS (ORDER BY d.due_at, d.topic_id, d.seq)
         ), taken AS (
-          UPDATE ${t.deliveries} AS d SET owner = p_member, attempt = d.attempt + 1, due_at = NULL FROM due
+          UPDATE ${t.deliveries} AS d SET owner = p_member, claim = p_claim, attempt = d.attempt + 1, due_at = NULL
+          FROM due
           WHERE due.before < p_bytes AND d.group_id = p_group AND d.topic_id = due.topic_id AND d.seq = due.seq
           RETURNING d.topic_id, d.seq, d.attempt, due.nth
         )
@@ -87,8 +91,8 @@ export function claimFunctions(t: Tables): string {
               coalesce(sum(bytes) FILTER (WHERE free) OVER w, 0) - CASE WHEN free THEN bytes ELSE 0 END AS before
             FROM ranked WINDOW w AS (ORDER BY seq)
           ), put AS (
-            INSERT INTO ${t.deliveries} (group_id, topic_id, seq, owner, attempt, lane)
-            SELECT p_group, v_cursor.topic_id, seq, CASE WHEN free THEN p_member END, free::int, lane FROM counted
+            INSERT INTO ${t.deliveries} (group_id, topic_id, seq, owner, claim, attempt, lane)
+            SELECT p_group, v_cursor.topic_id, seq, CASE WHEN free THEN p_member END, p_claim, free::int, lane FROM counted
             WHERE nth <= v_left AND before < v_bytes RETURNING seq, owner
           )
           SELECT max(seq), count(owner), count(*) INTO v_last, v_count, v_scanned FROM put;
@@ -98,8 +102,8 @@ export function claimFunctions(t: Tables): string {
               SELECT e.seq, e.bytes FROM ${t.events} AS e
               WHERE e.topic_id = v_cursor.topic_id AND e.seq > v_from ORDER BY e.seq LIMIT v_left) AS next
           ) AS fit WHERE before < v_bytes;
-          INSERT INTO ${t.deliveries} (group_id, topic_id, seq, owner, attempt)
-            SELECT p_group, v_cursor.topic_id, e.seq, p_member, 1 FROM ${t.events} AS e
+          INSERT INTO ${t.deliveries} (group_id, topic_id, seq, owner, claim, attempt)
+            SELECT p_group, v_cursor.topic_id, e.seq, p_member, p_claim, 1 FROM ${t.events} AS e
             WHERE e.topic_id = v_cursor.topic_id AND e.seq > v_from AND e.seq <= v_last;
         END IF;
         -- Retention has removed what there was.
@@ -150,10 +154,12 @@ export function claimFunctions(t: Tables): string {
     RETURN v_freed;
   END $f$;
 
-  -- Settles what a member holds, by runs of numbers. p_kinds: 0 done, 1 again after a delay, 2 given back.
+  -- Settles what a member holds, by runs of numbers. p_kinds: 0 done, 1 again after a delay, 2 given back. p_claims: what
+  -- was given by another claim is passed over. So a statement that is sent twice, or arrives late, does not settle what
+  -- the member has been given again since.
   -- True: others may receive something now, or later.
   CREATE OR REPLACE FUNCTION ${t.settle}(p_group bigint, p_member bigint, p_topics bigint[], p_firsts bigint[],
-    p_lasts bigint[], p_kinds integer[], p_delays float8[]) RETURNS boolean
+    p_lasts bigint[], p_claims bigint[], p_kinds integer[], p_delays float8[]) RETURNS boolean
   LANGUAGE plpgsql AS $f$
   #variable_conflict use_column
   DECLARE
@@ -167,36 +173,33 @@ export function claimFunctions(t: Tables): string {
     FOR i IN 1 .. array_length(p_kinds, 1) LOOP
       IF p_kinds[i] = 0 AND v_ordered THEN
         WITH gone AS (DELETE FROM ${t.deliveries} WHERE group_id = p_group AND topic_id = p_topics[i]
-          AND seq BETWEEN p_firsts[i] AND p_lasts[i] AND owner = p_member RETURNING topic_id, lane)
+          AND seq BETWEEN p_firsts[i] AND p_lasts[i] AND owner = p_member AND claim = p_claims[i] RETURNING topic_id, lane)
         SELECT array_agg(topic_id), array_agg(lane) INTO v_some, v_more FROM gone WHERE lane IS NOT NULL;
         v_topics := v_topics || v_some;
         v_lanes := v_lanes || v_more;
       ELSIF p_kinds[i] = 0 THEN
         DELETE FROM ${t.deliveries} WHERE group_id = p_group AND topic_id = p_topics[i]
-          AND seq BETWEEN p_firsts[i] AND p_lasts[i] AND owner = p_member;
+          AND seq BETWEEN p_firsts[i] AND p_lasts[i] AND owner = p_member AND claim = p_claims[i];
       ELSE
         UPDATE ${t.deliveries} SET owner = NULL, attempt = attempt - (p_kinds[i] = 2)::int,
             due_at = CASE WHEN p_kinds[i] = 2 THEN 'epoch' ELSE v_now + p_delays[i] * interval '1 millisecond' END
           WHERE group_id = p_group AND topic_id = p_topics[i] AND seq BETWEEN p_firsts[i] AND p_lasts[i]
-            AND owner = p_member;
+            AND owner = p_member AND claim = p_claims[i];
         v_freed := v_freed OR FOUND;
       END IF;
     END LOOP;
     RETURN ${t.free_lanes}(p_group, v_topics, v_lanes) OR v_freed;
   END $f$;
 
-  -- Gives back what a member was given by a claim whose answer did not arrive: all that is not in p_topics and p_seqs.
-  CREATE OR REPLACE FUNCTION ${t.return_lost}(p_group bigint, p_member bigint, p_topics bigint[], p_seqs bigint[])
-  RETURNS integer LANGUAGE plpgsql AS $f$
+  -- Gives back what a member was given by a claim whose answer did not arrive; one that is yet to come takes nothing.
+  CREATE OR REPLACE FUNCTION ${t.return_lost}(p_group bigint, p_member bigint, p_claim bigint) RETURNS void
+  LANGUAGE plpgsql AS $f$
   #variable_conflict use_column
-  DECLARE v_count integer;
   BEGIN
     PERFORM 1 FROM ${t.groups} WHERE id = p_group FOR UPDATE;
+    UPDATE ${t.members} SET void_claim = p_claim WHERE id = p_member AND void_claim < p_claim;
     UPDATE ${t.deliveries} SET owner = NULL, due_at = 'epoch', attempt = attempt - 1
-      WHERE group_id = p_group AND owner = p_member
-        AND (topic_id, seq) NOT IN (SELECT topic, number FROM unnest(p_topics, p_seqs) AS held(topic, number));
-    GET DIAGNOSTICS v_count = ROW_COUNT;
-    RETURN v_count;
+      WHERE group_id = p_group AND owner = p_member AND claim = p_claim;
   END $f$;
   `;
 }

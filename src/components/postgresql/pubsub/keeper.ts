@@ -23,7 +23,12 @@ const maxTimerMs = 2 ** 31 - 1;
 /** See the head of this file. */
 export class Keeper {
   readonly #database: Database;
-  readonly #texts: { readonly look: string; readonly enter: string; readonly trim: string };
+  readonly #texts: {
+    readonly look: string;
+    readonly leave: string;
+    readonly enter: string;
+    readonly trim: string;
+  };
   readonly #retention: { readonly ageMs: number; readonly bytes: number };
   readonly #sidecars: Sidecars;
   readonly #receivers: Receivers;
@@ -31,6 +36,8 @@ export class Keeper {
   readonly #bell: Bell;
   readonly #log: Log;
   readonly #closing = new AbortController();
+  /** Members that have left, which the server does not know. */
+  readonly #gone = new Set<number>();
   #running: Promise<unknown> | undefined;
   #beatSoon: AbortController | undefined;
   #trimDue = true;
@@ -58,6 +65,7 @@ export class Keeper {
     this.#log = log;
     this.#texts = {
       look: `SELECT kind, id, value FROM ${tables.look}($1, $2)`,
+      leave: `SELECT group_id FROM ${tables.leave}($1, false)`,
       enter: `SELECT moved, topics FROM ${tables.enter_due}($1)`,
       trim: `SELECT ${tables.trim}($1, $2, $3) AS more`,
     };
@@ -87,6 +95,11 @@ export class Keeper {
   /** Shows a sign of life now: what the session lock says has changed. */
   beatSoon(): void {
     this.#beatSoon?.abort();
+  }
+
+  /** A member has left, and the server could not be told: it is told as soon as it can be. */
+  leaveLater(member: number): void {
+    this.#gone.add(member);
   }
 
   /** Something was published or settled. */
@@ -165,15 +178,24 @@ export class Keeper {
   async #beat(): Promise<void> {
     const call = { signal: this.#closing.signal };
     const { freed, lost } = await this.#sidecars.beat(this.#listener.locked, call);
-    for (const group of freed) {
-      this.#receivers.wakeGroup(group);
-      this.#bell.ring(groupWord(group));
+    for (const group of freed) this.#free(group);
+    if (lost) {
+      this.#log.warn("other sidecars have taken this one for dead; its subscriptions begin anew");
+      // The lock is that of the old number.
+      this.#listener.reconnect();
+      this.#receivers.wakeAll();
     }
-    if (!lost) return;
-    this.#log.warn("other sidecars have taken this one for dead; its subscriptions begin anew");
-    // The lock is that of the old number.
-    this.#listener.reconnect();
-    this.#receivers.wakeAll();
+    for (const member of this.#gone) {
+      type Row = { group_id: number | null };
+      const [row] = await this.#database.query<Row>(this.#texts.leave, [member], call);
+      this.#gone.delete(member);
+      if (row?.group_id != null) this.#free(row.group_id);
+    }
+  }
+
+  #free(group: number): void {
+    this.#receivers.wakeGroup(group);
+    this.#bell.ring(groupWord(group));
   }
 
   async #enter(): Promise<void> {

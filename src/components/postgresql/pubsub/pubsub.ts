@@ -126,6 +126,7 @@ export class PostgresPubSub implements PubSubDriver {
       onFreed: (freed) => this.#free(freed),
       onDone: () => this.#keeper.trimSoon(),
       onClose: () => this.#subscriptions.delete(subscription),
+      onStuck: (stuck) => this.#keeper.leaveLater(stuck),
     });
     this.#subscriptions.add(subscription);
     if (call.signal.aborted) {

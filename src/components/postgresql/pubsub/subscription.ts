@@ -10,7 +10,7 @@ import type { Tables } from "./tables.ts";
 
 /** Bytes of events in one answer; the first event always goes in. */
 const maxClaimBytes = 8 * 1024 * 1024;
-/** How long leaving may take: when the server is away, others find out that the sidecar is gone. */
+/** How long leaving may take. When the server is away, it is told later. */
 const leaveWithinMs = 3000;
 /** For how long, and how often, claiming is tried again while connections break. */
 const failingLimitMs = 10_000;
@@ -33,11 +33,15 @@ export interface MemberEvents {
   /** Events of the group are settled. */
   onDone(): void;
   onClose(): void;
+  /** The server could not be told that the member leaves: what it holds is still kept for it. */
+  onStuck(member: number): void;
 }
 
 interface Receipt {
   readonly topic: number;
   readonly seq: number;
+  /** By which claim it was given. */
+  readonly claim: number;
 }
 
 const kinds = { done: 0, again: 1, returned: 2 } as const;
@@ -63,8 +67,9 @@ export class PostgresSubscription implements DriverSubscription, Receiver {
   #claiming: Promise<void> | undefined;
   /** When something is due that the group waits for, by performance.now(). */
   #nextDueMs: number | undefined;
-  /** True: a claim has failed, and nobody knows what it took. */
-  #unsure = false;
+  #claims = 0;
+  /** A claim that has failed: nobody knows what it took, or is yet to take. */
+  #lost: number | undefined;
   #woken = true;
   #wake: (() => void) | undefined;
 
@@ -80,9 +85,9 @@ export class PostgresSubscription implements DriverSubscription, Receiver {
     this.#receivers = receivers;
     this.#events = events;
     this.#texts = {
-      claim: `SELECT * FROM ${tables.claim}($1, $2, $3, $4)`,
-      settle: `SELECT ${tables.settle}($1, $2, $3, $4, $5, $6, $7) AS freed`,
-      lost: `SELECT ${tables.return_lost}($1, $2, $3, $4)`,
+      claim: `SELECT * FROM ${tables.claim}($1, $2, $3, $4, $5)`,
+      settle: `SELECT ${tables.settle}($1, $2, $3, $4, $5, $6, $7, $8) AS freed`,
+      lost: `SELECT ${tables.return_lost}($1, $2, $3)`,
       leave: `SELECT group_id FROM ${tables.leave}($1, false)`,
       lag: `SELECT events, trimmed FROM ${tables.lag}($1)`,
     };
@@ -165,8 +170,11 @@ export class PostgresSubscription implements DriverSubscription, Receiver {
     this.#ready = [];
     const call = { signal: AbortSignal.timeout(leaveWithinMs) };
     type Row = { group_id: number | null };
-    const [row] = await this.#database.query<Row>(this.#texts.leave, [this.#membership.member], call, {
-      idempotent: true,
+    const { member } = this.#membership;
+    const leaving = this.#database.query<Row>(this.#texts.leave, [member], call, { idempotent: true });
+    const [row] = await leaving.catch((error: unknown) => {
+      this.#events.onStuck(member);
+      throw error;
     });
     if (row?.group_id != null) this.#events.onFreed(row.group_id);
   }
@@ -174,35 +182,26 @@ export class PostgresSubscription implements DriverSubscription, Receiver {
   async #claim(max: number): Promise<void> {
     const { member, group, raw } = this.#membership;
     const call = { signal: this.#closing.signal };
-    if (this.#unsure) await this.#giveBackLost(call);
-    this.#unsure = true;
+    if (this.#lost !== undefined)
+      await this.#database.query(this.#texts.lost, [group, member, this.#lost], call, { idempotent: true });
+    const claim = ++this.#claims;
+    this.#lost = claim;
     const rows = await this.#database.query<ClaimedRow & Record<string, unknown>>(
       this.#texts.claim,
-      [group, member, max, maxClaimBytes],
+      [group, member, max, maxClaimBytes, claim],
       call,
     );
-    this.#unsure = false;
+    this.#lost = undefined;
     this.#nextDueMs = undefined;
     for (const row of rows) {
       if (row.seq === null) {
         if (row.published_ms !== null) this.#nextDueMs = performance.now() + row.published_ms;
         continue;
       }
-      const receipt: Receipt = { topic: row.topic_id!, seq: row.seq };
+      const receipt: Receipt = { topic: row.topic_id!, seq: row.seq, claim };
       this.#held.add(receipt);
       this.#ready.push(toReceived(row, receipt, raw));
     }
-  }
-
-  async #giveBackLost(call: Call): Promise<void> {
-    const held = [...this.#held] as Receipt[];
-    const values = [
-      this.group,
-      this.#membership.member,
-      held.map(({ topic }) => topic),
-      held.map(({ seq }) => seq),
-    ];
-    await this.#database.query(this.#texts.lost, values, call, { idempotent: true });
   }
 
   /** Waits until looking makes sense again. */
@@ -254,28 +253,29 @@ function endedBefore(promise: Promise<void>, signal: AbortSignal): Promise<boole
 }
 
 /** The parameters of the settling function: events that follow each other and have the same outcome are one. */
-function runs(settlements: readonly Settlement[]): [number[], number[], number[], number[], number[]] {
+function runs(settlements: readonly Settlement[]): number[][] {
   const topics: number[] = [];
   const firsts: number[] = [];
   const lasts: number[] = [];
+  const claims: number[] = [];
   const codes: number[] = [];
   const delays: number[] = [];
   for (const settlement of settlements) {
-    const { topic, seq } = settlement.receipt as Receipt;
+    const { topic, seq, claim } = settlement.receipt as Receipt;
     const code = kinds[settlement.kind];
     const delayMs = settlement.kind === "again" ? settlement.delayMs : 0;
     const last = lasts.length - 1;
-    const joins =
-      topics[last] === topic && lasts[last] === seq - 1 && codes[last] === code && delays[last] === delayMs;
-    if (joins) {
+    const follows = topics[last] === topic && lasts[last] === seq - 1 && claims[last] === claim;
+    if (follows && codes[last] === code && delays[last] === delayMs) {
       lasts[last] = seq;
       continue;
     }
     topics.push(topic);
     firsts.push(seq);
     lasts.push(seq);
+    claims.push(claim);
     codes.push(code);
     delays.push(delayMs);
   }
-  return [topics, firsts, lasts, codes, delays];
+  return [topics, firsts, lasts, claims, codes, delays];
 }
