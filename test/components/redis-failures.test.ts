@@ -118,6 +118,23 @@ describeWith("redis", "pubsub.redis when something dies", () => {
       expect(lines.filter((line) => line.includes("has been made again")).length).toBeGreaterThanOrEqual(3);
     });
 
+    it("that is emptied: who asks for a pattern later finds topics whose groups were made again", async () => {
+      await using server = await startRedis();
+      const { telemetry, lines } = readableTelemetry();
+      const pubsub = await fixtureOf(await openPubSub(server, {}, { telemetry }));
+      const topic = pubsub.topic();
+      await pubsub.publish(`${topic}.one`, ["before"]);
+      const group = await pubsub.open(`${topic}.one`);
+      await pubsub.consume(group, 1);
+      await ask(server, "FLUSHALL");
+      const waiting = pubsub.takeTexts(group, 1);
+      await expect.poll(() => lines.join(), { timeout: 20_000 }).toContain("has been made again");
+      await pubsub.publish(`${topic}.one`, ["after"]);
+      expect(await waiting).toEqual(["after"]);
+      const pattern = await pubsub.open(`${topic}.*`);
+      expect(await pubsub.takeTexts(pattern, 1)).toEqual(["after"]);
+    });
+
     it("that is killed and comes back: publishes wait, nothing is lost, and order holds", {
       timeout: 60_000,
     }, async () => {

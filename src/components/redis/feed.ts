@@ -11,6 +11,7 @@ import type { Script } from "./script.ts";
 import type { StreamSettings } from "./settings.ts";
 import { TopicKeys } from "./stream-keys.ts";
 import { receiveScript, settleScript } from "./stream-scripts.ts";
+import type { Topics } from "./topics.ts";
 
 /** How long a member lives that gives no sign of life, in milliseconds. */
 export const leaseMs = 5000;
@@ -30,6 +31,7 @@ export interface FeedOptions {
   readonly link: Link;
   readonly log: Log;
   readonly settings: StreamSettings;
+  readonly topics: Topics;
   readonly topic: string;
   /** As Redis knows it. */
   readonly group: string;
@@ -210,14 +212,19 @@ export class Feed {
   }
 
   async #rejoin(call: Call): Promise<void> {
-    const { broadcast, group, log } = this.#options;
+    const { broadcast, group, log, topics } = this.#options;
     const held = this.#held.size;
     this.#lost();
     // A group that was there before has read all but what it finds now; a broadcast knows how far it was.
     const made = await this.#join(broadcast ? this.#lastTaken : "0", call);
     const details = { topic: this.topic, group, held };
-    if (made) log.warn(details, "the consumer group was gone, and has been made again");
-    else log.warn(details, "this member was thought to be dead; others have what it held");
+    if (!made) {
+      log.warn(details, "this member was thought to be dead; others have what it held");
+      return;
+    }
+    log.warn(details, "the consumer group was gone, and has been made again");
+    // If Redis has lost everything, then the list of topics too.
+    await topics.add(this.topic, call);
   }
 
   async #join(start: string, call: Call): Promise<boolean> {

@@ -90,6 +90,7 @@ export class RedisPubSub implements PubSubDriver {
           link: this.#link,
           log: this.#log,
           settings: this.#settings,
+          topics: this.#topics,
           topic,
           group,
           broadcast,
