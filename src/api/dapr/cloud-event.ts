@@ -2,7 +2,8 @@
 import type { Received } from "../../blocks/pubsub/driver.ts";
 import { compactJson } from "../../blocks/pubsub/json-text.ts";
 import { isJsonType } from "../../blocks/pubsub/media-types.ts";
-import { isBinaryType, timeText } from "./topic-event.ts";
+import { timeText } from "../../blocks/pubsub/timestamps.ts";
+import { isBinaryType } from "./topic-event.ts";
 
 /** The media type of the document. */
 export const cloudEventType = "application/cloudevents+json";

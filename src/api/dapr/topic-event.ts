@@ -1,10 +1,10 @@
 /** An event as Dapr gives it to applications. */
 import { randomUUID } from "node:crypto";
-import { type JsonObject, toJson } from "@bufbuild/protobuf";
-import { type Timestamp, TimestampSchema, timestampMs } from "@bufbuild/protobuf/wkt";
+import type { JsonObject } from "@bufbuild/protobuf";
 import type { TopicEventRequest } from "../../../gen/dapr/proto/runtime/v1/appcallback_pb.ts";
 import type { Received } from "../../blocks/pubsub/driver.ts";
 import { isJsonType, isTextType } from "../../blocks/pubsub/media-types.ts";
+import { timeText } from "../../blocks/pubsub/timestamps.ts";
 
 /** What Dapr knows of a delivery beside the event. */
 export interface TopicEventContext {
@@ -56,12 +56,6 @@ function extensionsOf({ event }: Received): JsonObject {
   if (event.subject !== "") all["subject"] = event.subject;
   if (event.dataSchema !== "") all["dataschema"] = event.dataSchema;
   return all;
-}
-
-/** A time as RFC 3339 has it. Whole milliseconds, which most have, cost a tenth of the rest. */
-export function timeText(time: Timestamp): string {
-  if (time.nanos % 1_000_000 !== 0) return toJson(TimestampSchema, time);
-  return new Date(timestampMs(time)).toISOString();
 }
 
 function carriesData(dataContentType: string): boolean {

@@ -16,6 +16,7 @@ import { disagreement, type SharedOptions } from "./options.ts";
 import { completeOutgoing } from "./outgoing.ts";
 import type { PubSubSettings } from "./settings.ts";
 import { type Consumer, Subscription } from "./subscription.ts";
+import { Timestamps } from "./timestamps.ts";
 import { isPattern, topicViolation } from "./topics.ts";
 
 /** What a bus is made of. */
@@ -59,6 +60,7 @@ export class Bus {
   readonly #published: Family<Counter, "component" | "topic" | "outcome">;
   readonly #duration: Histogram;
   readonly #publishing = new InFlight();
+  readonly #times = new Timestamps();
   #broadcasts = 0;
 
   constructor(options: BusOptions) {
@@ -114,6 +116,7 @@ export class Bus {
       appId,
       trace: span?.headers ?? trace,
       supports: driver.supports,
+      times: this.#times,
       maxEventBytes,
       ...options,
     };

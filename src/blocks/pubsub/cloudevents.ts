@@ -2,13 +2,14 @@
  * CloudEvents 1.0 as one JSON document
  * (https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/formats/json-format.md).
  */
-import { create, fromJson, toJson } from "@bufbuild/protobuf";
-import { type Timestamp, TimestampSchema } from "@bufbuild/protobuf/wkt";
+import { create } from "@bufbuild/protobuf";
+import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import { type Event, EventSchema } from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
 import { invalidRequest, type Violation } from "../../faults.ts";
 import { isExtensionName, isReadableName, takenNames } from "./attributes.ts";
 import { compactJson, jsonMembers } from "./json-text.ts";
 import { isJsonType, isTextType } from "./media-types.ts";
+import { readTime, timeText } from "./timestamps.ts";
 
 /** The media type of one event as JSON. */
 export const cloudEventsJsonType = "application/cloudevents+json";
@@ -29,7 +30,7 @@ export function encodeCloudEvent(event: Event): string {
   if (event.source !== "") document["source"] = event.source;
   if (event.type !== "") document["type"] = event.type;
   if (event.subject !== "") document["subject"] = event.subject;
-  if (event.time) document["time"] = toJson(TimestampSchema, event.time);
+  if (event.time) document["time"] = timeText(event.time);
   if (event.dataContentType !== "") document["datacontenttype"] = event.dataContentType;
   if (event.dataSchema !== "") document["dataschema"] = event.dataSchema;
   for (const [name, value] of Object.entries(event.extensions))
@@ -141,12 +142,9 @@ class DocumentReader {
   time(): Timestamp | undefined {
     const text = this.text("time", false);
     if (text === "") return undefined;
-    try {
-      return fromJson(TimestampSchema, text.toUpperCase());
-    } catch {
-      this.no("time", "must be a time as in RFC 3339, such as 2026-01-31T23:59:59.123Z");
-      return undefined;
-    }
+    const time = readTime(text);
+    if (!time) this.no("time", "must be a time as in RFC 3339, such as 2026-01-31T23:59:59.123Z");
+    return time;
   }
 
   extensions(): Record<string, string> {

@@ -1,12 +1,13 @@
 /** Makes of what an application publishes what a driver takes: complete and checked. */
 import { randomUUID } from "node:crypto";
-import { durationMs, timestampMs, timestampNow } from "@bufbuild/protobuf/wkt";
+import { durationMs, timestampMs } from "@bufbuild/protobuf/wkt";
 import type { Event, Outgoing as OutgoingMessage } from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
 import { fault, invalidRequest, type Violation } from "../../faults.ts";
 import type { TraceHeaders } from "../../telemetry/tracing.ts";
 import { eventViolations, isReadableName } from "./attributes.ts";
 import { cloudEventsJsonType, decodeCloudEvent } from "./cloudevents.ts";
 import type { Outgoing, PubSubSupports } from "./driver.ts";
+import type { Timestamps } from "./timestamps.ts";
 
 const defaultType = "dev.outrider.event";
 const maxKeyBytes = 1024;
@@ -21,6 +22,8 @@ export interface OutgoingContext {
   /** Given to events that carry no trace of their own. */
   readonly trace: TraceHeaders;
   readonly supports: PubSubSupports;
+  /** Makes the time of events that have none. */
+  readonly times: Timestamps;
   /** The largest event, in bytes, that can still be delivered in one message. */
   readonly maxEventBytes: number;
   /** True: extensions may have any name that can be read, not only those that CloudEvents recommends. */
@@ -93,11 +96,11 @@ function structured(event: Event, path: string): Event {
   return decodeCloudEvent(event.data, `${path}.event.data`);
 }
 
-function completeEvent(event: Event, { appId, trace }: OutgoingContext): void {
+function completeEvent(event: Event, { appId, trace, times }: OutgoingContext): void {
   event.id ||= randomUUID();
   event.source ||= appId;
   event.type ||= defaultType;
-  event.time ??= timestampNow();
+  event.time ??= times.of(Date.now());
   if (event.extensions["traceparent"] !== undefined) return;
   if (trace.baggage !== "") event.extensions["baggage"] ??= trace.baggage;
   if (trace.traceparent === "") return;

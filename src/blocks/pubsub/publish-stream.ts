@@ -1,13 +1,14 @@
 /**
  * Events up, acknowledgements down.
  *
- * Batches are handed to the broker as they come, without waiting for the one
- * before; acknowledgements are cumulative, so they go down in order, and as
- * many at once as are there.
+ * What has come in one turn of the event loop is handed to the broker as one
+ * batch, without waiting for the one before; acknowledgements are cumulative, so
+ * they go down in order, and as many at once as are there.
  */
 import { ConnectError } from "@connectrpc/connect";
 import type {
   Failure,
+  Outgoing,
   Published,
   PublishStreamFailure,
   PublishStreamRequest,
@@ -24,10 +25,23 @@ const maxInHand = 10_000;
 const maxInHandBytes = 16 * 1024 * 1024;
 /** Events in one request at most. */
 export const maxEntries = 1000;
+/** Events that are handed over together, and their data in bytes; a request with more is a batch of its own. */
+const maxGathered = 200;
+const maxGatheredBytes = 256 * 1024;
 
 type Results = readonly (PublishedEvent | ConnectError)[];
 
-/** The outcomes of one request. */
+/** What goes to one topic together: the events of one request, or of several that came one after the other. */
+interface Batch {
+  readonly bus: Bus;
+  readonly topic: string;
+  readonly outgoing: Outgoing[];
+  /** Where each event is in its own request. */
+  readonly indexes: number[];
+  bytes: number;
+}
+
+/** The outcomes of one batch. */
 interface Answer {
   readonly results: Results;
   /** Data of its events, in bytes. */
@@ -47,6 +61,47 @@ export async function* publishStream(
   let wakeWriter: (() => void) | undefined;
   let wakeReader: (() => void) | undefined;
   let order: Promise<unknown> = Promise.resolve();
+  let gathered: Batch | undefined;
+
+  const publish = () => {
+    if (gathered === undefined) return;
+    const { bus, topic, outgoing, indexes, bytes } = gathered;
+    gathered = undefined;
+    const results = bus.publish(topic, outgoing, (index) => `outgoing[${indexes[index]}]`, trace, call);
+    bus.release();
+    // The broker may answer out of turn; acknowledgements may not.
+    order = Promise.all([
+      order,
+      results.catch((error: unknown) => outgoing.map(() => ConnectError.from(error))),
+    ]).then(([, settled]) => {
+      // What failed because the call is over may be published all the same: neither may be said of it.
+      state.cut ||= call.signal.aborted && settled.some((result) => result instanceof ConnectError);
+      if (state.cut) return wakeReader?.();
+      answers.push({ results: settled, bytes });
+      wakeWriter?.();
+    });
+  };
+
+  const gather = (bus: Bus, topic: string, outgoing: readonly Outgoing[], bytes: number) => {
+    const fits =
+      gathered?.bus === bus &&
+      gathered.topic === topic &&
+      gathered.outgoing.length + outgoing.length <= maxGathered &&
+      gathered.bytes + bytes <= maxGatheredBytes;
+    if (!fits) {
+      publish();
+      gathered = { bus, topic, outgoing: [], indexes: [], bytes: 0 };
+      // The component may be replaced before it is published, and is not closed until it is.
+      bus.hold();
+      setImmediate(publish);
+    }
+    const batch = gathered!;
+    batch.bytes += bytes;
+    for (let index = 0; index < outgoing.length; index++) {
+      batch.outgoing.push(outgoing[index]!);
+      batch.indexes.push(index);
+    }
+  };
 
   const read = async () => {
     const buses = new Map<string, Bus>();
@@ -58,7 +113,10 @@ export async function* publishStream(
       // Found anew each time: the component may have been replaced. Then what is on its way by the one before it
       // arrives first, or the events of a key would not be in order.
       const before = buses.get(component);
-      if (before !== undefined && before !== busOf(component)) await order;
+      if (before !== undefined && before !== busOf(component)) {
+        publish();
+        await order;
+      }
       const bus = busOf(component);
       buses.set(component, bus);
       const topic = named || bus.publishTopic;
@@ -71,18 +129,7 @@ export async function* publishStream(
       const bytes = outgoing.reduce((sum, { event }) => sum + (event?.data.length ?? 0), 0);
       state.inHand += outgoing.length;
       state.inHandBytes += bytes;
-      const results = bus.publish(topic, outgoing, (index) => `outgoing[${index}]`, trace, call);
-      // The broker may answer out of turn; acknowledgements may not.
-      order = Promise.all([
-        order,
-        results.catch((error: unknown) => outgoing.map(() => ConnectError.from(error))),
-      ]).then(([, settled]) => {
-        // What failed because the call is over may be published all the same: neither may be said of it.
-        state.cut ||= call.signal.aborted && settled.some((result) => result instanceof ConnectError);
-        if (state.cut) return wakeReader?.();
-        answers.push({ results: settled, bytes });
-        wakeWriter?.();
-      });
+      gather(bus, topic, outgoing, bytes);
       const full = () => state.inHand >= maxInHand || state.inHandBytes >= maxInHandBytes;
       while (!state.over && !state.cut && full()) {
         await new Promise<void>((resolve) => {
@@ -96,7 +143,10 @@ export async function* publishStream(
     .catch((error: unknown) => {
       failure = error;
     })
-    .then(() => order)
+    .then(() => {
+      publish();
+      return order;
+    })
     .finally(() => {
       state.done = true;
       wakeWriter?.();

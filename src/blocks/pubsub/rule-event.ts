@@ -1,8 +1,7 @@
 /** An event as routing rules see it. */
-import { toJson } from "@bufbuild/protobuf";
-import { TimestampSchema } from "@bufbuild/protobuf/wkt";
 import type { Event } from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
 import { isJsonType } from "./media-types.ts";
+import { timeText } from "./timestamps.ts";
 
 /** Larger data is not read for a rule: `event.data` is absent then. In bytes. */
 const maxRuleDataBytes = 1024 * 1024;
@@ -22,7 +21,7 @@ export function ruleEvent(event: Event): RuleEvent {
 
 /** Adds `time`, as RFC 3339 has it. */
 export function addTime(seen: RuleEvent, { time }: Event): void {
-  if (time) seen["time"] = toJson(TimestampSchema, time);
+  if (time) seen["time"] = timeText(time);
   else delete seen["time"];
 }
 

@@ -1,10 +1,9 @@
 /** Events as records, and records as events: the CloudEvents binding for Kafka, and what Dapr writes. */
-import { fromJson, toJson } from "@bufbuild/protobuf";
-import { type Timestamp, TimestampSchema } from "@bufbuild/protobuf/wkt";
 import type { Event } from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
 import { isExtensionName } from "../../blocks/pubsub/attributes.ts";
 import { cloudEventsJsonType, encodeCloudEvent, readCloudEvent } from "../../blocks/pubsub/cloudevents.ts";
 import type { Outgoing } from "../../blocks/pubsub/driver.ts";
+import { readTime, timeText } from "../../blocks/pubsub/timestamps.ts";
 import type { FetchedRecord, RecordFields } from "./record-batch.ts";
 
 /** How events are written. */
@@ -45,7 +44,7 @@ function binaryHeaders(event: Event): [string, string][] {
   add("ce_source", event.source);
   add("ce_type", event.type);
   add("ce_subject", event.subject);
-  if (event.time) add("ce_time", toJson(TimestampSchema, event.time));
+  if (event.time) add("ce_time", timeText(event.time));
   add("ce_dataschema", event.dataSchema);
   add("content-type", event.dataContentType);
   for (const [name, value] of Object.entries(event.extensions)) headers.push([attributePrefix + name, value]);
@@ -137,9 +136,8 @@ function setAttribute(event: Event, name: string, value: string): boolean {
       event.dataContentType = value;
       return true;
     case "time": {
-      const time = parseTime(value);
-      if (time) event.time = time;
-      return time !== undefined;
+      event.time = readTime(value);
+      return event.time !== undefined;
     }
     default:
       if (!isExtensionName(name)) return false;
@@ -245,58 +243,6 @@ function quickEvent(text: string): Event | undefined {
 
 function isText(value: unknown): value is string {
   return typeof value === "string" && value !== "";
-}
-
-/** As in RFC 3339. The usual form, in UTC, is read without the cost of the exact reader. */
-function parseTime(text: string): Timestamp | undefined {
-  const time = quickTime(text);
-  if (time) return time;
-  try {
-    return fromJson(TimestampSchema, text.toUpperCase());
-  } catch {
-    return undefined;
-  }
-}
-
-/** `2026-01-31T23:59:59Z`, with or without a fraction of up to nine digits; undefined for any other text. */
-function quickTime(text: string): Timestamp | undefined {
-  const { length } = text;
-  if (length < 20 || length > 30 || text.charCodeAt(10) !== 0x54 || text.charCodeAt(length - 1) !== 0x5a) {
-    return undefined;
-  }
-  const [year, month, day] = [digits(text, 0, 4), digits(text, 5, 7), digits(text, 8, 10)];
-  const [hour, minute, second] = [digits(text, 11, 13), digits(text, 14, 16), digits(text, 17, 19)];
-  const fraction = length === 20 ? 0 : text[19] === "." ? digits(text, 20, length - 1) : -1;
-  // What is not sure to be right is for the exact reader.
-  const sure = year >= 1 && month >= 1 && month <= 12 && day >= 1 && day <= 28;
-  if (
-    !sure ||
-    hour < 0 ||
-    hour > 23 ||
-    minute < 0 ||
-    minute > 59 ||
-    second < 0 ||
-    second > 59 ||
-    fraction < 0
-  ) {
-    return undefined;
-  }
-  if (text[4] !== "-" || text[7] !== "-" || text[13] !== ":" || text[16] !== ":") return undefined;
-  if (year < 100) return undefined;
-  const seconds = BigInt(Date.UTC(year, month - 1, day, hour, minute, second) / 1000);
-  const nanos = fraction * 10 ** Math.max(0, 30 - length);
-  return { $typeName: "google.protobuf.Timestamp", seconds, nanos };
-}
-
-/** The number that some digits are; less than 0 when there is anything else. */
-function digits(text: string, begin: number, end: number): number {
-  let value = 0;
-  for (let at = begin; at < end; at += 1) {
-    const digit = text.charCodeAt(at) - 0x30;
-    if (digit < 0 || digit > 9) return -1;
-    value = value * 10 + digit;
-  }
-  return value;
 }
 
 /** An event without attributes. */

@@ -99,6 +99,12 @@ describe("a publish is refused", () => {
     ],
     ["with a time to live of zero", "t", { timeToLive: {} }, "INVALID_REQUEST outgoing.time_to_live"],
     [
+      "with a time to live that no clock can add",
+      "t",
+      { timeToLive: { seconds: 2n ** 62n } },
+      "INVALID_REQUEST outgoing.time_to_live",
+    ],
+    [
       "with a bad extension name",
       "t",
       { event: { extensions: { "Bad-Name": "x" } } },
@@ -224,6 +230,30 @@ describe("a publish stream", () => {
     stream.say({ topic: "t", outgoing: [event("a"), { key: "k".repeat(2000), event: {} }, event("c")] });
     const failures = (await settled(stream, 3n)).flatMap((response) => response.failures);
     expect(failures).toMatchObject([{ sequence: 2n, failure: { reason: "INVALID_REQUEST" } }]);
+  });
+
+  it("names the events that failed by their place in their own request, however many come at once", async () => {
+    const stream = open();
+    stream.say({ topic: "t", outgoing: [event("a"), event("b")] });
+    stream.say({ outgoing: [event("c"), { key: "k".repeat(2000), event: {} }] });
+    stream.say({ outgoing: [event("e")] });
+    const failures = (await settled(stream, 5n)).flatMap((response) => response.failures);
+    expect(failures).toMatchObject([{ sequence: 4n }]);
+    expect(failures[0]!.failure?.message).toContain("outgoing[1].key");
+    const reader = sidecar.stream();
+    await reader.open({ topic: "t" });
+    expect((await reader.deliveries(4)).map(textOf)).toEqual(["a", "b", "c", "e"]);
+  });
+
+  it("publishes what came before a request that ends it", async () => {
+    const stream = open();
+    stream.say({ topic: "t", outgoing: [event("a")] });
+    stream.say({ outgoing: Array.from({ length: 1001 }, () => event("b")) });
+    expect((await stream.responses.next()).value).toMatchObject({ settledThrough: 1n });
+    await expect(stream.responses.next()).rejects.toThrow("outgoing");
+    const reader = sidecar.stream();
+    await reader.open({ topic: "t" });
+    expect(textOf(await reader.delivery())).toBe("a");
   });
 
   it("tells ids and positions when asked to", async () => {

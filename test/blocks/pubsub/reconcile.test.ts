@@ -178,6 +178,35 @@ describe("a publish stream whose component is replaced", () => {
   });
 });
 
+describe("a publish stream", () => {
+  it("keeps its component from being left while it has read events and not published them", async () => {
+    let published = false;
+    const wrap = (real: PubSubDriver): PubSubDriver => ({
+      supports: real.supports,
+      publish: async (topic, events, call) => {
+        const results = await real.publish(topic, events, call);
+        published = true;
+        return results;
+      },
+      open: (...args) => real.open(...args),
+      ping: (call) => real.ping(call),
+      classify: (error) => real.classify(error),
+      close: () => real.close(),
+    });
+    const watched = await startSidecar({ wrap });
+    bus = watched.bus;
+    const idle = Promise.withResolvers<boolean>();
+    async function* requests() {
+      yield create(PublishStreamRequestSchema, { topic: "t", outgoing: [{ event: {} }] });
+      idle.resolve(watched.bus.idle().then(() => published));
+    }
+    const answers = server.implementation.publishStream(requests(), contextWith()) as AsyncIterable<unknown>;
+    for await (const answer of answers) expect(answer).toMatchObject({ settledThrough: 1n });
+    expect(await idle.promise).toBe(true);
+    await watched.close();
+  });
+});
+
 describe("a declared subscription that has changed", () => {
   const orders: DeclaredSubscription = {
     name: "orders",
