@@ -13,6 +13,8 @@ const defaultType = "dev.outrider.event";
 const maxKeyBytes = 1024;
 const maxHeaders = 64;
 const maxHeaderBytes = 8 * 1024;
+/** As long as a google.protobuf.Duration may be. */
+const maxTimeToLiveMs = 315_576_000_000_000;
 const maxDelayMs = 366 * 24 * 60 * 60 * 1000;
 
 /** What completing an event needs to know. */
@@ -48,8 +50,10 @@ export function completeOutgoing(
   let timeToLiveMs: number | undefined;
   if (entry.timeToLive) {
     timeToLiveMs = durationMs(entry.timeToLive);
-    if (!(timeToLiveMs > 0))
-      violations.push({ field: `${path}.time_to_live`, description: "must be more than zero" });
+    if (!(timeToLiveMs > 0 && timeToLiveMs <= maxTimeToLiveMs)) {
+      const description = "must be more than zero, and at most 10,000 years";
+      violations.push({ field: `${path}.time_to_live`, description });
+    }
   }
   checkHeaders(entry.headers, path, violations);
   if (!entry.raw) {
