@@ -59,7 +59,6 @@ interface Batch {
   readonly events: readonly Waiting[];
   readonly encoded: EncodedBatch;
   readonly identity: ProducerIdentity | undefined;
-  attempts: number;
 }
 
 /** One partition. */
@@ -73,6 +72,8 @@ class Lane {
   identity: ProducerIdentity | undefined;
   notBefore = 0;
   sending = false;
+  /** Attempts in a row. */
+  failures = 0;
   /** Why the last attempt failed. */
   trouble: KafkaError | undefined;
 
@@ -232,8 +233,7 @@ export class Producer {
         else this.#postpone(lane, asKafkaError(error));
       }
     } finally {
-      for (const lane of lanes) lane.sending = false;
-      this.#schedule();
+      this.#release(lanes);
     }
   }
 
@@ -269,13 +269,17 @@ export class Producer {
         }
       }
     } finally {
-      for (const lane of lanes) {
-        lane.sending = false;
-        if (lane.batch === undefined && lane.waiting.length === 0) this.#busy.delete(lane);
-      }
       this.#sendingTo.delete(nodeId);
-      this.#schedule();
+      this.#release(lanes);
     }
+  }
+
+  #release(lanes: readonly Lane[]): void {
+    for (const lane of lanes) {
+      lane.sending = false;
+      if (lane.batch === undefined && lane.waiting.length === 0) this.#busy.delete(lane);
+    }
+    this.#schedule();
   }
 
   /** Takes what waits, up to the size of a batch; undefined when nobody waits for it any more. */
@@ -315,7 +319,7 @@ export class Producer {
     const tails = events.map(({ tail }) => tail);
     const times = events.map(({ timeMs }) => timeMs);
     const encoded = await encodeBatch(tails, times, options, this.#codecs);
-    return { events, encoded, identity, attempts: 0 };
+    return { events, encoded, identity };
   }
 
   #identify(): Promise<ProducerIdentity> {
@@ -333,6 +337,7 @@ export class Producer {
     if (error === "" || error === "DUPLICATE_SEQUENCE_NUMBER") {
       lane.batch = undefined;
       lane.trouble = undefined;
+      lane.failures = 0;
       lane.sequence = (lane.sequence + batch.events.length) % 0x8000_0000;
       const known = error === "" && baseOffset >= 0;
       for (let i = 0; i < batch.events.length; i += 1) {
@@ -382,8 +387,9 @@ export class Producer {
 
   #postpone(lane: Lane, why: KafkaError): void {
     lane.trouble = why;
-    const attempts = lane.batch ? ++lane.batch.attempts : 1;
-    lane.notBefore = performance.now() + backoffMs(attempts);
+    lane.failures += 1;
+    lane.notBefore = performance.now() + backoffMs(lane.failures);
+    this.#forgetOver(lane);
     const { batch } = lane;
     if (batch?.events.every(({ tally }) => tally.over)) {
       // Whether the broker has it nobody knows, so its numbers may be used up.
@@ -391,6 +397,14 @@ export class Producer {
       for (const { tail } of batch.events) this.#waitingBytes -= tail.length;
       this.#newIdentity();
     }
+  }
+
+  /** What nobody waits for any more takes no room while the broker is away. */
+  #forgetOver(lane: Lane): void {
+    lane.waiting = lane.waiting.filter(({ tally, tail }) => {
+      if (tally.over) this.#waitingBytes -= tail.length;
+      return !tally.over;
+    });
   }
 
   /** No batch that is encoded from now on has the identity that there is. */

@@ -171,6 +171,8 @@ export class Fetcher {
         return answer.offset;
       };
       const [begin, end] = [await ask(earliest), await ask(latest)];
+      // Two answers that contradict each other: a leader that has just changed says another soon.
+      log.notBefore = performance.now() + backoffMs(0);
       if (nextOffset >= begin && nextOffset <= end) return;
       const to = this.#settings.whenOutOfRange === "latest" ? end : begin;
       if (!log.gone) this.#host.jumped(log, to, nextOffset < begin ? to - nextOffset : 0);
