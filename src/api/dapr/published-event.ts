@@ -8,6 +8,7 @@ import { jsonMembers } from "../../blocks/pubsub/json-text.ts";
 import { isJsonType } from "../../blocks/pubsub/media-types.ts";
 import type { TraceHeaders } from "../../telemetry/tracing.ts";
 import { DaprError, daprErrors } from "./errors.ts";
+import { readFirst } from "./go-json.ts";
 
 /** What is published, as a client gives it. */
 export interface PublishInput {
@@ -142,27 +143,28 @@ function override(event: Event, metadata: ReadonlyMap<string, string>): void {
 }
 
 function parse(data: Uint8Array, context: PublishContext): Map<string, string> {
+  let members: Map<string, string> | undefined;
   try {
-    const members = jsonMembers(new TextDecoder("utf-8", { fatal: true }).decode(data));
-    if (members) return members;
+    members = jsonMembers(Buffer.from(data.buffer, data.byteOffset, data.byteLength).toString());
   } catch {
-    // Told below.
+    members = jsonMembers(readFirst(data, (why) => cloudEventError(context, why)).text);
   }
-  throw cloudEventError(context);
+  if (members) return members;
+  throw cloudEventError(context, "the data is no JSON object");
 }
 
 function timeOf(text: string, context: PublishContext): Event["time"] {
   try {
     return fromJson(TimestampSchema, text.toUpperCase());
   } catch {
-    throw cloudEventError(context);
+    throw cloudEventError(context, `"${text}" is no time`);
   }
 }
 
-function cloudEventError({ appId, pubsubName }: PublishContext): DaprError {
+function cloudEventError({ appId, pubsubName }: PublishContext, why: string): DaprError {
   return new DaprError(daprErrors.pubsubCloudEvent, "cannot create cloudevent", {
     resource: { type: "pubsub", name: pubsubName },
-    metadata: { appID: appId, error: "the data is no CloudEvent in JSON" },
+    metadata: { appID: appId, error: why },
   });
 }
 

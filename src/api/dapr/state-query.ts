@@ -7,7 +7,7 @@ import type { StateCall } from "../../blocks/state/operation.ts";
 import type { StateStore } from "../../blocks/state/store.ts";
 import { reasonOf } from "../../faults.ts";
 import { DaprError, daprErrors } from "./errors.ts";
-import { endsEarly } from "./json-end.ts";
+import { readAsGo } from "./go-json.ts";
 
 const queryText = z.object({
   filter: z.record(z.string(), z.unknown()).nullish(),
@@ -52,7 +52,8 @@ function parse(store: StateStore, text: string, metadata: Readonly<Record<string
   try {
     json = JSON.parse(text);
   } catch (error) {
-    const why = endsEarly(text, error) ? "unexpected end of JSON input" : (error as Error).message;
+    const verdict = readAsGo(Buffer.from(text), "whole");
+    const why = "error" in verdict ? verdict.error : (error as Error).message;
     throw failed(store, `failed to parse JSON query body: ${why}`);
   }
   const read = queryText.safeParse(json);

@@ -1,6 +1,7 @@
 /** Answers and requests in Dapr's form of HTTP and JSON. */
 import { type DescMessage, type MessageShape, toJson } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
+import * as z from "zod";
 import {
   BadRequestSchema,
   ErrorInfoSchema,
@@ -10,7 +11,8 @@ import {
 import { reasonOf } from "../../../faults.ts";
 import type { HttpRoute, RouteAnswer, RouteRequest } from "../../../server/http-route.ts";
 import { DaprError, daprErrors } from "../errors.ts";
-import { endsEarly } from "../json-end.ts";
+import { readFirst } from "../go-json.ts";
+import { type GoType, goMismatch } from "../go-types.ts";
 
 /** What is in details, as far as it is not written as it is. */
 interface Details {
@@ -64,20 +66,27 @@ export function postAndPut(path: string, handle: HttpRoute["handle"]): HttpRoute
   ];
 }
 
-/** The body as JSON. Throws what `refuse` makes of the reason, by default ERR_MALFORMED_REQUEST. */
-export function jsonBody({ body }: RouteRequest, refuse = malformed): unknown {
-  let text: string;
-  try {
-    text = new TextDecoder("utf-8", { fatal: true }).decode(body);
-  } catch {
-    throw refuse("the body is no UTF-8");
-  }
-  try {
-    return JSON.parse(text);
-  } catch (error) {
-    const ended = text.trim() === "" ? "EOF" : "unexpected EOF";
-    throw refuse(endsEarly(text, error) ? ended : "the body is no JSON");
-  }
+/** A body that has been read. */
+export interface ReadBody<Value> {
+  /** Its JSON, as it was written. */
+  readonly text: string;
+  readonly value: Value;
+}
+
+/**
+ * The body, which is to be of a schema, and of the type that it has in Dapr. Throws what `refuse` makes of the reason,
+ * by default ERR_MALFORMED_REQUEST.
+ */
+export function jsonBody<Schema extends z.ZodType>(
+  { body }: RouteRequest,
+  schema: Schema,
+  type: GoType,
+  refuse: (why: string) => Error = malformed,
+): ReadBody<z.output<Schema>> {
+  const { text, value } = readFirst(body, refuse);
+  const parsed = schema.safeParse(value);
+  if (parsed.success) return { text, value: parsed.data };
+  throw refuse(goMismatch(value, type) ?? z.prettifyError(parsed.error));
 }
 
 /** The error for a request that makes no sense. */

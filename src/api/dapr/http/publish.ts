@@ -4,14 +4,19 @@ import { jsonElements, jsonMembers } from "../../../blocks/pubsub/json-text.ts";
 import type { HttpRoute, RouteRequest } from "../../../server/http-route.ts";
 import { anyCase, memberOf } from "../any-case.ts";
 import { daprErrors } from "../errors.ts";
+import { goBodies } from "../go-types.ts";
 import type { BulkEntry, DaprPublish, Destination } from "../publish.ts";
 import { json, jsonBody, noContent, postAndPut, queryMetadata } from "./answers.ts";
 
-const bulkEntry = anyCase({
-  entryid: z.string().default(""),
-  contenttype: z.string().default(""),
-  metadata: z.record(z.string(), z.string()).nullish(),
-});
+const bulkEntries = z
+  .array(
+    anyCase({
+      entryid: z.string().nullish(),
+      contenttype: z.string().nullish(),
+      metadata: z.record(z.string(), z.string()).nullish(),
+    }),
+  )
+  .nullable();
 
 /** The routes of the publish API. Topics may have slashes in them. */
 export function publishRoutes(publish: DaprPublish): HttpRoute[] {
@@ -46,19 +51,12 @@ function destinationOf({ params }: RouteRequest): Destination {
 
 /** The entries, with their events' bytes. */
 function entriesOf(request: RouteRequest, publish: DaprPublish, to: Destination): BulkEntry[] {
-  let documents: readonly string[] | undefined;
-  try {
-    jsonBody(request);
-    documents = jsonElements(Buffer.from(request.body).toString());
-  } catch {
-    documents = undefined;
-  }
-  if (!documents) throw publish.unmarshalError(to, "the body is no JSON array of entries");
+  const refuse = (why: string) => publish.unmarshalError(to, why);
+  const { text, value: entries } = jsonBody(request, bulkEntries, goBodies.bulkPublish, refuse);
+  const documents = jsonElements(text) ?? [];
   const common = queryMetadata(request);
-  return documents.map((document) => {
-    const parsed = bulkEntry.safeParse(JSON.parse(document));
-    if (!parsed.success) throw publish.unmarshalError(to, z.prettifyError(parsed.error));
-    const { entryid: entryId, contenttype: contentType, metadata } = parsed.data;
+  return (entries ?? []).map(({ entryid, contenttype, metadata }, index) => {
+    const [entryId, contentType, document] = [entryid ?? "", contenttype ?? "", documents[index]!];
     const data = bytesOf(memberOf(jsonMembers(document), "event") ?? "null", contentType);
     if (typeof data === "string") throw publish.envelopeError(to, data);
     return { entryId, contentType, data, metadata: { ...common, ...metadata } };

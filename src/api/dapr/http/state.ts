@@ -4,24 +4,18 @@ import { compactJson, jsonElements, jsonMembers } from "../../../blocks/pubsub/j
 import type { QueryPage } from "../../../blocks/state/driver.ts";
 import type { HttpRoute, RouteAnswer, RouteRequest } from "../../../server/http-route.ts";
 import { anyCase, memberOf } from "../any-case.ts";
+import { goBodies } from "../go-types.ts";
 import type { DaprState, StateItemInput } from "../state.ts";
 import { itemMetadata } from "../state.ts";
-import {
-  jsonBody,
-  jsonText,
-  malformed,
-  malformedAs,
-  noContent,
-  postAndPut,
-  queryMetadata,
-} from "./answers.ts";
+import { jsonBody, jsonText, malformedAs, noContent, postAndPut, queryMetadata } from "./answers.ts";
 
 const metadata = z.record(z.string(), z.string()).nullish();
 const options = anyCase({ concurrency: z.string().nullish(), consistency: z.string().nullish() }).nullish();
 const about = { etag: z.string().nullish(), metadata, options };
 const item = anyCase({ key: z.string(), ...about });
 const saved = anyCase({ key: z.string().nullish(), ...about });
-const bulkGet = anyCase({ keys: z.array(z.string()).nullish(), metadata });
+const saves = z.array(saved).nullable();
+const bulkGet = anyCase({ keys: z.array(z.string()).nullish(), metadata, parallelism: z.int().nullish() });
 const transaction = anyCase({
   operations: z.array(anyCase({ operation: z.string(), request: item })).nullish(),
   metadata,
@@ -41,8 +35,9 @@ export function stateRoutes(state: DaprState): HttpRoute[] {
   const transact = async (request: RouteRequest) => {
     const name = request.params["store"]!;
     state.check(name);
-    const operations = parse(transaction, request).operations ?? [];
-    const values = operationValues(request);
+    const { text, value: body } = jsonBody(request, transaction, goBodies.transaction);
+    const operations = body.operations ?? [];
+    const values = operationValues(text);
     const common = queryMetadata(request);
     const own = operations.map(({ operation, request: each }, index) => {
       const value = values[index] ?? new Uint8Array();
@@ -55,7 +50,7 @@ export function stateRoutes(state: DaprState): HttpRoute[] {
   const getBulk = async (request: RouteRequest) => {
     const name = request.params["store"]!;
     state.check(name);
-    const { keys, metadata: own } = parse(bulkGet, request);
+    const { keys, metadata: own } = jsonBody(request, bulkGet, goBodies.bulkGet).value;
     const hints = { ...queryMetadata(request), ...own };
     const items = await state.getBulk(name, keys ?? [], request, hints);
     return bulkAnswer(items);
@@ -160,21 +155,19 @@ function readable(value: Uint8Array): string {
 
 /** The items of a save; `null` has none. */
 function itemsOf(request: RouteRequest): StateItemInput[] {
-  const body = jsonBody(request, malformedAs);
-  if (body === null) return [];
-  const items = z.array(saved).safeParse(body);
-  if (!items.success) throw malformedAs(z.prettifyError(items.error));
-  const documents = jsonElements(compactJson(Buffer.from(request.body).toString())) ?? [];
+  const { text, value: items } = jsonBody(request, saves, goBodies.save, malformedAs);
+  if (items === null) return [];
+  const documents = jsonElements(text) ?? [];
   const common = queryMetadata(request);
-  return items.data.map(({ key, ...each }, index) => {
+  return items.map(({ key, ...each }, index) => {
     if (!key) throw malformedAs('"key" is a required field');
     return inputOf({ ...each, key }, valueIn(documents[index]!), common);
   });
 }
 
 /** The values of a transaction's operations, as the JSON that they were given in. */
-function operationValues(request: RouteRequest): Uint8Array[] {
-  const operations = memberOf(jsonMembers(Buffer.from(request.body).toString()), "operations") ?? "[]";
+function operationValues(body: string): Uint8Array[] {
+  const operations = memberOf(jsonMembers(body), "operations") ?? "[]";
   return (jsonElements(operations) ?? []).map((operation) =>
     valueIn(memberOf(jsonMembers(operation), "request") ?? "{}"),
   );
@@ -210,10 +203,4 @@ function inputOf(
     firstWrite: given.options?.concurrency === "first-write",
     metadata: { ...given.metadata, ...common },
   };
-}
-
-function parse<Schema extends z.ZodType>(schema: Schema, request: RouteRequest): z.output<Schema> {
-  const parsed = schema.safeParse(jsonBody(request));
-  if (parsed.success) return parsed.data;
-  throw malformed(z.prettifyError(parsed.error));
 }
