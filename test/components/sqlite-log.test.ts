@@ -1,6 +1,6 @@
 import { DatabaseSync } from "node:sqlite";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import type { PubSubDriver } from "../../src/blocks/pubsub/driver.ts";
+import { OrderConflict, type PubSubDriver, UnknownPosition } from "../../src/blocks/pubsub/driver.ts";
 import { numbered, outgoing, PubSubFixture, textOf } from "../conformance/pubsub/fixture.ts";
 import { Directory } from "./sqlite-directory.ts";
 
@@ -169,7 +169,7 @@ describe("the log in an embedded store", () => {
     await pubsub.publish("t", numbered(6, "", "key"));
     await pubsub.take(unordered, 4);
     const refused = driver.open(pubsub.spec("t", { group: "g", ordered: true }), pubsub.call());
-    await expect(refused).rejects.toSatisfy((error) => driver.classify(error) === "refused");
+    await expect(refused).rejects.toBeInstanceOf(OrderConflict);
     await pubsub.closeSubscription(unordered);
     const ordered = await pubsub.open("t", { group: "g", ordered: true });
     const first = await pubsub.take(ordered, 1);
@@ -188,7 +188,7 @@ describe("the log in an embedded store", () => {
     for (const position of ["nonsense", "-1", "999999", ""]) {
       const start = { at: "position", position } as const;
       const opening = driver.open(pubsub.spec("t", { start }), pubsub.call());
-      await expect(opening).rejects.toSatisfy((error) => driver.classify(error) === "refused");
+      await expect(opening).rejects.toBeInstanceOf(UnknownPosition);
     }
   });
 });

@@ -10,7 +10,13 @@ import type { Connection } from "../connection.ts";
 import { InFlight } from "../in-flight.ts";
 import { settledOrAborted } from "../settled-or-aborted.ts";
 import { TopicAccess } from "./access.ts";
-import type { Outgoing, PubSubDriver, PubSubSupports } from "./driver.ts";
+import {
+  OrderConflict,
+  type Outgoing,
+  type PubSubDriver,
+  type PubSubSupports,
+  UnknownPosition,
+} from "./driver.ts";
 import { type InboxMemory, type InboxMemoryOf, InboxSubscription } from "./inbox.ts";
 import { disagreement, type SharedOptions } from "./options.ts";
 import { completeOutgoing } from "./outgoing.ts";
@@ -210,7 +216,7 @@ export class Bus {
       } catch (error) {
         // Who waits no longer has not failed.
         if (!signal.aborted) await subscription.close();
-        throw this.translate(error, driver, { signal });
+        throw this.#openFault(error, shared) ?? this.translate(error, driver, { signal });
       }
       // Its last consumer may have left while this one waited.
       if (!subscription.closing) return subscription;
@@ -332,6 +338,17 @@ export class Bus {
         metadata: { component: this.name, capability: lacking },
       },
     );
+  }
+
+  /** The fault of an `open` that asks for what cannot be; undefined for any other error. */
+  #openFault(error: unknown, { topic, group = "" }: SharedOptions): ConnectError | undefined {
+    if (error instanceof UnknownPosition)
+      return invalidRequest({ field: "open.start.position", description: "must be a position of the topic" });
+    if (!(error instanceof OrderConflict)) return undefined;
+    const text = `another sidecar has topic "${topic}" open for group "${group}" with another ordered`;
+    return fault("SUBSCRIPTION_CONFLICT", text, {
+      metadata: { component: this.name, topic, group, option: "ordered" },
+    });
   }
 
   async #publishDeadLetter(topic: string, letter: Outgoing, call: Call): Promise<void> {

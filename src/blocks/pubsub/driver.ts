@@ -26,7 +26,10 @@ export interface PubSubDriver {
    */
   publish(topic: string, events: readonly Outgoing[], call: Call): Promise<readonly (Published | Error)[]>;
 
-  /** Joins a group, creating it if need be. From when this resolves, published events will be received. */
+  /**
+   * Joins a group, creating it if need be. From when this resolves, published events will be received.
+   * Throws UnknownPosition or OrderConflict where it comes to that.
+   */
   open(spec: SubscriptionSpec, call: Call): Promise<DriverSubscription>;
 
   /** Tells the broker that the sidecar is going away: it need give nothing more. What is out is still settled. */
@@ -40,6 +43,16 @@ export interface PubSubDriver {
 
   /** Closes every subscription and releases every resource. No other call follows. */
   close(): Promise<void>;
+}
+
+/** Thrown by `open` for a position to begin after that the broker never gave. Needs no classification. */
+export class UnknownPosition extends Error {
+  override readonly name = "UnknownPosition";
+}
+
+/** Thrown by `open` when members of the group elsewhere want order and this one does not, or the other way round. */
+export class OrderConflict extends Error {
+  override readonly name = "OrderConflict";
 }
 
 /** What a broker can do beyond the basics. */

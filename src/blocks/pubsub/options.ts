@@ -6,7 +6,7 @@ import { invalidRequest, type Violation } from "../../faults.ts";
 import type { StartAt } from "./driver.ts";
 import type { InboxOptions } from "./inbox.ts";
 import { compileRouting, type Routing } from "./routing.ts";
-import { topicViolation } from "./topics.ts";
+import { isPattern, matchesPattern, topicViolation } from "./topics.ts";
 
 /** What the streams of one group share, and must agree in. */
 export interface SharedOptions {
@@ -95,10 +95,8 @@ export function parseOpen(
   const no = (field: string, description: string) => void violations.push({ field, description });
   const topic = topicViolation(open.topic);
   if (topic) no("open.topic", topic);
-  const deadLetter = open.deadLetterTopic && topicViolation(open.deadLetterTopic);
+  const deadLetter = open.deadLetterTopic && deadLetterViolation(open.deadLetterTopic, open.topic);
   if (deadLetter) no("open.dead_letter_topic", deadLetter);
-  if (open.deadLetterTopic && open.deadLetterTopic === open.topic)
-    no("open.dead_letter_topic", "must not be the topic itself");
   if (open.broadcast && open.group) no("open.group", "must be empty with broadcast");
   const group = open.group || defaultGroup;
   if (Buffer.byteLength(group) > 256 || hasControl(group))
@@ -181,6 +179,17 @@ export function disagreement(one: SharedOptions, other: SharedOptions): string |
 /** Milliseconds until attempt `attempt + 1`: exponential, without jitter, so that a client can foretell it. */
 export function backoffMs(retry: RetryOptions, attempt: number): number {
   return Math.min(retry.initialDelayMs * 2 ** Math.min(attempt - 1, 30), retry.maxDelayMs);
+}
+
+/** A group that received its own dead letters would give them up again, without end. */
+function deadLetterViolation(deadLetterTopic: string, topic: string): string | undefined {
+  const description = topicViolation(deadLetterTopic);
+  if (description) return description;
+  if (isPattern(deadLetterTopic)) return "must not be a pattern";
+  if (deadLetterTopic === topic) return "must not be the topic itself";
+  return isPattern(topic) && matchesPattern(topic, deadLetterTopic)
+    ? "must not be one of the topics that the pattern stands for"
+    : undefined;
 }
 
 type No = (field: string, description: string) => void;

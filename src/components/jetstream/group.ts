@@ -7,7 +7,7 @@ import {
   type StreamInfo,
 } from "@nats-io/jetstream";
 import { millis, nanos, nuid } from "@nats-io/transport-node";
-import type { StartAt, SubscriptionSpec } from "../../blocks/pubsub/driver.ts";
+import { type StartAt, type SubscriptionSpec, UnknownPosition } from "../../blocks/pubsub/driver.ts";
 import type { OpenContext } from "../../component.ts";
 import type { Connection } from "./connection.ts";
 import { apiCode, apiCodes, NatsError } from "./errors.ts";
@@ -193,7 +193,7 @@ function startOf(start: StartAt, fields: PubSubFields): Partial<ConsumerConfig> 
   if (start.at === "time") return fromTime(start.timeMs);
   if (start.at === "position") {
     if (!/^\d{1,16}$/.test(start.position))
-      throw new NatsError("refused", "the position is not one of this broker");
+      throw new UnknownPosition("the position is not one of this broker");
     return { deliver_policy: DeliverPolicy.StartSequence, opt_start_seq: Number(start.position) + 1 };
   }
   switch (fields.deliverPolicy) {

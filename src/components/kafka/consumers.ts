@@ -1,14 +1,19 @@
 /** The consumer groups of one component in this sidecar, and the subscriptions that read through them. */
 import type { Call } from "../../blocks/call.ts";
-import type { DriverSubscription, SubscriptionSpec } from "../../blocks/pubsub/driver.ts";
-import { isPattern } from "../../blocks/pubsub/topics.ts";
+import {
+  type DriverSubscription,
+  OrderConflict,
+  type SubscriptionSpec,
+  UnknownPosition,
+} from "../../blocks/pubsub/driver.ts";
+import { isPattern, matchesPattern } from "../../blocks/pubsub/topics.ts";
 import type { KafkaClient, TopicPartition } from "./client.ts";
 import { Consumer, type ConsumerContext, type ConsumerSettings } from "./consumer/consumer.ts";
 import { Feed } from "./consumer/feed.ts";
 import type { RetryTopics } from "./consumer/retry-topics.ts";
 import { parsePosition } from "./consumer/start.ts";
 import { KafkaSubscription } from "./consumer/subscription.ts";
-import { cancelled, KafkaError } from "./errors.ts";
+import { cancelled } from "./errors.ts";
 import { abortable, pause, persist } from "./patience.ts";
 import { fromKafkaTopic, toKafkaTopic } from "./topic-names.ts";
 import type { Topics } from "./topics.ts";
@@ -68,7 +73,7 @@ export class Consumers {
     if (spec.start.at === "position") {
       parsePosition(spec.start.position);
       if (isPattern(spec.topic))
-        throw new KafkaError("refused", "a pattern cannot begin at a position of one topic");
+        throw new UnknownPosition("a pattern cannot begin at a position of one topic");
     }
     const partitions = await persist(() => this.#partitions(spec.topic), patience);
     const groupId = groupOf(spec);
@@ -86,7 +91,7 @@ export class Consumers {
       group.readings.get(spec.topic) ??
       this.#read(group, spec, partitions, committed.length === 0, retryTopics);
     if (reading.feed.ordered !== spec.ordered) {
-      throw new KafkaError("refused", "another subscription of the group reads the topic with another order");
+      throw new OrderConflict("another subscription of the group reads the topic with another order");
     }
     group.members += 1;
     const subscription: KafkaSubscription = new KafkaSubscription({
@@ -257,14 +262,7 @@ function partitionsOf(leaders: ReadonlyMap<string, readonly number[]>): readonly
   return [...leaders].flatMap(([topic, all]) => Array.from(all, (_, partition) => ({ topic, partition })));
 }
 
-/** Whether a topic, by Kafka's name, matches a pattern: `*` is one part, `>` at the end one or more. */
+/** Whether a topic, by Kafka's name, is one that a pattern stands for. */
 function matcher(pattern: string): (name: string) => boolean {
-  const parts = pattern.split(".");
-  const open = parts.at(-1) === ">";
-  const fixed = open ? parts.slice(0, -1) : parts;
-  return (name) => {
-    const own = fromKafkaTopic(name).split(".");
-    if (open ? own.length <= fixed.length : own.length !== fixed.length) return false;
-    return fixed.every((part, i) => part === "*" || part === own[i]);
-  };
+  return (name) => matchesPattern(pattern, fromKafkaTopic(name));
 }

@@ -25,10 +25,12 @@ export const raised = {
   etagMismatch: "OR001",
   /** The member, or its group, is not known any more. */
   memberGone: "OR002",
-  /** What the caller wants cannot be; the message says why. */
-  refused: "OR003",
+  /** Members of the group want another order. */
+  orderConflict: "OR003",
   /** Chunks were given up before the last one came. */
   chunksGone: "OR004",
+  /** The position is not one of the topic. */
+  unknownPosition: "OR005",
 } as const;
 
 /** Classifies what a driver of this folder threw. */
@@ -106,7 +108,6 @@ const known: Readonly<Record<string, readonly [ErrorClass, string]>> = {
 
 function classOfState(code: string): ErrorClass | undefined {
   if (!/^[0-9A-Z]{5}$/.test(code) || isNetworkCode(code)) return undefined;
-  if (code === raised.refused) return "refused";
   if (/^(08|40|53|57|58)/.test(code) || code === "55P03") return "unavailable";
   return /^(0A|21|22|23|28|3D|3F|42|54|XX)/.test(code) ? "refused" : undefined;
 }

@@ -1,6 +1,6 @@
 /** What one member reads of one topic: every script of its group goes through here. */
 import type { Call } from "../../blocks/call.ts";
-import type { Received, Settlement } from "../../blocks/pubsub/driver.ts";
+import { OrderConflict, type Received, type Settlement } from "../../blocks/pubsub/driver.ts";
 import type { Log } from "../../telemetry/log.ts";
 import { fromFields, keyBytesOf } from "./entry-fields.ts";
 import { isNoGroup, RedisFailure } from "./errors.ts";
@@ -94,7 +94,7 @@ export class Feed {
     this.#member = options.member;
   }
 
-  /** Joins the group, making it if need be. Throws RedisFailure. */
+  /** Joins the group, making it if need be. Throws RedisFailure or OrderConflict. */
   async join(start: string, call: Call): Promise<void> {
     await this.#join(start, call);
   }
@@ -236,7 +236,7 @@ export class Feed {
     const answer = await this.#run(joinScript, args, call, repeat);
     if (String(answer) === "disagree") {
       const text = `the members of group "${group}" of topic "${topic}" must agree in whether it is ordered`;
-      throw new RedisFailure("refused", text);
+      throw new OrderConflict(text);
     }
     this.dirty = true;
     return answer === 1;

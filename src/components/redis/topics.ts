@@ -1,8 +1,8 @@
 /** Which topics there are, for subscriptions to patterns of them. Redis itself does not tell streams from other keys. */
 
 import type { Call } from "../../blocks/call.ts";
-import type { StartAt } from "../../blocks/pubsub/driver.ts";
-import { RedisFailure } from "./errors.ts";
+import { type StartAt, UnknownPosition } from "../../blocks/pubsub/driver.ts";
+import { matchesPattern } from "../../blocks/pubsub/topics.ts";
 import type { Link, Reply, Sending } from "./link.ts";
 import { Script } from "./script.ts";
 import { topicNames, topicNews, topicPatterns } from "./stream-keys.ts";
@@ -91,17 +91,7 @@ function patternOf(group: string): string | undefined {
   return tab < 0 ? undefined : group.slice(tab + 1);
 }
 
-/** `*` stands for one dot-separated part, `>` at the end for one or more. */
-export function matchesPattern(pattern: string, topic: string): boolean {
-  const wanted = pattern.split(".");
-  const parts = topic.split(".");
-  const open = wanted.at(-1) === ">";
-  if (open) wanted.pop();
-  if (open ? parts.length <= wanted.length : parts.length !== wanted.length) return false;
-  return wanted.every((part, index) => part === "*" || part === parts[index]);
-}
-
-/** The id of a stream after which a group begins. Throws RedisFailure for a position that is none. */
+/** The id of a stream after which a group begins. Throws UnknownPosition. */
 export function startId(start: StartAt): string {
   switch (start.at) {
     case "earliest":
@@ -112,6 +102,6 @@ export function startId(start: StartAt): string {
       return start.timeMs <= 0 ? "0" : `${Math.ceil(start.timeMs) - 1}-18446744073709551615`;
     case "position":
       if (/^\d{1,15}-\d{1,20}$/.test(start.position)) return start.position;
-      throw new RedisFailure("refused", "the position is not one of a Redis stream");
+      throw new UnknownPosition("the position is not one of a Redis stream");
   }
 }

@@ -1,5 +1,6 @@
 /** Errors of the embedded store, and how they cross from its thread to the drivers. */
 import type { ErrorClass } from "../../blocks/call.ts";
+import { OrderConflict, UnknownPosition } from "../../blocks/pubsub/driver.ts";
 import { EtagMismatch, PositionExpired, ValueChanged } from "../../blocks/state/driver.ts";
 
 /** What the store throws when it cannot, or will not, do what it was asked. */
@@ -15,7 +16,7 @@ export class StoreError extends Error {
 
 /** An error as a message between threads: classes do not survive the way. */
 export interface Failure {
-  readonly kind: "store" | "etag" | "expired" | "changed";
+  readonly kind: "store" | "etag" | "expired" | "changed" | "position" | "order";
   readonly errorClass: ErrorClass | undefined;
   /** For people; the key with kind "etag". */
   readonly text: string;
@@ -27,6 +28,9 @@ export function toFailure(error: unknown): Failure {
   if (error instanceof PositionExpired)
     return { kind: "expired", errorClass: undefined, text: error.message };
   if (error instanceof ValueChanged) return { kind: "changed", errorClass: undefined, text: error.message };
+  if (error instanceof UnknownPosition)
+    return { kind: "position", errorClass: undefined, text: error.message };
+  if (error instanceof OrderConflict) return { kind: "order", errorClass: undefined, text: error.message };
   const known = asStoreError(error);
   return { kind: "store", errorClass: known.errorClass, text: known.message };
 }
@@ -40,6 +44,10 @@ export function fromFailure({ kind, errorClass, text }: Failure): Error {
       return new PositionExpired(text);
     case "changed":
       return new ValueChanged(text);
+    case "position":
+      return new UnknownPosition(text);
+    case "order":
+      return new OrderConflict(text);
     case "store":
       return new StoreError(errorClass, text);
   }

@@ -2,20 +2,21 @@
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { type Event, EventSchema } from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
 import type { Call } from "../../blocks/call.ts";
-import type {
-  DriverSubscription,
-  Lag,
-  Outgoing,
-  Published,
-  PubSubDriver,
-  Received,
-  Settlement,
-  StartAt,
-  SubscriptionSpec,
+import {
+  type DriverSubscription,
+  type Lag,
+  type Outgoing,
+  type Published,
+  type PubSubDriver,
+  type Received,
+  type Settlement,
+  type StartAt,
+  type SubscriptionSpec,
+  UnknownPosition,
 } from "../../blocks/pubsub/driver.ts";
 import type { Database } from "./database.ts";
 import type { Lease } from "./databases.ts";
-import { classify, StoreError } from "./errors.ts";
+import { classify } from "./errors.ts";
 import { type Plain, receivedFields, type StartRow, settleCodes } from "./messages.ts";
 
 /** For what must be done whoever waits for it. */
@@ -198,7 +199,7 @@ function toJson(headers: Readonly<Record<string, string>>): string | undefined {
 function toStart(start: StartAt): StartRow {
   if (start.at !== "position") return start;
   if (!/^\d{1,15}$/.test(start.position)) {
-    throw new StoreError("refused", "the position is not one of this store");
+    throw new UnknownPosition("the position is not one of this store");
   }
   return { at: "position", position: Number(start.position) };
 }

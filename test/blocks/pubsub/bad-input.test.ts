@@ -1,6 +1,7 @@
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { OpenSchema, Outcome, SubscribeRequestSchema } from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
+import type { PubSubDriver } from "../../../src/blocks/pubsub/driver.ts";
 import { contextWith, type OpenInit, refusalOf, type Sidecar, startSidecar, textOf } from "./sidecar.ts";
 
 let sidecar: Sidecar;
@@ -27,6 +28,21 @@ describe("an open is refused, and the stream goes on", () => {
       "open.retry.max_delay",
     ],
     ["with a negative delay", { topic: "t", retry: { initialDelay: ms(-1) } }, "open.retry.initial_delay"],
+    [
+      "with a position that nobody gave",
+      { topic: "t", start: { at: { case: "position", value: "no such position" } } },
+      "open.start.position",
+    ],
+    [
+      "with a pattern to send dead letters to",
+      { topic: "t", deadLetterTopic: "dead.*" },
+      "open.dead_letter_topic",
+    ],
+    [
+      "with a pattern that would receive its own dead letters",
+      { topic: "orders.>", deadLetterTopic: "orders.dead" },
+      "open.dead_letter_topic",
+    ],
     ["with its own dead-letter topic", { topic: "t", deadLetterTopic: "t" }, "open.dead_letter_topic"],
     ["as a broadcast with a group", { topic: "t", broadcast: true, group: "g" }, "open.group"],
     [
@@ -77,6 +93,20 @@ describe("an open is refused, and the stream goes on", () => {
     const refused = await refusalOf(sidecar.stream().open({ topic: "t", ordered: true }));
     expect(refused).toMatchObject({ code: 9, reason: "SUBSCRIPTION_CONFLICT" });
     expect(refused.message).toContain("ordered");
+  });
+});
+
+describe("an open in a group that has the topic open on another sidecar", () => {
+  it("is refused, with the reason, when it wants another order", async () => {
+    let broker: PubSubDriver | undefined;
+    const first = await startSidecar({ wrap: (driver) => (broker = driver) });
+    const other = await startSidecar({ wrap: () => broker! });
+    await first.stream().open({ topic: "t" });
+    const refused = await refusalOf(other.stream().open({ topic: "t", ordered: true }));
+    expect(refused).toMatchObject({ code: 9, reason: "SUBSCRIPTION_CONFLICT" });
+    expect(refused.message).toContain("ordered");
+    await other.close();
+    await first.close();
   });
 });
 

@@ -1,5 +1,5 @@
 /** Where a group begins in a partition that it has no position in. */
-import type { StartAt } from "../../../blocks/pubsub/driver.ts";
+import { type StartAt, UnknownPosition } from "../../../blocks/pubsub/driver.ts";
 import { earliest, type KafkaClient, latest, type TopicPartition } from "../client.ts";
 import { KafkaError } from "../errors.ts";
 import type { Topics } from "../topics.ts";
@@ -9,11 +9,10 @@ export function positionOf(partition: number, offset: number): string {
   return `${partition}:${offset}`;
 }
 
-/** Offsets by partition, of a position or of several with commas between. Throws a KafkaError. */
+/** Offsets by partition, of a position or of several with commas between. Throws UnknownPosition. */
 export function parsePosition(position: string): ReadonlyMap<number, number> {
   if (!/^\d{1,9}:\d{1,15}(,\d{1,9}:\d{1,15})*$/.test(position)) {
-    throw new KafkaError(
-      "refused",
+    throw new UnknownPosition(
       'the position is none of Kafka: expected "partition:offset", or several with commas',
     );
   }

@@ -1,11 +1,10 @@
 import type { Outgoing, Published, SubscriptionSpec } from "../../../blocks/pubsub/driver.ts";
-import { isPattern } from "../../../blocks/pubsub/topics.ts";
+import { isPattern, matchesPattern } from "../../../blocks/pubsub/topics.ts";
 import { BrokerError } from "./broker-error.ts";
 import { Feed, Group } from "./group.ts";
 import { Member } from "./member.ts";
 import { type Due, Timers } from "./timers.ts";
 import { bytesOf, type Entry, parsePosition, type Retention, Topic, withOwnData } from "./topic.ts";
-import { matchesPattern } from "./wildcards.ts";
 
 /** How often each topic is looked through for what is too old, in milliseconds. */
 const maxSweepIntervalMs = 60_000;
@@ -94,7 +93,7 @@ export class MemoryBroker {
   /** Gives a new group what its topics have, in the order in which it was published. */
   #begin(group: Group, { topic, start }: SubscriptionSpec): void {
     const topics = group.isPattern
-      ? [...this.#topics.values()].filter(({ name }) => matchesPattern(name, topic))
+      ? [...this.#topics.values()].filter(({ name }) => matchesPattern(topic, name))
       : [this.#topic(topic)];
     const first: { readonly entry: Entry; readonly feed: Feed }[] = [];
     for (const one of topics) {
@@ -110,7 +109,7 @@ export class MemoryBroker {
     if (existing) return existing;
     const topic = new Topic(name, this.#retention);
     this.#topics.set(name, topic);
-    for (const group of this.#patterns) if (matchesPattern(name, group.topic)) attach(group, topic);
+    for (const group of this.#patterns) if (matchesPattern(group.topic, name)) attach(group, topic);
     this.#sweepLater(topic);
     return topic;
   }

@@ -1,4 +1,4 @@
-import { BrokerError } from "./broker-error.ts";
+import { OrderConflict } from "../../../blocks/pubsub/driver.ts";
 import { Heap } from "./heap.ts";
 import { Delivery, type Member } from "./member.ts";
 import { Ring } from "./ring.ts";
@@ -163,11 +163,10 @@ export class Group {
     return this.#trimmedUnsettled;
   }
 
-  /** Throws a BrokerError when the members that are there want the other order. */
+  /** Throws OrderConflict when the members that are there want the other order. */
   join(ordered: boolean): void {
     if (ordered !== this.#ordered) {
-      if (this.#members > 0)
-        throw new BrokerError("refused", "the members of a group must agree in `ordered`");
+      if (this.#members > 0) throw new OrderConflict("the members of a group must agree in `ordered`");
       this.#reorder(ordered);
     }
     this.#members += 1;

@@ -1,7 +1,6 @@
 import { create } from "@bufbuild/protobuf";
 import { type Event, EventSchema } from "../../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
-import type { Outgoing, StartAt } from "../../../blocks/pubsub/driver.ts";
-import { BrokerError } from "./broker-error.ts";
+import { type Outgoing, type StartAt, UnknownPosition } from "../../../blocks/pubsub/driver.ts";
 import type { Feed, Slot } from "./group.ts";
 import { Ring } from "./ring.ts";
 
@@ -166,10 +165,10 @@ export class Topic {
   }
 }
 
-/** Throws a BrokerError when it is none that was ever given. */
+/** Throws UnknownPosition when it is none that was ever given. */
 export function parsePosition(position: string): number {
   if (!/^\d{1,15}$/.test(position)) {
-    throw new BrokerError("refused", "the position was not given by this component");
+    throw new UnknownPosition("the position was not given by this component");
   }
   return Number(position);
 }

@@ -54,7 +54,7 @@ export function memberFunctions(t: Tables): string {
       IF v_ordered <> p_ordered THEN
         IF EXISTS (SELECT FROM ${t.members} AS m WHERE m.group_id = v_group) THEN
           RAISE EXCEPTION 'the group has members that want % order', CASE WHEN p_ordered THEN 'no' ELSE 'an' END
-            USING ERRCODE = '${raised.refused}';
+            USING ERRCODE = '${raised.orderConflict}';
         END IF;
         UPDATE ${t.groups} SET ordered = p_ordered WHERE id = v_group;
         UPDATE ${t.deliveries} AS d SET lane = CASE WHEN p_ordered THEN nullif(e.key, '') END,
@@ -69,7 +69,7 @@ export function memberFunctions(t: Tables): string {
         SELECT published_at INTO v_time FROM ${t.events} WHERE topic_id = p_topic_id AND seq = p_seq;
         IF NOT EXISTS (SELECT FROM ${t.topics} WHERE id = p_topic_id AND last_seq >= p_seq
             AND (name = p_topic OR name ~ p_pattern)) THEN
-          RAISE EXCEPTION 'the position is not one of this topic' USING ERRCODE = '${raised.refused}';
+          RAISE EXCEPTION 'the position is not one of this topic' USING ERRCODE = '${raised.unknownPosition}';
         END IF;
       ELSIF p_start = 'time' THEN
         v_time := to_timestamp(p_at / 1000.0);

@@ -1,12 +1,14 @@
 /** pubsub.postgresql: a log of events in tables. */
 import type { Call } from "../../../blocks/call.ts";
-import type {
-  DriverSubscription,
-  Outgoing,
-  Published,
-  PubSubDriver,
-  StartAt,
-  SubscriptionSpec,
+import {
+  type DriverSubscription,
+  OrderConflict,
+  type Outgoing,
+  type Published,
+  type PubSubDriver,
+  type StartAt,
+  type SubscriptionSpec,
+  UnknownPosition,
 } from "../../../blocks/pubsub/driver.ts";
 import type { OpenContext } from "../../../component.ts";
 import { Bell } from "../bell.ts";
@@ -162,7 +164,7 @@ export class PostgresPubSub implements PubSubDriver {
     try {
       return (await join(sidecar))[0]!;
     } catch (error) {
-      if (!(error instanceof PostgresError && error.code === raised.memberGone)) throw error;
+      if (!(error instanceof PostgresError && error.code === raised.memberGone)) throw openErrorOf(error);
       const renewed = await this.#sidecars.renew(sidecar, call);
       // The lock is that of the old number.
       this.#listener.reconnect();
@@ -182,10 +184,18 @@ interface JoinRow extends Record<string, unknown> {
   readonly topic_id: number | null;
 }
 
+/** What `open` says, where one of our functions has raised it. */
+function openErrorOf(error: unknown): unknown {
+  if (!(error instanceof PostgresError)) return error;
+  if (error.code === raised.unknownPosition) return new UnknownPosition(error.message, { cause: error });
+  if (error.code === raised.orderConflict) return new OrderConflict(error.message, { cause: error });
+  return error;
+}
+
 function startOf(start: StartAt): [string, number | null, number | null, number | null] {
   if (start.at === "time") return ["time", start.timeMs, null, null];
   if (start.at !== "position") return [start.at, null, null, null];
   const match = /^(\d{1,15})\.(\d{1,15})$/.exec(start.position);
-  if (!match) throw new PostgresError("refused", "the position is not one of this broker");
+  if (!match) throw new UnknownPosition("the position is not one of this broker");
   return ["position", null, Number(match[1]), Number(match[2])];
 }

@@ -2,6 +2,7 @@
  * The thread's one loop: what has gathered since the last transaction is done
  * in the next one, and answered when it is committed.
  */
+import { OrderConflict, UnknownPosition } from "../../../blocks/pubsub/driver.ts";
 import { EtagMismatch, PositionExpired, ValueChanged } from "../../../blocks/state/driver.ts";
 import { asStoreError, StoreError, toFailure } from "../errors.ts";
 import {
@@ -258,6 +259,8 @@ function changedNothing(error: unknown): error is Error {
     error instanceof StoreError ||
     error instanceof EtagMismatch ||
     error instanceof PositionExpired ||
-    error instanceof ValueChanged
+    error instanceof ValueChanged ||
+    error instanceof UnknownPosition ||
+    error instanceof OrderConflict
   );
 }

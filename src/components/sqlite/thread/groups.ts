@@ -1,9 +1,9 @@
 /** Consumer groups: who reads what, and how far they are. */
-import { StoreError } from "../errors.ts";
+import { OrderConflict, UnknownPosition } from "../../../blocks/pubsub/driver.ts";
+import { isPattern, matchesPattern } from "../../../blocks/pubsub/topics.ts";
 import type { Ask, StartRow } from "../messages.ts";
 import type { Counters } from "./counters.ts";
 import type { Statement, StoreFile } from "./file.ts";
-import { isPattern, matchesPattern } from "./patterns.ts";
 import type { TopicTable } from "./topics.ts";
 
 /** A group, as far as it does not change while it has members. */
@@ -55,15 +55,14 @@ export class GroupTable {
   }
 
   /**
-   * Finds or makes the group of a subscription. Throws StoreError, refused,
-   * when members of the group want the other order.
+   * Finds or makes the group of a subscription. Throws OrderConflict and UnknownPosition.
    */
   make({ topic, group, start, ordered }: Ask<"join">): Group {
     if (!isPattern(topic)) this.#topics.make(topic);
     const found = group === undefined ? undefined : this.#statements.byName.get(topic, group);
     if (found && found.ordered !== Number(ordered)) {
       if (this.#statements.memberOf.get(found.id)) {
-        throw new StoreError("refused", `the group has members that want ${ordered ? "no " : ""}order`);
+        throw new OrderConflict(`the group has members that want ${ordered ? "no " : ""}order`);
       }
       this.#reorder(found.id, ordered);
     }
@@ -162,7 +161,7 @@ export class GroupTable {
       case "time":
         return this.#lastBefore(start.timeMs, last);
       case "position":
-        if (start.position > last) throw new StoreError("refused", "the position is not one of this store");
+        if (start.position > last) throw new UnknownPosition("the position is not one of this store");
         return start.position;
     }
   }
