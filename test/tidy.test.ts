@@ -145,7 +145,6 @@ describe("imports", () => {
       [/^pino(-pretty)?$/, /^src\/telemetry\//],
       [/^commander$/, /^src\/(cli\/|main\.ts$)/],
       [/^yaml$/, /^src\/config\//],
-      [/^find-my-way$/, /^src\/server\//],
       [/^ioredis$/, /^src\/components\/redis\//],
       [/^kafkajs$/, /^src\/components\/kafka\//],
       [/^pg$/, /^src\/components\/postgresql\//],

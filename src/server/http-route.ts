@@ -26,7 +26,7 @@ export interface RouteAnswer {
 /** One method at one path. */
 export interface HttpRoute {
   readonly method: "GET" | "POST" | "PUT" | "DELETE" | "PATCH";
-  /** As find-my-way has it: `/state/:store/:key`, with `*` at the end for the rest. */
+  /** Such as `/state/:store/:key`, or with `*` at the end for the rest: see `RouteTree`. */
   readonly path: string;
   /** True: served without an API token, where others need one. */
   readonly withoutToken?: boolean;

@@ -1,6 +1,5 @@
 /** Serves routes on the HTTP port, with the limits, tokens, measures and traces that RPCs have. */
 import { Code, ConnectError } from "@connectrpc/connect";
-import findMyWay from "find-my-way";
 import { fault } from "../faults.ts";
 import { type Log, logTrace } from "../telemetry/log.ts";
 import type { Counter, Histogram } from "../telemetry/metrics.ts";
@@ -13,9 +12,7 @@ import type { HttpPipeline } from "./http-pipeline.ts";
 import type { HttpRoute, HttpRoutes, RouteAnswer } from "./http-route.ts";
 import type { Limits } from "./limits.ts";
 import type { ServerOptions } from "./mount.ts";
-
-/** The longest parameter of a path, in characters: a key of 1,024 bytes, each percent-encoded. */
-const maxParamLength = 4096;
+import { RouteTree } from "./route-tree.ts";
 
 /** A route, and who speaks for its errors. */
 interface Served {
@@ -32,7 +29,7 @@ export interface RoutingOptions extends ServerOptions {
 
 /** See the head of this file. */
 export class HttpRouting {
-  readonly #router = findMyWay({ maxParamLength, caseSensitive: true });
+  readonly #tree = new RouteTree<Served>();
   readonly #limits: Limits;
   readonly #tokens: ApiTokens;
   readonly #telemetry: Telemetry;
@@ -50,8 +47,7 @@ export class HttpRouting {
     if (options.telemetry.callLog) this.#callLog = options.telemetry.log.child({ scope: "api" });
     for (const owner of groups) {
       for (const route of owner.routes) {
-        // What is found is served by `serve`: the router's own call would hide the parameters' types.
-        this.#router.on(route.method, route.path, () => {}, this.#served(route, owner));
+        this.#tree.add(route.method, route.path, this.#served(route, owner));
       }
     }
   }
@@ -62,8 +58,7 @@ export class HttpRouting {
     const method = request.method === "HEAD" ? "GET" : (request.method ?? "");
     const found = this.#find(method, path.replace(/\/{2,}/g, "/").replaceAll("+", "%20"));
     if (!found) return false;
-    const params = found.params as Readonly<Record<string, string>>;
-    this.#run(found.store as Served, params, query, request, response).catch((err: unknown) => {
+    this.#run(found.value, found.params, query, request, response).catch((err: unknown) => {
       this.#telemetry.log.error({ err, path }, "an answer could not be made");
       response.destroy();
     });
@@ -72,10 +67,10 @@ export class HttpRouting {
 
   /** A slash at the end is one too many, unless a route has a wildcard there. Parameters are never empty. */
   #find(method: string, path: string) {
-    const found = this.#router.find(method as "GET", path);
+    const found = this.#tree.find(method, path);
     if (!path.endsWith("/")) return found;
-    const wanted = found && "*" in found.params && !(found.store as Served).route.isFallback;
-    return wanted ? found : this.#router.find(method as "GET", path.slice(0, -1));
+    const wanted = found && "*" in found.params && !found.value.route.isFallback;
+    return wanted ? found : this.#tree.find(method, path.slice(0, -1));
   }
 
   async #run(
