@@ -52,6 +52,11 @@ export interface ComponentOf<Block extends BlockName> {
   readonly schema: ZodType<unknown>;
   /** Takes what the schema made of the metadata; opens nothing yet. */
   configure(settings: unknown): Open<Drivers[Block]>;
+  /**
+   * Resolves when what it connects to has come since the call, so that opening it is worth another attempt at once;
+   * and when the signal aborts. Never rejects. Absent: there is no telling.
+   */
+  readonly comes?: ((signal: AbortSignal) => Promise<void>) | undefined;
 }
 
 /** Makes a component of a schema and of what opens it. Settings are typed by the schema. */
@@ -61,13 +66,16 @@ export function component<Block extends BlockName, Settings>(definition: {
   readonly schema: ZodType<Settings>;
   /** Connects, and resolves to a driver that is ready to serve. Gives up when the signal aborts. */
   open(settings: Settings, context: OpenContext): Promise<Drivers[Block]>;
+  /** See `ComponentOf.comes`. */
+  readonly comes?: (signal: AbortSignal) => Promise<void>;
 }): ComponentOf<Block> {
-  const { type, versions, schema, open } = definition;
+  const { type, versions, schema, open, comes } = definition;
   return {
     block: type.slice(0, type.indexOf(".")) as Block,
     type,
     versions,
     schema,
     configure: (settings) => (context) => open(settings as Settings, context),
+    comes,
   };
 }

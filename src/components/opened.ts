@@ -124,6 +124,7 @@ function openingOf(
     },
     initTimeoutMs: resource.initTimeoutMs,
     required: !resource.ignoreErrors,
+    comes: component.comes,
     onChange,
   });
 }

@@ -32,6 +32,8 @@ export interface OpeningOptions<Driver> {
   readonly initTimeoutMs: number;
   /** False (`ignoreErrors`): the sidecar is ready without it. */
   readonly required: boolean;
+  /** See `ComponentOf.comes`. */
+  readonly comes?: ((signal: AbortSignal) => Promise<void>) | undefined;
   /** Called at each change of the status, for the log. The cause may have secrets in it. */
   readonly onChange?: (status: OpeningStatus, cause?: unknown) => void;
 }
@@ -43,7 +45,7 @@ interface AnyDriver {
 
 /**
  * A component that opens itself and keeps trying, with exponential backoff and
- * jitter, until it is open or closed. Once open it stays so: a driver finds its
+ * jitter, and when what it needs has come, until it is open or closed. Once open it stays so: a driver finds its
  * server again by itself.
  */
 export class Opening<Driver extends AnyDriver> implements Connection<Driver> {
@@ -111,7 +113,9 @@ export class Opening<Driver extends AnyDriver> implements Connection<Driver> {
   }
 
   async #run(): Promise<void> {
-    for (let attempt = 1; !this.#closing.signal.aborted; attempt++) {
+    let attempt = 0;
+    while (!this.#closing.signal.aborted) {
+      attempt += 1;
       try {
         this.#nextAttemptAtMs = undefined;
         const driver = await this.#attempt();
@@ -125,9 +129,24 @@ export class Opening<Driver extends AnyDriver> implements Connection<Driver> {
         this.#nextAttemptAtMs = Date.now() + delayMs;
         const sinceMs = this.#status.state === "failed" ? this.#status.sinceMs : Date.now();
         this.#change({ state: "failed", message: withoutSecrets(error), sinceMs }, error);
-        await pause(delayMs, this.#closing.signal);
+        // What has come is tried again soon, should it not serve yet.
+        if (await this.#waited(delayMs)) attempt = 0;
       }
     }
+  }
+
+  /** Waits, or until what is to be connected to has come: then it is true. */
+  async #waited(delayMs: number): Promise<boolean> {
+    const over = new AbortController();
+    const signal = AbortSignal.any([this.#closing.signal, over.signal]);
+    let came = false;
+    void this.#options.comes?.(signal).then(() => {
+      came = !signal.aborted;
+      over.abort();
+    });
+    await pause(delayMs, signal);
+    over.abort();
+    return came;
   }
 
   /** One attempt. A driver that arrives after the attempt was given up is closed again. */

@@ -74,6 +74,35 @@ describe("a component being opened", () => {
     expect(component.current()).toBe(driver);
   });
 
+  it("tries again at once when what it needs has come, and soon after that", async () => {
+    let attempts = 0;
+    const open = () => {
+      attempts += 1;
+      return Promise.reject(new Error("nobody is there"));
+    };
+    let come = () => {};
+    const comes = () => {
+      const { promise, resolve } = Promise.withResolvers<void>();
+      come = resolve;
+      return promise;
+    };
+    const context = openContext({ name: "store" });
+    const component = new Opening<Driver>({
+      ...{ type: "state.test", open, context, initTimeoutMs: 5000, required: true, comes },
+    });
+    component.start();
+    // By now the pauses are long.
+    await vi.advanceTimersByTimeAsync(300_000);
+    const before = attempts;
+    come();
+    await vi.advanceTimersByTimeAsync(0);
+    expect(attempts).toBe(before + 1);
+    await vi.advanceTimersByTimeAsync(2000);
+    expect(attempts).toBeGreaterThan(before + 2);
+    await component.close();
+    expect(vi.getTimerCount()).toBe(0);
+  });
+
   it("remembers since when it has failed, over all attempts", async () => {
     const component = opening(() => Promise.reject(new Error("away")));
     component.start();

@@ -33,6 +33,9 @@ const outcomes: Readonly<Record<number, TopicEventOutcome>> = {
   [Status.DROP]: "drop",
 };
 
+/** How long a stream waits to join until it is told of, in milliseconds: what joins at once is told of when it is live. */
+const waitingMs = 1000;
+
 /** Takes the application's answer for an event. */
 type Take = (outcome: TopicEventOutcome) => void;
 
@@ -50,6 +53,8 @@ export class SubscribeStream {
   /** Those of components that were replaced, until what is in hand is settled. */
   readonly #before = new Set<TopicSubscription>();
   #live = false;
+  /** By performance.now(). */
+  #askedAtMs = 0;
   #wake: (() => void) | undefined;
   #failure: unknown;
   #leaving = false;
@@ -63,9 +68,9 @@ export class SubscribeStream {
     this.#policyOf = policyOf;
   }
 
-  /** What it subscribes to; undefined until it is live. */
+  /** What it subscribes to; undefined until it is live, or known to wait for its broker. */
   get spec(): TopicSubscriptionSpec | undefined {
-    return this.#live ? this.#spec : undefined;
+    return this.#live || performance.now() - this.#askedAtMs > waitingMs ? this.#spec : undefined;
   }
 
   /** Reads what the application says until it stops. Never rejects. */
@@ -76,6 +81,7 @@ export class SubscribeStream {
           if (this.#spec) throw new ConnectError("duplicate initial request received", Code.InvalidArgument);
           const { pubsubName, topic, metadata, deadLetterTopic = "" } = request.value;
           this.#spec = { pubsubName, topic, metadata, rules: [], defaultPath: streamPath, deadLetterTopic };
+          this.#askedAtMs = performance.now();
           void this.#open(this.#spec);
         } else if (request.case === "eventProcessed") {
           this.#processed(request.value.id, request.value.status?.status ?? Status.SUCCESS);

@@ -65,6 +65,11 @@ export class Membership {
     return this.#subscription;
   }
 
+  /** The Open that it is a member by, or on its way to be; as the application has sent it while there is nothing to be a member of. */
+  get wanted(): Open {
+    return this.#wanted?.agreed ?? this.open;
+  }
+
   /** Whether it has never been open. */
   get opening(): boolean {
     return this.#state === "opening";

@@ -3,7 +3,7 @@ import * as z from "zod";
 import { type Component, component, type OpenContext } from "../../component.ts";
 import type { ForeignType } from "../../config/components.ts";
 import { nearest } from "../../config/suggest.ts";
-import { type SocketsFolder, socketsIn } from "./sockets.ts";
+import { type SocketsFolder, socketComes, socketsIn } from "./sockets.ts";
 
 /** A component's own business: nobody here knows its fields. */
 const schema = z.record(z.string(), z.string());
@@ -41,11 +41,13 @@ export async function pluggableTypes(
 
 function pluggableComponent(type: string, socket: string, folder: SocketsFolder): Component | undefined {
   if (socket === "") return undefined;
+  const comes = (signal: AbortSignal) => socketComes(folder, socket, signal);
   if (type.startsWith("state.")) {
     return component({
       type: `state.${socket}`,
       versions,
       schema,
+      comes,
       async open(properties, context) {
         const { PluggableState } = await import("./state.ts");
         const own = Object.entries(properties).filter(([name]) => !secretFields.includes(name));
@@ -58,6 +60,7 @@ function pluggableComponent(type: string, socket: string, folder: SocketsFolder)
       type: `pubsub.${socket}`,
       versions,
       schema,
+      comes,
       async open(properties, context) {
         const { PluggablePubSub } = await import("./pubsub.ts");
         return PluggablePubSub.open({ folder, socket, properties: withGroup(properties, context) }, context);

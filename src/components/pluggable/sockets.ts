@@ -1,6 +1,7 @@
 /** The folder of sockets: which components are there now, by name. */
-import { readdir } from "node:fs/promises";
+import { readdir, stat } from "node:fs/promises";
 import { join, parse } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 
 /** Where sockets are when the environment does not say, as in Dapr. */
 const defaultFolder = "/tmp/dapr-components-sockets";
@@ -36,5 +37,30 @@ export async function socketsIn({ path }: SocketsFolder): Promise<ReadonlyMap<st
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
     throw error;
+  }
+}
+
+/** How often it is looked whether a socket has come, in milliseconds. */
+const lookMs = 500;
+
+/** Resolves when there is a socket of that name that was not there at the call, or the signal aborts. Never rejects. */
+export async function socketComes(folder: SocketsFolder, socket: string, signal: AbortSignal): Promise<void> {
+  const before = await identityOf(folder, socket);
+  while (!signal.aborted) {
+    await delay(lookMs, undefined, { signal }).catch(() => {});
+    const now = await identityOf(folder, socket);
+    if (now !== "" && now !== before) return;
+  }
+}
+
+/** Another for each socket that a process makes; "" for none. */
+async function identityOf(folder: SocketsFolder, socket: string): Promise<string> {
+  try {
+    const path = (await socketsIn(folder))?.get(socket.toLowerCase());
+    if (path === undefined) return "";
+    const { ino, birthtimeMs } = await stat(path);
+    return `${ino} ${birthtimeMs}`;
+  } catch {
+    return "";
   }
 }
