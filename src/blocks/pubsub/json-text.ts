@@ -35,8 +35,9 @@ export function jsonMembers(text: string): Map<string, string> | undefined {
   while (compact.charCodeAt(at) === quote) {
     const endOfName = endOfString(compact, at);
     const endOfMember = endOfValue(compact, endOfName + 1);
+    const name = compact.slice(at + 1, endOfName - 1);
     members.set(
-      JSON.parse(compact.slice(at, endOfName)) as string,
+      name.includes("\\") ? (JSON.parse(`"${name}"`) as string) : name,
       compact.slice(endOfName + 1, endOfMember),
     );
     at = endOfMember + 1;

@@ -1,6 +1,6 @@
 /** What members of groups hold: messages that are not settled, and what is known of how often they were given. */
 import type { Msg } from "@nats-io/transport-node";
-import { positionOf } from "./events.ts";
+import { type Position, positionOf } from "./events.ts";
 
 /** Messages whose uncounted deliveries are remembered. */
 const maxRemembered = 100_000;
@@ -8,6 +8,8 @@ const maxRemembered = 100_000;
 /** A message that a member has. */
 export interface Held {
   readonly message: Msg;
+  /** As the message itself says it. */
+  readonly position: Position;
   readonly sequence: number;
   /** The consumer's count of deliveries, of all messages, when it first came. */
   readonly delivery: number;
@@ -26,7 +28,7 @@ export function heldOf(message: Msg): Held | undefined {
   const position = positionOf(reply);
   if (!position) return undefined;
   const { sequence, deliveries, delivery } = position;
-  return { message, sequence, delivery, reply: reply!, deliveries, epoch: 0, settling: undefined };
+  return { message, position, sequence, delivery, reply: reply!, deliveries, epoch: 0, settling: undefined };
 }
 
 /**

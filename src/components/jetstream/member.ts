@@ -2,7 +2,7 @@
 import type { Call } from "../../blocks/call.ts";
 import type { DriverSubscription, Lag, Received, Settlement } from "../../blocks/pubsub/driver.ts";
 import { again, Channel, done, type Reply } from "./channel.ts";
-import { fromMessage, positionOf } from "./events.ts";
+import { fromMessage } from "./events.ts";
 import type { Group } from "./group.ts";
 import type { Held, Uncounted } from "./held.ts";
 
@@ -102,7 +102,7 @@ export class Member implements DriverSubscription {
   #toReceived(held: Held): Received {
     const { group, uncounted } = this.#channel;
     return {
-      ...fromMessage(held.message, positionOf(held.message.reply)!, this.#raw),
+      ...fromMessage(held.message, held.position, this.#raw),
       receipt: held,
       attempt: uncounted.attempt(group.consumer, held),
     };

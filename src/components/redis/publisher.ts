@@ -145,7 +145,9 @@ class Queue {
     this.#waiting.push({ events, encoded, bytes, sinceMs: performance.now(), call, resolve, reject });
     if (!this.#sending) {
       this.#sending = true;
-      queueMicrotask(() => void this.#send());
+      // What is published one by one in this turn of the event loop goes together.
+      if (events.length > 1) queueMicrotask(() => void this.#send());
+      else setImmediate(() => void this.#send());
     }
     const abort = () => reject(ended(call));
     call.signal.addEventListener("abort", abort, { once: true });

@@ -165,6 +165,8 @@ describe("a CloudEvent as JSON", () => {
     it("with data in base64, empty or not", () => {
       expect(decode({ data_base64: "AAEC/w==" }).data).toEqual(new Uint8Array([0, 1, 2, 255]));
       expect(decode({ data_base64: "" }).data).toEqual(new Uint8Array());
+      // Bits that no byte has are passed over.
+      expect(decode({ data_base64: "AR==" }).data).toEqual(new Uint8Array([1]));
       expect(decode({}).data).toEqual(new Uint8Array());
     });
   });
@@ -213,6 +215,9 @@ describe("a CloudEvent as JSON", () => {
       [{ data: 1, data_base64: "" }, "data_base64", "together with data"],
       [{ data_base64: "%%%%" }, "data_base64", "base64"],
       [{ data_base64: "AAE" }, "data_base64", "base64"],
+      [{ data_base64: "\u0141AAA" }, "data_base64", "base64"],
+      [{ data_base64: "AA_-" }, "data_base64", "base64"],
+      [{ data_base64: "AA=A" }, "data_base64", "base64"],
       [{ data_base64: 7 }, "data_base64", "base64"],
       [{ datacontenttype: "text/plain", data: { a: 1 } }, "data", "must be a string"],
     ])("for %j", (members, member, reason) => {
