@@ -53,7 +53,7 @@ describeWith("nats", "state.jetstream when the server dies", () => {
 
   it("gives up a call when it ends, although the server is frozen", async () => {
     await set("key", "before");
-    server.freeze();
+    await server.freeze();
     await expect(store.get(["key"], within(300))).rejects.toMatchObject({ name: "TimeoutError" });
     server.thaw();
     await expect.poll(() => get("key").catch(() => undefined), { timeout: 20_000 }).toBe("before");

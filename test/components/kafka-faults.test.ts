@@ -60,7 +60,7 @@ describeWith(["kafka", "toxiproxy"], "a Kafka that goes away and comes back", ()
     const topic = fresh("frozen");
     const broker = await driver();
     await broker.publish(topic, [outgoing("0")], call());
-    kafka.freeze();
+    await kafka.freeze();
     const waiting = [1, 2, 3].map((n) => broker.publish(topic, [outgoing(`${n}`)], call()));
     await expect(broker.publish(topic, [], call(1000))).resolves.toEqual([]);
     await expect(broker.ping(call(1000))).rejects.toThrow();

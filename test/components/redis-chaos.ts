@@ -100,7 +100,7 @@ export async function chaos(seed: number, forMs: number): Promise<Outcome> {
         await proxy.mend();
       } else if (dice < 0.7) {
         disturbances.push("freeze");
-        server.freeze();
+        await server.freeze();
         await turn(200 + random() * 2500);
         server.thaw();
       } else {

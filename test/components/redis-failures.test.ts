@@ -169,7 +169,7 @@ describeWith("redis", "pubsub.redis when something dies", () => {
       await pubsub.publish(topic, ["one", "other"]);
       // One each: whoever speaks first after it must not take the other for dead.
       const held = await Promise.all(members.map((member) => pubsub.take(member, 1)));
-      server.freeze();
+      await server.freeze();
       const publishing = pubsub.publish(topic, ["meanwhile"]);
       // Longer than a member lives that gives no sign of life.
       const frozenAt = performance.now();

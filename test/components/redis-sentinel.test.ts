@@ -19,7 +19,7 @@ describeWith("redis", "state.redis behind a sentinel", () => {
 describeWith("redis", "pubsub.redis behind a sentinel", () => {
   const open = async () => {
     const { at, fields } = await failover();
-    return openPubSub(at, { ...fields, waitReplicas: "1" });
+    return openPubSub(at, { ...fields, waitReplicas: "1", waitTimeout: "20s" });
   };
   pubSubConformance(open, { second: open });
 });

@@ -49,7 +49,7 @@ export function brokerFaults(broker: Server, ways: readonly Way[]): Fault[] {
       name: "broker frozen",
       weight: 2,
       strike: async (random) => {
-        broker.freeze();
+        await broker.freeze();
         await pause(random.between(leastFrozenMs, mostFrozenMs));
         broker.thaw();
       },

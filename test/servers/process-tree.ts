@@ -32,6 +32,17 @@ export function isRunning(pid: number): boolean {
   return !existsSync("/proc/self/stat") || stateOf(pid)?.state !== "Z";
 }
 
+/** Whether every thread of a process has stopped; true as well when it has ended, or the kernel does not say. */
+export function isStopped(pid: number): boolean {
+  let threads: readonly string[];
+  try {
+    threads = readdirSync(`/proc/${pid}/task`);
+  } catch {
+    return true;
+  }
+  return threads.every((thread) => /^[TtZX]$/.test(stateOf(`${pid}/task/${thread}`)?.state ?? "Z"));
+}
+
 function parents(): (readonly [child: number, parent: number])[] {
   if (existsSync("/proc/self/stat")) {
     return readdirSync("/proc")
@@ -47,7 +58,7 @@ function parents(): (readonly [child: number, parent: number])[] {
     .map((line) => line.trim().split(/\s+/).map(Number) as [number, number]);
 }
 
-function stateOf(pid: number): { readonly state: string; readonly parent: number } | undefined {
+function stateOf(pid: number | string): { readonly state: string; readonly parent: number } | undefined {
   try {
     // After the name, which is in brackets and may hold anything.
     const [state, parent] = readFileSync(`/proc/${pid}/stat`, "utf8")

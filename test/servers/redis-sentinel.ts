@@ -24,17 +24,17 @@ export interface RedisSentinel extends RedisSentinelAddress, AsyncDisposable {
   readonly replica: Server;
 }
 
-/** The set that the tests of a run share. */
+/** The set that the tests of a run share. Its primary stays what it is, however slow the machine. */
 export function sharedRedisSentinel(): Promise<RedisSentinelAddress> {
   return oncePerRun("redis-sentinel", async () => {
-    const { sentinel, primary, replica, primaryName } = await startRedisSentinel();
+    const { sentinel, primary, replica, primaryName } = await startRedisSentinel({ downAfterMs: 60_000 });
     const of = ({ host, port }: RedisAddress) => ({ host, port });
     return { sentinel: of(sentinel), primary: of(primary), replica: of(replica), primaryName };
   });
 }
 
-/** Starts them; two seconds. */
-export async function startRedisSentinel(): Promise<RedisSentinel> {
+/** Starts them; two seconds. A primary that is silent for `downAfterMs` milliseconds is replaced. */
+export async function startRedisSentinel({ downAfterMs = 1000 } = {}): Promise<RedisSentinel> {
   const [one, other, port] = (await freePorts(3)) as [number, number, number];
   const primary = await startRedisOn(one, {});
   const replica = await startRedisOn(other, { replicaof: `127.0.0.1 ${one}` });
@@ -45,7 +45,7 @@ export async function startRedisSentinel(): Promise<RedisSentinel> {
     "bind 127.0.0.1",
     `dir ${folder}`,
     `sentinel monitor main 127.0.0.1 ${one} 1`,
-    "sentinel down-after-milliseconds main 1000",
+    `sentinel down-after-milliseconds main ${downAfterMs}`,
     "sentinel failover-timeout main 3000",
   ];
   await writeFile(path, `${lines.join("\n")}\n`);

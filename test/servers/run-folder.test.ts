@@ -13,7 +13,7 @@ describeWith("redis", "a run of tests", () => {
     const script = `
       import { startRedis, sharedRedis } from ${JSON.stringify(redis)};
       const frozen = await startRedis();
-      frozen.freeze();
+      await frozen.freeze();
       await sharedRedis();
       console.log(frozen.folder);
       setInterval(() => {}, 1000);`;

@@ -2,7 +2,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { chownSync, closeSync, openSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { isRunning, processTree, signalAll } from "./process-tree.ts";
+import { isRunning, isStopped, processTree, signalAll } from "./process-tree.ts";
 import { forget, watch } from "./run-folder.ts";
 import { until } from "./until.ts";
 
@@ -14,8 +14,8 @@ export interface Server extends AsyncDisposable {
   readonly folder: string;
   /** SIGKILL, with all that it started. Resolves when it is gone. */
   kill(): Promise<void>;
-  /** SIGSTOP: connections stay open, nothing answers. */
-  freeze(): void;
+  /** SIGSTOP: connections stay open, nothing answers. Resolves when nothing of it runs any more. */
+  freeze(): Promise<void>;
   /** SIGCONT. */
   thaw(): void;
   /** Starts it again with the same ports and data; kills it first if it runs. Resolves when it serves. */
@@ -45,6 +45,7 @@ export interface ServerCommand {
 const readyWithinMs = 45_000;
 const stopWithinMs = 10_000;
 const goneWithinMs = 20_000;
+const frozenWithinMs = 10_000;
 
 /** The one implementation. It goes on when the process that started it ends, until the test run does. */
 export class ServerProcess implements Server {
@@ -105,11 +106,12 @@ export class ServerProcess implements Server {
     await this.#end(this.#command.stopSignal ?? "SIGTERM");
   }
 
-  freeze(): void {
+  async freeze(): Promise<void> {
     const tree = this.#tree();
     // Those in a session of their own would never learn that the first has died: the reaper must know each.
     for (const pid of tree) watch(pid);
     signalAll(tree, "SIGSTOP");
+    await until(() => tree.every(isStopped), `${this.#command.name} is frozen`, frozenWithinMs);
   }
 
   thaw(): void {

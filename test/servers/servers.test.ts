@@ -16,7 +16,7 @@ import { openProxy } from "./toxiproxy.ts";
 
 /** Freezes a server: a question has no answer until it is thawed. */
 async function answersOnlyWhenThawed(server: Server, ask: () => Promise<unknown>): Promise<void> {
-  server.freeze();
+  await server.freeze();
   let answered = false;
   const asked = ask().then(() => {
     answered = true;

@@ -121,7 +121,7 @@ export function watchConformance(state: StateFixture): void {
 
     state.test(["watch", "timeToLive"], "tells of expiry as of a deletion", async () => {
       const prefix = state.key();
-      await state.set(`${prefix}a`, "a", { expiresAtMs: Date.now() + 300 });
+      await state.set(`${prefix}a`, "a", { expiresAtMs: Date.now() + 1500 });
       await watching({ prefix }, async (watch) => {
         expect(watch.told()).toEqual([[`${prefix}a`, "a"]]);
         await state.set(`${prefix}b`, "b", { expiresAtMs: Date.now() + 200 });
