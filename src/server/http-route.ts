@@ -25,7 +25,8 @@ export interface RouteAnswer {
 
 /** One method at one path. */
 export interface HttpRoute {
-  readonly method: "GET" | "POST" | "PUT" | "DELETE" | "PATCH";
+  /** "ANY": for requests that are no other route's, whatever their method. HEAD is no GET. */
+  readonly method: "GET" | "POST" | "PUT" | "DELETE" | "PATCH" | "ANY";
   /** Such as `/state/:store/:key`, or with `*` at the end for the rest: see `RouteTree`. */
   readonly path: string;
   /** True: served without an API token, where others need one. */

@@ -1,6 +1,6 @@
 /** Serves routes on the HTTP port, with the limits, tokens, measures and traces that RPCs have. */
 import { Code, ConnectError } from "@connectrpc/connect";
-import { fault } from "../faults.ts";
+import { fault, invalidRequest } from "../faults.ts";
 import { type Log, logTrace } from "../telemetry/log.ts";
 import type { Counter, Histogram } from "../telemetry/metrics.ts";
 import type { Telemetry } from "../telemetry/telemetry.ts";
@@ -55,10 +55,12 @@ export class HttpRouting {
   /** Serves the request, or returns false: no route has its path and method. */
   serve(request: HttpRequest, response: HttpResponse): boolean {
     const [path = "", query = ""] = originFormOf(request.url ?? "").split(/\?(.*)/s, 2);
-    const method = request.method === "HEAD" ? "GET" : (request.method ?? "");
-    const found = this.#find(method, path.replace(/\/{2,}/g, "/").replaceAll("+", "%20"));
+    const plain = path.replace(/\/{2,}/g, "/").replaceAll("+", "%20");
+    const readable = readablePath(plain);
+    const found = this.#find(request.method ?? "", readable) ?? this.#find("ANY", readable);
     if (!found) return false;
-    this.#run(found.value, found.params, query, request, response).catch((err: unknown) => {
+    const params = readable === plain ? found.params : undefined;
+    this.#run(found.value, params, query, request, response).catch((err: unknown) => {
       this.#telemetry.log.error({ err, path }, "an answer could not be made");
       response.destroy();
     });
@@ -73,9 +75,10 @@ export class HttpRouting {
     return wanted ? found : this.#tree.find(method, path.slice(0, -1));
   }
 
+  /** `params` undefined: the path cannot be read. */
   async #run(
     served: Served,
-    params: Readonly<Record<string, string>>,
+    params: Readonly<Record<string, string>> | undefined,
     query: string,
     request: HttpRequest,
     response: HttpResponse,
@@ -95,6 +98,7 @@ export class HttpRouting {
     let failure: unknown;
     try {
       this.#admit(route, header);
+      if (!params) throw invalidRequest({ field: "path", description: "must be percent-encoded UTF-8" });
       const signal = AbortSignal.any([gone.signal, this.#stopping]);
       const read = await this.#read(request);
       const body = this.#pipeline?.()?.body(read) ?? read;
@@ -210,4 +214,16 @@ export function send(
 /** A target without the scheme and host that proxies, and clients that take this for one, put before it. */
 function originFormOf(target: string): string {
   return target.startsWith("/") ? target : target.replace(/^https?:\/\/[^/?]*/i, "");
+}
+
+/** A path with something else in the place of what is no percent-encoded UTF-8, so that it leads where it was meant to. */
+function readablePath(path: string): string {
+  return path.replace(/(?:%[0-9a-f]{2})+|%/gi, (encoded) => {
+    try {
+      decodeURIComponent(encoded);
+      return encoded;
+    } catch {
+      return "%EF%BF%BD";
+    }
+  });
 }

@@ -4,6 +4,7 @@ import { createGrpcTransport } from "@connectrpc/connect-node";
 import { describe, expect, it } from "vitest";
 import { Dapr } from "../../../gen/dapr/proto/runtime/v1/dapr_pb.ts";
 import { absentBlocks } from "../../../src/api/dapr/absent/blocks.ts";
+import { daprRpcs, daprTypeName } from "../../../src/api/dapr/contract.ts";
 import { errorOf } from "./cases/grpc-errors.ts";
 import { Daprd } from "./daprd.ts";
 
@@ -25,12 +26,14 @@ async function call(daprd: Daprd, rpc: string, request: object): Promise<unknown
 }
 
 async function ask(daprd: Daprd, method: string, path: string, headers: Record<string, string> = {}) {
-  const answer = await fetch(daprd.url(path), { method, headers });
+  const answer = await fetch(daprd.url(path), { method: method === "ANY" ? "PATCH" : method, headers });
   return { status: answer.status, body: await answer.json() };
 }
 
 describe("a block without a component", () => {
   it("has every RPC of Dapr's service that nothing else serves", () => {
+    expect(daprTypeName).toBe(Dapr.typeName);
+    expect(daprRpcs.toSorted()).toEqual(Dapr.methods.map(({ name }) => name).sort());
     const absent = absentBlocks.flatMap(({ rpcs }) => rpcs);
     expect(new Set(absent).size).toBe(absent.length);
     const served = Dapr.methods.map(({ name }) => name).filter((name) => !absent.includes(name));

@@ -1,6 +1,6 @@
 /** What the RPCs and routes of blocks without a component answer: each its error, as Dapr has it. */
 import { Code, type ServiceImpl } from "@connectrpc/connect";
-import { Dapr } from "../../../../gen/dapr/proto/runtime/v1/dapr_pb.ts";
+import type { Dapr } from "../../../../gen/dapr/proto/runtime/v1/dapr_pb.ts";
 import type { HttpRoute } from "../../../server/http-route.ts";
 import { DaprError, type DaprErrorKind } from "../errors.ts";
 import { type AbsentBlock, absentBlocks } from "./blocks.ts";
@@ -16,7 +16,6 @@ export interface AbsentOptions {
 const nameFields = ["name", "storeName", "componentName", "id"] as const;
 /** Versions that paths of Dapr's API begin with. */
 const versions = ["/v1.0", "/v1.0-alpha1", "/v1.0-alpha2", "/v1.0-beta1"] as const;
-const everyMethod = ["GET", "POST", "PUT", "DELETE", "PATCH"] as const;
 
 const noAppId: DaprErrorKind = { code: Code.NotFound, status: 404, errorCode: "ERR_DIRECT_INVOKE" };
 const notReady: DaprErrorKind = { code: Code.Internal, status: 500, errorCode: "ERR_DIRECT_INVOKE" };
@@ -25,12 +24,10 @@ const notReady: DaprErrorKind = { code: Code.Internal, status: 500, errorCode: "
 export function absentMethods(options: AbsentOptions): Partial<ServiceImpl<typeof Dapr>> {
   const methods = absentBlocks.flatMap((block) =>
     block.rpcs.map((rpc) => {
-      const method = Dapr.methods.find(({ name }) => name === rpc);
-      if (!method) throw new Error(`Dapr's service has no ${rpc}`);
       const fail = (request: unknown): never => {
         throw errorOf(block, nameIn(request), options);
       };
-      return [method.localName, fail];
+      return [rpc.charAt(0).toLowerCase() + rpc.slice(1), fail];
     }),
   );
   // Of the same methods, which the compiler cannot know.
@@ -56,8 +53,8 @@ export function absentRoutes(options: AbsentOptions): HttpRoute[] {
   return [
     ...routes,
     ...versions.flatMap((version) =>
-      everyMethod.map(
-        (method): HttpRoute => ({ method, path: `${version}/*`, isFallback: true, handle: unknown }),
+      [version, `${version}/*`].map(
+        (path): HttpRoute => ({ method: "ANY", path, isFallback: true, handle: unknown }),
       ),
     ),
   ];

@@ -67,7 +67,7 @@ export const absentBlocks: readonly AbsentBlock[] = [
     error: { code: Internal, status: 500, errorCode: "ERR_DIRECT_INVOKE" },
     message: "failed to invoke, id: {}, err: couldn't find service: {}",
     rpcs: ["InvokeService"],
-    paths: [{ methods: ["GET", "POST", "PUT", "DELETE", "PATCH"], path: "/v1.0/invoke/:name/method/*" }],
+    paths: [{ methods: ["ANY"], path: "/v1.0/invoke/:name/method/*" }],
   },
   {
     block: "bindings",

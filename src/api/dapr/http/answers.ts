@@ -111,6 +111,7 @@ export function queryMetadata({ query }: RouteRequest): Record<string, string> {
 
 function kindOf(error: unknown): { status: number; errorCode: string } {
   if (error instanceof DaprError) return error.kind;
+  if (reasonOf(error) === "INVALID_REQUEST") return daprErrors.malformedRequest;
   if (reasonOf(error) === "TOO_LARGE") return { status: 413, errorCode: "ERR_BODY_TOO_LARGE" };
   if (error instanceof ConnectError && error.code === Code.DeadlineExceeded)
     return { status: 504, errorCode: "ERR_DEADLINE_EXCEEDED" };

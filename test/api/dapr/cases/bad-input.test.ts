@@ -181,6 +181,36 @@ describe("bad input over HTTP", () => {
     expect(await ask(daprd, "POST", "/v1.0/publish/mypub/topic/", "1")).toEqual({ status: 204 });
   });
 
+  it("in paths: what is served nowhere is taken for a call of an application, whatever the method", async () => {
+    await using daprd = await Daprd.start({ resources });
+    const nobody = {
+      status: 404,
+      errorCode: "ERR_DIRECT_INVOKE",
+      message: "failed getting app id either from the URL path or the header dapr-app-id",
+    };
+    for (const [method, path] of [
+      ...[["GET", "/v1.0"] as const, ["GET", "/v1.0/"] as const, ["GET", "/v1.0-alpha1/nothing"] as const],
+      ...[["OPTIONS", "/v1.0/metadata"] as const, ["PROPFIND", "/v1.0/state/mystore/k"] as const],
+      ...[["PATCH", "/v1.0/state/mystore"] as const, ["GET", "/v1.0/publish/mypub/t"] as const],
+      ...[["POST", "/v1.0/healthz"] as const, ["DELETE", "/v1.0/publish/mypub/t"] as const],
+    ])
+      expect([method, path, await ask(daprd, method, path)]).toEqual([method, path, nobody]);
+    expect(await ask(daprd, "HEAD", "/v1.0/metadata")).toEqual({ status: 404 });
+    expect(await ask(daprd, "OPTIONS", "/v1.0/invoke/other/method/m")).toMatchObject({ status: 500 });
+  });
+
+  it("in paths: what is no percent-encoded UTF-8 is malformed", async () => {
+    await using daprd = await Daprd.start({ resources });
+    for (const key of ["%zz", "%FF", "a%", "%C3", "k%F0%9F%98", "é%e9"])
+      for (const method of ["GET", "DELETE"])
+        expect([key, await ask(daprd, method, `/v1.0/state/mystore/${key}`)]).toMatchObject([
+          key,
+          { status: 400, errorCode: "ERR_MALFORMED_REQUEST" },
+        ]);
+    expect(await ask(daprd, "POST", "/v1.0/publish/mypub/%zz", "1")).toMatchObject({ status: 400 });
+    expect(await ask(daprd, "GET", "/v1.0/state/mystore/%F0%9F%98%80")).toEqual({ status: 204 });
+  });
+
   it("in bodies of events is a value of its own", async () => {
     await using daprd = await Daprd.start({ resources });
     for (const contentType of [
