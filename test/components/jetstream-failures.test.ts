@@ -195,7 +195,7 @@ describeWith(["nats", "toxiproxy"], "pubsub.jetstream when something dies", () =
     const topic = fresh("stopped");
     const driver = await open(server.url);
     await publish(driver, topic, ["before"]);
-    server.freeze();
+    await server.freeze();
     await expect(driver.publish(topic, [outgoing("short")], within(300))).rejects.toMatchObject({
       name: "TimeoutError",
     });
@@ -261,6 +261,48 @@ describeWith(["nats", "toxiproxy"], "pubsub.jetstream when something dies", () =
     await publish(driver, topic, ["after"]);
     expect((await waiting).map(textOf)).toEqual(["after"]);
   }, 60_000);
+
+  it("goes on with an ordered group when somebody deleted the bucket that says who leads", async () => {
+    await using own = await startNats();
+    const url = `nats://127.0.0.1:${own.port}`;
+    const driver = await open(url);
+    const [topic, group] = [fresh("leaderless"), fresh("group")];
+    const subscription = await driver.open(spec(topic, group, true), within(5000));
+    await publish(driver, topic, ["before"], "key");
+    await done(subscription, await take(subscription, 1));
+    const connection = await connect({ servers: url });
+    const manager = await jetstreamManager(connection);
+    await manager.streams.delete("KV_outrider_leases");
+    // Whoever leads believes in it for a while.
+    await expect
+      .poll(
+        async () => (await manager.streams.info("KV_outrider_leases").catch(() => undefined))?.state.messages,
+        {
+          timeout: 25_000,
+        },
+      )
+      .toBe(1);
+    await publish(driver, topic, ["after"], "key");
+    expect((await take(subscription, 1)).map(textOf)).toEqual(["after"]);
+    await connection.close();
+    await driver.close();
+  }, 60_000);
+
+  it("leaves an ordered group at once when the server is gone", async () => {
+    const own = await startNats();
+    opened.push(async () => own[Symbol.asyncDispose]());
+    const driver = await openPubSub({ natsURL: `nats://127.0.0.1:${own.port}` });
+    const [topic, group] = [fresh("gone"), fresh("group")];
+    const subscription = await driver.open(spec(topic, group, true), within(5000));
+    const receiving = subscription.receive(1, within(60_000));
+    await own.kill();
+    await expect(driver.ping(within(20_000))).rejects.toThrow();
+    await expect
+      .poll(() => driver.ping(within(20_000)).catch(String), { timeout: 20_000 })
+      .toContain("is lost");
+    await driver.close();
+    expect(await receiving).toEqual([]);
+  }, 40_000);
 
   it("gives an event up that was delivered maxDeliver times, and says so", async () => {
     const [topic, group] = [fresh("poison"), fresh("group")];

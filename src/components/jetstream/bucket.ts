@@ -2,6 +2,7 @@
 import type { StreamConfig, StreamInfo } from "@nats-io/jetstream";
 import { DiscardPolicy } from "@nats-io/jetstream";
 import { headers as emptyHeaders, type Msg, type MsgHdrs, nanos } from "@nats-io/transport-node";
+import type { Log } from "../../telemetry/log.ts";
 import type { Connection } from "./connection.ts";
 import { apiCode, apiCodes, NatsError } from "./errors.ts";
 import type { Entry } from "./state-entry.ts";
@@ -35,9 +36,20 @@ export class Bucket {
   readonly #direct: boolean;
   readonly #readPrefix: string;
   readonly #writePrefix: string;
+  readonly #make: () => Promise<StreamInfo | undefined>;
+  readonly #log: Log;
+  #mending: Promise<void> | undefined;
 
-  private constructor(connection: Connection, name: string, { config }: StreamInfo) {
+  private constructor(
+    connection: Connection,
+    name: string,
+    { config }: StreamInfo,
+    make: () => Promise<StreamInfo | undefined>,
+    log: Log,
+  ) {
     this.connection = connection;
+    this.#make = make;
+    this.#log = log;
     this.stream = config.name;
     this.timeToLive = config.allow_msg_ttl === true;
     this.batches = config.allow_atomic === true;
@@ -48,22 +60,13 @@ export class Bucket {
       connection.prefix === "$JS.API" ? this.#readPrefix : `${connection.prefix}.${this.#readPrefix}`;
   }
 
-  /** Finds the bucket, or makes it. Throws what the library throws. */
-  static async open(connection: Connection, name: string, replicas: number): Promise<Bucket> {
+  /** Finds the bucket, or makes it; and again, when it is gone later. Throws what the library throws. */
+  static async open(connection: Connection, name: string, replicas: number, log: Log): Promise<Bucket> {
     const { streams } = connection.manager;
     const stream = `KV_${name}`;
-    try {
-      return new Bucket(connection, name, await streams.info(stream));
-    } catch (error) {
-      if (apiCode(error) !== apiCodes.streamNotFound) throw error;
-    }
-    try {
-      const config = configFor(connection, name, stream, replicas);
-      return new Bucket(connection, name, await streams.add(config));
-    } catch (error) {
-      if (apiCode(error) !== apiCodes.streamNameInUse) throw error;
-      return new Bucket(connection, name, await streams.info(stream));
-    }
+    const make = () => makeStream(connection, configFor(connection, name, stream, replicas));
+    const info = (await make()) ?? (await streams.info(stream));
+    return new Bucket(connection, name, info, make, log);
   }
 
   /** The subject of a key, or of a filter of keys, to read from. */
@@ -81,7 +84,7 @@ export class Bucket {
     if (!this.#direct) return this.#lastOfLeader(key);
     const { prefix } = this.connection;
     const subject = `${prefix}.DIRECT.GET.${this.stream}.${this.subject(key)}`;
-    const { headers, data } = await this.connection.request(subject, "", answer, true);
+    const { headers, data } = await this.#mended(this.connection.request(subject, "", answer, true));
     if (headers?.code === 404) return undefined;
     if (!headers || headers.code >= 300)
       throw new NatsError("unavailable", `the bucket cannot be read: ${headers?.description ?? "no answer"}`);
@@ -107,7 +110,9 @@ export class Bucket {
     }
     const options = { ...answer, ...(written && { headers: written }) };
     return storedOf(
-      await this.#send(() => this.connection.request(this.#writePrefix + key, value, options, false), value),
+      await this.#mended(
+        this.#send(() => this.connection.request(this.#writePrefix + key, value, options, false), value),
+      ),
     );
   }
 
@@ -131,10 +136,34 @@ export class Bucket {
     }
   }
 
+  /** Where nobody answers for the bucket, it may be gone: then it is made again for whoever tries again. */
+  async #mended<T>(answer: Promise<T>): Promise<T> {
+    try {
+      return await answer;
+    } catch (error) {
+      if (isAbsent(error)) {
+        this.#mending ??= this.#mend().finally(() => {
+          this.#mending = undefined;
+        });
+        await this.#mending;
+      }
+      throw error;
+    }
+  }
+
+  async #mend(): Promise<void> {
+    try {
+      if (await this.#make())
+        this.#log.warn({ stream: this.stream }, "the bucket was gone and has been made again");
+    } catch {
+      // Whoever tries again finds the same.
+    }
+  }
+
   async #lastOfLeader(key: string): Promise<Entry | undefined> {
-    const found = await this.connection.manager.streams.getMessage(this.stream, {
-      last_by_subj: this.subject(key),
-    });
+    const found = await this.#mended(
+      this.connection.manager.streams.getMessage(this.stream, { last_by_subj: this.subject(key) }),
+    );
     if (!found) return undefined;
     return {
       revision: found.seq,
@@ -143,6 +172,33 @@ export class Bucket {
       value: found.data,
     };
   }
+}
+
+/** Makes a stream if it is not there. Undefined: it is. Throws what the library throws. */
+async function makeStream(
+  { manager: { streams } }: Connection,
+  config: Partial<StreamConfig> & { name: string },
+): Promise<StreamInfo | undefined> {
+  try {
+    await streams.info(config.name);
+    return undefined;
+  } catch (error) {
+    if (apiCode(error) !== apiCodes.streamNotFound) throw error;
+  }
+  try {
+    return await streams.add(config);
+  } catch (error) {
+    // Another sidecar was faster.
+    if (apiCode(error) !== apiCodes.streamNameInUse) throw error;
+    return undefined;
+  }
+}
+
+/** Whether an error says that nothing listens where a bucket should. */
+function isAbsent(error: unknown): boolean {
+  if (apiCode(error) === apiCodes.streamNotFound) return true;
+  if (!(error instanceof Error)) return false;
+  return error.name === "NoResponders" || isAbsent(error.cause);
 }
 
 /** The error for a value that does not fit into a message. */

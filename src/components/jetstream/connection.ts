@@ -106,12 +106,12 @@ export class Connection {
   }
 
   /**
-   * Asks, once there is a connection. When that is lost before the answer has come, it is asked again if it may
-   * be asked twice, else a NatsError is thrown: nobody knows whether it was done.
+   * Asks, once there is a connection, which is waited for as long as for an answer. When it is lost before the answer has come, it is
+   * asked again if it may be asked twice, else a NatsError is thrown: nobody knows whether it was done.
    */
   async request(subject: string, payload: Payload, options: RequestOptions, twice: boolean): Promise<Msg> {
     for (;;) {
-      await this.ready();
+      if (!this.#connected) await until(this.ready(), AbortSignal.timeout(options.timeout));
       const lost = new AbortController();
       const end = this.onChange(() => lost.abort());
       try {

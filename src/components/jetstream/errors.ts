@@ -56,7 +56,7 @@ const classes: Record<string, ErrorClass> = {
   ClosedConnectionError: "unavailable",
   DrainingConnectionError: "unavailable",
   RequestError: "unavailable",
-  NoRespondersError: "unavailable",
+  NoResponders: "unavailable",
   JetStreamStatusError: "unavailable",
   TimeoutError: "unavailable",
   AuthorizationError: "refused",

@@ -3,6 +3,7 @@
  * again and again. Clocks are not compared: a lease is over when its key has not changed for a while on the
  * challenger's own clock, and its holder stops believing in it before that.
  */
+import type { Log } from "../../telemetry/log.ts";
 import { Bucket, WrongRevision } from "./bucket.ts";
 import type { Connection } from "./connection.ts";
 import { headersForDeletion, itemOf } from "./state-entry.ts";
@@ -36,8 +37,14 @@ export class Lease {
   }
 
   /** Throws what the library throws. */
-  static async open(connection: Connection, key: string, owner: string, replicas: number): Promise<Lease> {
-    return new Lease(await Bucket.open(connection, leases, Math.max(1, replicas)), key, owner);
+  static async open(
+    connection: Connection,
+    key: string,
+    owner: string,
+    replicas: number,
+    log: Log,
+  ): Promise<Lease> {
+    return new Lease(await Bucket.open(connection, leases, Math.max(1, replicas), log), key, owner);
   }
 
   /** Whether this member leads, and may believe so. */
@@ -53,9 +60,11 @@ export class Lease {
   /** Leads if nobody does. Throws what the library throws. */
   async acquire(): Promise<boolean> {
     const last = await this.#bucket.last(this.#key);
-    const taken = last !== undefined && itemOf(this.#key, last) !== undefined;
-    if (taken && !this.#isOver(last.revision)) return false;
-    return this.#write(last?.revision ?? 0);
+    // Where a lease was and nothing is left of it, the bucket was lost: its holder still believes in it.
+    const taken = last === undefined ? this.#seen !== undefined : itemOf(this.#key, last) !== undefined;
+    const revision = last?.revision ?? 0;
+    if (taken && !this.#isOver(revision)) return false;
+    return this.#write(revision);
   }
 
   /** Goes on leading. False: somebody else leads. Throws what the library throws. */
@@ -82,6 +91,7 @@ export class Lease {
     try {
       const { seq } = await this.#bucket.put(this.#key, this.#owner, undefined, expected);
       this.#revision = seq;
+      this.#seen = { revision: seq, sinceMs: startedAtMs };
       this.#believedUntilMs = startedAtMs + believedMs;
       return true;
     } catch (error) {

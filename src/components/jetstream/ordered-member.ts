@@ -9,7 +9,8 @@ import { setTimeout as delay } from "node:timers/promises";
 import type { Call } from "../../blocks/call.ts";
 import type { DriverSubscription, Lag, Received, Settlement } from "../../blocks/pubsub/driver.ts";
 import { again, Channel, done, type Reply } from "./channel.ts";
-import { fromMessage, positionOf } from "./events.ts";
+import { until } from "./connection.ts";
+import { fromMessage } from "./events.ts";
 import type { Group } from "./group.ts";
 import type { Held, Uncounted } from "./held.ts";
 import { Lanes } from "./lanes.ts";
@@ -21,6 +22,10 @@ const window = 4096;
 const ahead = 256;
 /** How often a member that does not lead looks whether it can. */
 const challengeEveryMs = 500;
+/** How long leaving waits for the server, in milliseconds: then others find out by themselves. */
+const leaveWithinMs = 3000;
+/** Failures in a row after which an operator should look: half a minute. */
+const failuresToWarnOf = 60;
 /** How often a new leader looks whether everything has come, at first and later. */
 const soonMs = 25;
 const laterMs = 250;
@@ -136,14 +141,19 @@ export class OrderedMember implements DriverSubscription {
     this.#onClose();
     this.#lanes.clear();
     this.#out.clear();
-    await this.#leading;
+    const { connection } = this.#group.context;
+    const soon = AbortSignal.timeout(leaveWithinMs);
+    // It may wait for a server that is away.
+    if (connection.connected) await until(this.#leading, soon).catch(() => undefined);
     await this.#channel.close();
     // Whoever leads next sees everything that was given back before.
-    if (this.#group.context.connection.connected) await this.#lease.release().catch(() => undefined);
+    if (connection.connected) await until(this.#lease.release(), soon).catch(() => undefined);
   }
 
   /** Leads whenever nobody else does, until it is closed. */
   async #lead(): Promise<void> {
+    const { log } = this.#group.context;
+    let failures = 0;
     while (!this.#closing.signal.aborted) {
       try {
         if (!this.#group.context.connection.connected) await this.#pause(challengeEveryMs);
@@ -157,11 +167,14 @@ export class OrderedMember implements DriverSubscription {
           // Whoever receives may have waited for the lease to be good again.
           this.#wake?.();
         }
+        failures = 0;
       } catch (error) {
-        this.#group.context.log.debug(
-          { stream: this.#group.stream, consumer: this.#group.consumer, err: error },
-          "leading an ordered group failed; trying again",
-        );
+        failures += 1;
+        const { stream, consumer } = this.#group;
+        const fields = { stream, consumer, failures, err: error };
+        const text = "leading an ordered group failed; trying again";
+        if (failures % failuresToWarnOf === 0) log.warn(fields, text);
+        else log.debug(fields, text);
         await this.#pause(challengeEveryMs);
       }
     }
@@ -253,7 +266,7 @@ export class OrderedMember implements DriverSubscription {
   #toReceived(held: Held): Received {
     this.#out.add(held);
     return {
-      ...fromMessage(held.message, positionOf(held.message.reply)!, this.#raw),
+      ...fromMessage(held.message, held.position, this.#raw),
       receipt: held,
       attempt: this.#channel.uncounted.attempt(this.#group.consumer, held),
     };

@@ -129,8 +129,8 @@ export class JetStreamPubSub implements PubSubDriver {
   }
 
   #lease({ stream, consumer, context }: Group): Promise<Lease> {
-    const { connection, fields } = context;
-    return Lease.open(connection, `${stream}.${consumer}`, this.#instanceId, fields.replicas);
+    const { connection, fields, log } = context;
+    return Lease.open(connection, `${stream}.${consumer}`, this.#instanceId, fields.replicas, log);
   }
 
   async #within<T>(work: Promise<T>, { signal }: Call): Promise<T> {

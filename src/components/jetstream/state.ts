@@ -54,9 +54,10 @@ export class JetStreamState implements StateDriver {
   static async open(fields: StateFields, context: OpenContext): Promise<JetStreamState> {
     const connection = await Connection.open(fields, "dapr.io - statestore.jetstream", context.signal);
     try {
-      const bucket = await Bucket.open(connection, fields.bucket, fields.replicas);
+      const { log } = context.telemetry;
+      const bucket = await Bucket.open(connection, fields.bucket, fields.replicas, log);
       if (!bucket.timeToLive || !bucket.batches) {
-        context.telemetry.log.info(
+        log.info(
           { bucket: fields.bucket, timeToLive: bucket.timeToLive, transactions: bucket.batches },
           "the bucket's stream, or the version of the server, does not allow everything that this component can do",
         );
