@@ -340,7 +340,8 @@ class Stage {
     const behind = groups.flatMap(({ name }) => {
       const group = told.flat().filter((subscription) => subscription.group === name);
       if (group.length === 0) return [`${name}: nobody reads`];
-      for (const { lag } of group) events += Number(lag ?? 0);
+      // A broker that is slow to tell says nothing: that is not nothing.
+      for (const { lag } of group) events += lag === undefined ? Number.POSITIVE_INFINITY : Number(lag);
       return group
         .filter(({ lag, inFlight }) => lag !== 0n || inFlight !== 0)
         .map(({ lag, inFlight }) => `${name}: lag ${lag}, in flight ${inFlight}`);
