@@ -44,6 +44,8 @@ export class Membership {
   #held = 0;
   #waiting: Received[] = [];
   #routes: string[] = [];
+  /** What each of them is from: not always what it is a member of now. */
+  #sources: Subscription[] = [];
   #next = 0;
   #waitingBytes = 0;
   /** By performance.now(). */
@@ -131,6 +133,7 @@ export class Membership {
   take(id: number): Held {
     const received = this.#waiting[this.#next]!;
     const route = this.#routes[this.#next]!;
+    const subscription = this.#sources[this.#next]!;
     this.#next += 1;
     this.#waitingBytes -= sizeOf(received);
     this.#held += 1;
@@ -139,7 +142,6 @@ export class Membership {
     this.#waitingSince = sentAt;
     if (this.#next === this.#waiting.length) this.#clearWaiting();
     const deadlineMs = nowMs + this.options.settleWithinMs;
-    const subscription = this.#subscription!;
     const { event, span } = subscription.traced(received);
     return {
       id,
@@ -169,6 +171,7 @@ export class Membership {
     this.#failure = failure;
     this.#joining?.abort();
     this.#state = "leaving";
+    this.#returnWaiting();
     this.#part();
     this.#closeIfDone();
   }
@@ -198,16 +201,20 @@ export class Membership {
     for (let i = 0; i < received.length; i++) {
       this.#waiting.push(received[i]!);
       this.#routes.push(routes[i]!);
+      this.#sources.push(this.#subscription!);
       this.#waitingBytes += sizeOf(received[i]!);
     }
     this.#stream.watchDeadlines();
     this.#stream.wake();
   }
 
-  /** Leaves the subscription. What the application holds is still settled there, what it has not got goes back. */
+  /**
+   * Leaves the subscription. What the application holds is still settled there, what it has not got goes back; unless it
+   * is a broadcast, and the stream stays: nobody else would get it.
+   */
   #part(): void {
     if (!this.#subscription || !this.#consumer) return;
-    this.#returnWaiting();
+    if (this.leaving || this.#subscription.options.group !== undefined) this.#returnWaiting();
     this.#subscription.leave(this.#consumer);
     this.#subscription = undefined;
     this.#consumer = undefined;
@@ -215,13 +222,15 @@ export class Membership {
 
   #returnWaiting(): void {
     const waiting = this.#waiting.slice(this.#next);
+    const sources = this.#sources.slice(this.#next);
     this.#clearWaiting();
-    for (const received of waiting) this.#subscription!.returned(received);
+    for (const [index, received] of waiting.entries()) sources[index]!.returned(received);
   }
 
   #clearWaiting(): void {
     this.#waiting = [];
     this.#routes = [];
+    this.#sources = [];
     this.#next = 0;
     this.#waitingBytes = 0;
   }

@@ -133,6 +133,20 @@ describe("a subscription whose component is replaced", () => {
     expect(textOf(await stream.delivery())).toBe("b");
     expect([...before.bus.subscriptions].map(({ held }) => held)).toEqual([1]);
   });
+
+  it("gets what was taken of a broadcast from the old one, for nobody else could get it", async () => {
+    const stream = new Stream(server);
+    await stream.open({ topic: "t", broadcast: true, maxBatch: 1 });
+    await before.publish("t", "a", "b", "c");
+    const [first] = await stream.deliveries(1);
+    await replaceWith(after.bus);
+    await after.publish("t", "d");
+    await replaceWith(undefined);
+    const rest = await stream.deliveries(3);
+    expect(rest.map(textOf)).toEqual(["b", "c", "d"]);
+    stream.ack(first!, ...rest);
+    await Promise.all([before.bus.idle(), after.bus.idle()]);
+  });
 });
 
 describe("a publish stream whose component is replaced", () => {
