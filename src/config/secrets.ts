@@ -15,6 +15,8 @@ export interface SecretStore {
   /** Undefined when there is no such secret. */
   get(name: string): ReadonlyMap<string, string> | undefined;
   names(): Iterable<string>;
+  /** True: to applications a secret that is not there is empty, as a variable is that is not set. */
+  readonly emptyWhenAbsent?: boolean;
 }
 
 /** Which secrets of a store applications may read, as Dapr's `spec.secrets.scopes` has it. */
@@ -116,9 +118,9 @@ export function environmentStore(prefix: string, environment: Environment): Secr
   };
   const names = () =>
     Object.keys(environment)
-      .filter((variable) => variable.startsWith(prefix) && !isBlocked(variable))
+      .filter((variable) => variable.startsWith(prefix) && variable !== prefix && !isBlocked(variable))
       .map((variable) => variable.slice(prefix.length));
-  return { get, names };
+  return { get, names, emptyWhenAbsent: true };
 }
 
 /** secretstores.local.file: a JSON file, read once. Its path is relative to the working directory, as with daprd. */

@@ -23,6 +23,7 @@ export class DaprSecrets {
       );
     const fields = store.get(name);
     if (fields) return fields;
+    if (store.emptyWhenAbsent) return new Map([[name, ""]]);
     const message = `failed getting secret with key ${name} from secret store ${storeName}: secret ${name} not found`;
     throw new DaprError(daprErrors.secretsGet, message);
   }

@@ -38,6 +38,16 @@ describe("Dapr's secrets API", () => {
     expect([...secrets.getBulk("env").keys()]).toEqual(["ONE"]);
   });
 
+  it("gives variables that are not set, or that are the runtime's own, as empty", async () => {
+    const secrets = await vault();
+    for (const name of ["TWO", ""]) expect([...secrets.get("env", name)]).toEqual([[name, ""]]);
+    const runtime = new DaprSecrets(
+      new Map([["env", environmentStore("", { DAPR_API_TOKEN: "no" })]]),
+      () => [],
+    );
+    expect([...runtime.get("env", "DAPR_API_TOKEN")]).toEqual([["DAPR_API_TOKEN", ""]]);
+  });
+
   it("tells no store at all from an unknown one, and from an unknown secret", async () => {
     const secrets = await vault();
     const none = new DaprSecrets(new Map(), () => []);
