@@ -13,4 +13,4 @@ const exitCode = await runCommandLine(processTerminal(), process.argv.slice(2));
 for (const stream of [process.stdout, process.stderr]) {
   if (stream.writableLength > 0) await new Promise((resolve) => stream.write("", resolve));
 }
-process.exit(exitCode);
+process.exit(exitCode || process.exitCode);

@@ -120,6 +120,8 @@ export function isAway(error: unknown): boolean {
 /** Makes what a call threw the failure of a command, in one line. */
 export function callFailure(error: unknown, address: string): unknown {
   if (!(error instanceof ConnectError)) return error;
+  // It was not the call that failed, but what was to be sent: a file that cannot be read.
+  if (error.cause instanceof CommandFailure) return error.cause;
   const reason = reasonIn(error);
   if (reason !== "") return new CommandFailure(`${reason}: ${error.rawMessage}`);
   if (systemCodeOf(error) === "ECONNREFUSED") {

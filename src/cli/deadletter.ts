@@ -6,9 +6,9 @@ import type { Terminal } from "./terminal.ts";
 
 /** The command and its parts. What they do is loaded when one of them is called. */
 export function deadLetterCommand(terminal: Terminal): Command {
-  const command = new Command("deadletter").description(
-    "Looks at events that were given up, and sends them back.",
-  );
+  const command = new Command("deadletter")
+    .summary("list events that were given up, and send them back")
+    .description("Looks at events that were given up, and sends them back.");
   const max = () => new Option("--max <count>", "end after this many").argParser(wholeNumber(1));
   command.addCommand(
     addSidecarOptions(

@@ -50,7 +50,10 @@ export function publishCommand(terminal: Terminal): Command {
     .argument("<topic>", "where to")
     .argument("[data]", 'the payload; "-" reads it from standard input')
     .option("-f, --file <path>", "read the payload from a file")
-    .option("--lines", "each line is an event of its own; prints how many were acknowledged")
+    .option(
+      "--lines",
+      "each line is an event of its own, from standard input unless said; prints how many were acknowledged",
+    )
     .option("--type <type>", "CloudEvents type (default: dev.outrider.event)")
     .option("--source <uri>", "CloudEvents source (default: the application's id)")
     .option("--subject <subject>", "CloudEvents subject")
@@ -76,7 +79,9 @@ export function publishCommand(terminal: Terminal): Command {
 }
 
 async function publish(terminal: Terminal, topic: string, data: string | undefined, options: PublishOptions) {
-  const input = { argument: data, file: options.file, name: "DATA" };
+  // Lines come from a program more often than not: who says nothing else means standard input.
+  const argument = options.lines && options.file === undefined ? (data ?? "-") : data;
+  const input = { argument, file: options.file, name: "DATA" };
   if (options.lines && options.id) throw usageFailure("--id: the events of --lines cannot all have one id");
   const payload = options.lines ? undefined : await readAll(terminal, input);
   const { callFailure, connectSidecar } = await import("./client.ts");

@@ -12,7 +12,9 @@ import type { Terminal } from "./terminal.ts";
 
 /** The command and its parts. What they do is loaded when one of them is called. */
 export function stateCommand(terminal: Terminal): Command {
-  const command = new Command("state").description("Reads and writes items in a state store.");
+  const command = new Command("state")
+    .summary("read and write items in a state store")
+    .description("Reads and writes items in a state store.");
   command.addCommand(
     addSidecarOptions(
       new Command("get")

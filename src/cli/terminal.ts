@@ -36,7 +36,7 @@ export interface Terminal {
   readonly colorErr: boolean;
   /** Whether what goes to `stdout` may have colours. */
   readonly colorOut: boolean;
-  /** Aborts at the first SIGINT or SIGTERM, with its name as the reason, and when nobody reads `stdout` any more. */
+  /** Aborts at the first SIGINT or SIGTERM, with its name as the reason, and when nothing can be written to `stdout` any more. */
   readonly interrupted: AbortSignal;
   /**
    * What is done on SIGHUP, from now on. When the terminal itself has gone, which sends the same signal, the
@@ -58,7 +58,13 @@ export function processTerminal(): Terminal {
   };
   process.on("SIGINT", handle).on("SIGTERM", handle);
   // The reader has gone, as in `outrider subscribe orders | head -1`.
-  process.stdout.on("error", () => interruption.abort("EPIPE"));
+  process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+    if (error.code !== "EPIPE") {
+      process.exitCode = exitCodes.failure;
+      process.stderr.write(`outrider: standard output cannot be written: ${error.message}\n`);
+    }
+    interruption.abort("EPIPE");
+  });
   process.stderr.on("error", () => {});
   return {
     env: process.env,

@@ -68,6 +68,14 @@ describe("outrider publish", () => {
     expect((await run("publish", "file", "--file", "no-such-file")).code).toBe(1);
   });
 
+  it("with --lines takes standard input when it is told nothing else, and says what it cannot read", async () => {
+    const { code, stdout } = await outrider(["publish", "piped", "--lines"], { cwd, input: "a\nb\n" });
+    expect({ code, stdout }).toEqual({ code: 0, stdout: "2 events published to piped\n" });
+    const unreadable = await run("publish", "piped", "--lines", "--file", "missing.txt");
+    expect(unreadable.code).toBe(1);
+    expect(unreadable.stderr).toMatch(/^outrider: missing\.txt cannot be read/m);
+  });
+
   it("with --raw sends no envelope", async () => {
     await run("publish", "raw", "payload", "--raw", "--header", "h=1");
     const [event] = await receive("raw", "--max", "1");
@@ -134,6 +142,15 @@ describe("outrider subscribe", () => {
     expect(JSON.parse(first!)).toMatchObject({ data: expect.stringMatching(/^0 x/) });
     expect(code).toBe("0");
     expect(await receive("head", "--max", "1")).toMatchObject([{ topic: "head" }]);
+  });
+});
+
+describe("a command whose output cannot be written", () => {
+  it("says so, and ends with 1", async () => {
+    const line = `"${process.execPath}" "${main}" publish unwritten x >/dev/full`;
+    const { status, stderr } = spawnSync("sh", ["-c", line], { cwd, encoding: "utf8", timeout: 20_000 });
+    expect(status).toBe(1);
+    expect(stderr).toContain("standard output cannot be written: ENOSPC");
   });
 });
 

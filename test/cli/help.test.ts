@@ -39,7 +39,8 @@ describe("the help", () => {
     for (const command of commands)
       expect(stdout).toMatch(new RegExp(`^ {2}${command.split(" ")[0]}\\b`, "m"));
     expect((await run("--version")).stdout).toMatch(/^\d+\.\d+\.\d+\n$/);
-  });
+    // Seventeen processes, one after the other.
+  }, 120_000);
 });
 
 describe("the completion of a shell", () => {
