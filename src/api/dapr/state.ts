@@ -12,6 +12,9 @@ import { DaprError, type DaprErrorKind, daprErrors } from "./errors.ts";
 import { isProjection, outboxEvents } from "./outbox-events.ts";
 import { queryState } from "./state-query.ts";
 
+/** The longest time to live that Dapr's stores take, in seconds. */
+const maxTtlSeconds = 2 ** 31 - 1;
+
 /** An item to write, or to delete. */
 export interface StateItemInput {
   readonly key: string;
@@ -19,6 +22,8 @@ export interface StateItemInput {
   /** Undefined: none given. */
   readonly etag: string | undefined;
   readonly firstWrite: boolean;
+  /** Why no store takes it, where its options make no sense. */
+  readonly refusal?: string | undefined;
   readonly metadata: Readonly<Record<string, string>>;
 }
 
@@ -138,21 +143,21 @@ export class DaprState {
     const store = this.#store(storeName);
     const target = store.outboxTarget;
     const applied = target ? operations.filter((each) => !isProjection(each)) : operations;
-    const inputs = applied.map(({ type, item }): WriteInput => {
-      if (type === "upsert") {
-        checkKey(storeName, item.key);
-        return setOf(item);
-      }
-      if (type === "delete") {
-        checkKey(storeName, item.key);
-        return deletionOf(item);
-      }
-      throw new DaprError(daprErrors.stateOperation, `operation type ${type} not supported`);
-    });
-    if (inputs.length === 0) return;
-    // Operations happen one after the other: the last of a key is what stays.
-    const last = new Map(inputs.map((input) => [input.key, input]));
     try {
+      const inputs = applied.map(({ type, item }): WriteInput => {
+        if (type === "upsert") {
+          checkKey(storeName, item.key);
+          return setOf(item);
+        }
+        if (type === "delete") {
+          checkKey(storeName, item.key);
+          return deletionOf(item);
+        }
+        throw new DaprError(daprErrors.stateOperation, `operation type ${type} not supported`);
+      });
+      if (inputs.length === 0) return;
+      // Operations happen one after the other: the last of a key is what stays.
+      const last = new Map(inputs.map((input) => [input.key, input]));
       checkCount(store, inputs.length);
       const events = target && outboxEvents(operations, this.#appId, target, trace());
       if (events !== undefined && events.length > 0) await this.#announce(store, call);
@@ -241,13 +246,8 @@ function checkKey(storeName: string, key: string): void {
   });
 }
 
-function setOf({
-  key,
-  value,
-  etag,
-  firstWrite,
-  metadata,
-}: StateItemInput): WriteInput & { readonly kind: "set" } {
+function setOf(item: StateItemInput): WriteInput & { readonly kind: "set" } {
+  const { key, value, metadata } = item;
   return {
     kind: "set",
     key,
@@ -255,7 +255,7 @@ function setOf({
     contentType: metadata["contentType"] ?? "",
     metadata: {},
     timeToLiveMs: timeToLiveMs(metadata),
-    precondition: preconditionOf({ etag, firstWrite }),
+    precondition: preconditionOf(item),
     hints: metadata,
   };
 }
@@ -274,23 +274,32 @@ function withHints(call: StateCall, hints: Hints = {}): StateCall {
   return call;
 }
 
-/** An etag must match whatever the concurrency; a first write without one must find nothing. */
+/** An etag must match whatever the concurrency; a first write without one must find nothing. Throws what the item is refused for. */
 function preconditionOf({
   etag,
   firstWrite,
-}: Pick<StateItemInput, "etag" | "firstWrite">): Precondition | undefined {
+  refusal,
+}: Pick<StateItemInput, "etag" | "firstWrite" | "refusal">): Precondition | undefined {
+  if (refusal) throw storeError(refusal);
   if (etag !== undefined && etag !== "") return { kind: "etag", etag };
   return firstWrite ? { kind: "absent" } : undefined;
 }
 
-/** In milliseconds; undefined for an item that stays. */
+/** In milliseconds; undefined for an item that stays. Throws what Dapr's stores say of one that is no such number. */
 function timeToLiveMs(metadata: Readonly<Record<string, string>>): number | undefined {
   const text = metadata["ttlInSeconds"] || metadata["ttl"];
   if (!text) return undefined;
+  const refusal = (why: string) => storeError(`incorrect value for metadata 'ttlInSeconds': ${why}`);
+  if (!/^[-+]?\d+$/.test(text))
+    throw refusal(`strconv.ParseInt: parsing ${JSON.stringify(text)}: invalid syntax`);
   const seconds = Number(text);
-  if (!Number.isInteger(seconds) || seconds < -1)
-    throw new DaprError(daprErrors.malformedRequest, `incorrect value for ttlInSeconds: ${text}`);
+  if (seconds < -1 || seconds > maxTtlSeconds) throw refusal("must be -1 or greater");
   return seconds > 0 ? seconds * 1000 : undefined;
+}
+
+/** What a store would say that looks at an item itself, as Dapr's do. */
+function storeError(message: string): ConnectError {
+  return new ConnectError(message, Code.Internal);
 }
 
 function isMismatch(error: unknown): boolean {

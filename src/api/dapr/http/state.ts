@@ -12,12 +12,11 @@ import { jsonBody, jsonText, malformedAs, noContent, postAndPut, queryMetadata }
 const metadata = z.record(z.string(), z.string()).nullish();
 const options = anyCase({ concurrency: z.string().nullish(), consistency: z.string().nullish() }).nullish();
 const about = { etag: z.string().nullish(), metadata, options };
-const item = anyCase({ key: z.string(), ...about });
 const saved = anyCase({ key: z.string().nullish(), ...about });
 const saves = z.array(saved).nullable();
 const bulkGet = anyCase({ keys: z.array(z.string()).nullish(), metadata, parallelism: z.int().nullish() });
 const transaction = anyCase({
-  operations: z.array(anyCase({ operation: z.string(), request: item })).nullish(),
+  operations: z.array(anyCase({ operation: z.string(), request: saved })).nullish(),
   metadata,
 });
 
@@ -78,8 +77,10 @@ export function stateRoutes(state: DaprState): HttpRoute[] {
       async handle(request) {
         const { store, key } = request.params as { store: string; key: string };
         const etag = request.header("if-match") || undefined;
-        const firstWrite = request.query.get("concurrency") === "first-write";
-        await state.delete(store, { key, etag, firstWrite, metadata: queryMetadata(request) }, request);
+        const { query } = request;
+        const options = { concurrency: query.get("concurrency"), consistency: query.get("consistency") };
+        const about = { ...optionsOf(options), metadata: queryMetadata(request) };
+        await state.delete(store, { key, etag, ...about }, request);
         return noContent;
       },
     },
@@ -180,7 +181,7 @@ function valueIn(document: string): Uint8Array {
 }
 
 /** A string without its quotes, unless it is said to be JSON. */
-function eventDataOf({ metadata: own }: z.output<typeof item>, value: Uint8Array): Uint8Array {
+function eventDataOf({ metadata: own }: z.output<typeof saved>, value: Uint8Array): Uint8Array {
   return /^application\/json/i.test(own?.["contentType"] ?? "") ? value : textOf(value);
 }
 
@@ -192,15 +193,29 @@ function textOf(value: Uint8Array): Uint8Array {
 
 /** `common` is the metadata of the request, which counts for more than that of its parts. */
 function inputOf(
-  given: z.output<typeof item>,
+  given: z.output<typeof saved>,
   value: Uint8Array,
   common: Readonly<Record<string, string>>,
 ): StateItemInput {
   return {
-    key: given.key,
+    key: given.key ?? "",
     value,
     etag: given.etag ?? undefined,
-    firstWrite: given.options?.concurrency === "first-write",
+    ...optionsOf(given.options ?? {}),
     metadata: { ...given.metadata, ...common },
+  };
+}
+
+/** What the options of an item mean, in the words that Dapr's stores know. */
+function optionsOf({ concurrency, consistency }: z.output<typeof options> & object) {
+  const unknownConcurrency = concurrency && !/^(first|last)-write$/.test(concurrency);
+  const unknownConsistency = consistency && !/^(strong|eventual)$/.test(consistency);
+  return {
+    firstWrite: concurrency === "first-write",
+    refusal: unknownConsistency
+      ? `unrecognized consistency model '${consistency}'`
+      : unknownConcurrency
+        ? `unrecognized concurrency model '${concurrency}'`
+        : undefined,
   };
 }

@@ -94,6 +94,50 @@ describe("bad input over HTTP", () => {
       ]);
   });
 
+  it("in options and times to live is an error of the store, in the words of Dapr's stores", async () => {
+    await using daprd = await Daprd.start({ resources });
+    const ttl = (value: string) => ({ metadata: { ttlInSeconds: value } });
+    const ttlError = "incorrect value for metadata 'ttlInSeconds'";
+    for (const [item, why] of [
+      [ttl("abc"), `${ttlError}: strconv.ParseInt: parsing "abc": invalid syntax`],
+      [ttl("1.5"), `${ttlError}: strconv.ParseInt: parsing "1.5": invalid syntax`],
+      [ttl("-2"), `${ttlError}: must be -1 or greater`],
+      [ttl("99999999999"), `${ttlError}: must be -1 or greater`],
+      [{ options: { concurrency: "first" } }, "unrecognized concurrency model 'first'"],
+      [{ options: { consistency: "weak", concurrency: "x" } }, "unrecognized consistency model 'weak'"],
+    ] as const) {
+      const request = { key: "k", value: 1, ...item };
+      expect(await ask(daprd, "POST", "/v1.0/state/mystore", JSON.stringify([request]))).toEqual({
+        status: 500,
+        errorCode: "ERR_STATE_SAVE",
+        message: `failed saving state in state store mystore: ${why}`,
+      });
+      const body = JSON.stringify({ operations: [{ operation: "upsert", request }] });
+      expect(await ask(daprd, "POST", "/v1.0/state/mystore/transaction", body)).toEqual({
+        status: 500,
+        errorCode: "ERR_STATE_TRANSACTION",
+        message: `error while executing state transaction: ${why}`,
+      });
+    }
+    expect(await ask(daprd, "DELETE", "/v1.0/state/mystore/k?concurrency=none")).toEqual({
+      status: 500,
+      errorCode: "ERR_STATE_DELETE",
+      message: "failed deleting state with key k: unrecognized concurrency model 'none'",
+    });
+    const states = [{ key: "k", metadata: { ttlInSeconds: "abc" } }];
+    await expect(daprd.grpc.saveState({ storeName: "mystore", states })).rejects.toThrow(ttlError);
+    expect(await ask(daprd, "GET", "/v1.0/state/mystore/k")).toEqual({ status: 204 });
+    for (const value of ["-1", "0", "+7"])
+      expect(
+        await ask(
+          daprd,
+          "POST",
+          "/v1.0/state/mystore",
+          JSON.stringify([{ key: "k", value: 1, ...ttl(value) }]),
+        ),
+      ).toEqual({ status: 204 });
+  });
+
   it("is not looked at when the store cannot be queried", async () => {
     await using daprd = await Daprd.start({ resources });
     for (const body of ["", "{", '{"filter":1}', '{"filter":{"EQ":{"a":1}}}'])
