@@ -1,16 +1,13 @@
 /** Configuration in, a running sidecar out. Nothing here is global: several can run in one process. */
 
 import { randomUUID } from "node:crypto";
-import { Dapr } from "../gen/dapr/proto/runtime/v1/dapr_pb.ts";
 import { PubSubService } from "../gen/outrider/pubsub/v1/pubsub_pb.ts";
 import { RuntimeService } from "../gen/outrider/runtime/v1/runtime_pb.ts";
 import { StateService } from "../gen/outrider/state/v1/state_pb.ts";
 import { ApiAccess } from "./api/access.ts";
 import { DaprSide } from "./api/dapr/api.ts";
 import type { AppOptions } from "./api/dapr/app/channel.ts";
-import { daprCodecs } from "./api/dapr/codecs.ts";
 import { type ComponentSummary, daprCapabilities } from "./api/dapr/metadata.ts";
-import { daprTokenRefusals } from "./api/dapr/token-refusals.ts";
 import type { SidecarConfiguration } from "./assembly.ts";
 import { type PubSubServer, pubSubCodecs, pubSubService } from "./blocks/pubsub/service.ts";
 import { type ComponentView, type ListeningPort, runtimeService } from "./blocks/runtime/service.ts";
@@ -28,7 +25,7 @@ import type { HttpRoutes } from "./server/http-route.ts";
 import type { Limits } from "./server/limits.ts";
 import type { Listening } from "./server/listening.ts";
 import { startMetricsServer } from "./server/metrics.ts";
-import { type Mount, mount } from "./server/mount.ts";
+import { type LateMount, type Mount, mount } from "./server/mount.ts";
 import { Readiness } from "./server/readiness.ts";
 import { reflectionMounts } from "./server/reflection.ts";
 import { announceSidecar } from "./sidecars.ts";
@@ -133,7 +130,7 @@ class Sidecar implements Runtime {
   readonly #reload: Reload;
   readonly #pubsub: PubSubServer;
   readonly #dapr: DaprSide;
-  readonly #mounts: readonly Mount[];
+  readonly #mounts: readonly (Mount | LateMount)[];
   readonly #routes: readonly HttpRoutes[];
   readonly #stopRequested = new AbortController();
   readonly #callsMustEnd = new AbortController();
@@ -199,7 +196,7 @@ class Sidecar implements Runtime {
       mount(StateService, stateService({ storeOf, maxMessageBytes })),
       mount(PubSubService, this.#pubsub.implementation, { codecs: pubSubCodecs }),
       mount(RuntimeService, runtimeService(this.#view())),
-      mount(Dapr, this.#dapr.service, { codecs: daprCodecs, tokenRefusals: daprTokenRefusals }),
+      this.#dapr.service,
     ];
     const served = [...blocks, healthMount(this.#readiness, blocks)];
     this.#mounts = [...served, ...reflectionMounts(served)];

@@ -1,11 +1,11 @@
 /** Which APIs are open: what a Configuration allows and denies, for Dapr's API and for our own. */
 import { Code, ConnectError } from "@connectrpc/connect";
-import { Dapr } from "../../gen/dapr/proto/runtime/v1/dapr_pb.ts";
 import { PubSubService } from "../../gen/outrider/pubsub/v1/pubsub_pb.ts";
 import { RuntimeService } from "../../gen/outrider/runtime/v1/runtime_pb.ts";
 import { StateService } from "../../gen/outrider/state/v1/state_pb.ts";
 import type { HttpRoutes } from "../server/http-route.ts";
-import type { Mount } from "../server/mount.ts";
+import type { LateMount, Mount } from "../server/mount.ts";
+import { daprTypeName } from "./dapr/contract.ts";
 
 /** One entry of `spec.api.allowed` or `spec.api.denied`. */
 export interface ApiRule {
@@ -42,19 +42,23 @@ export class ApiAccess {
   }
 
   /** The mounts, with methods that are closed answering UNIMPLEMENTED. */
-  mounts(mounts: readonly Mount[]): readonly Mount[] {
+  mounts(mounts: readonly (Mount | LateMount)[]): readonly (Mount | LateMount)[] {
     if (this.#allowed.length + this.#denied.length === 0) return mounts;
     return mounts.map((mounted) => {
-      const closed = mounted.service.methods.filter((method) => {
-        const api = apiOfMethod(mounted.service.typeName, method.name);
-        return api !== undefined && !this.#allows(api);
-      });
-      if (closed.length === 0) return mounted;
-      const refusals = Object.fromEntries(closed.map(({ localName }) => [localName, refuse]));
-      // Of the same methods, which the compiler cannot know.
-      const implementation = { ...mounted.implementation, ...refusals } as Mount["implementation"];
-      return { ...mounted, implementation };
+      if (!("load" in mounted)) return this.#restricted(mounted);
+      return { ...mounted, load: async () => this.#restricted(await mounted.load()) };
     });
+  }
+
+  #restricted(mounted: Mount): Mount {
+    const closed = mounted.service.methods.filter((method) => {
+      const api = apiOfMethod(mounted.service.typeName, method.name);
+      return api !== undefined && !this.#allows(api);
+    });
+    const refusals = Object.fromEntries(closed.map(({ localName }) => [localName, refuse]));
+    // Of the same methods, which the compiler cannot know.
+    const implementation = { ...mounted.implementation, ...refusals } as Mount["implementation"];
+    return { ...mounted, implementation };
   }
 
   /** The routes that are open. */
@@ -129,7 +133,7 @@ function apiOfMethod(service: string, method: string): Api | undefined {
     const name = names[method] ?? names[""];
     return name ? { name, version: undefined } : undefined;
   }
-  if (service !== Dapr.typeName) return undefined;
+  if (service !== daprTypeName) return undefined;
   const [, base = method, stage = ""] = /^(.*?)((?:Alpha|Beta)\d)?$/.exec(method) ?? [];
   const name = daprApis.find(([pattern]) => pattern.test(base))?.[1];
   // What is of no API that can be named is closed by an allowed list.

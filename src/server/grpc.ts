@@ -8,11 +8,13 @@ import { createServer } from "node:net";
 import * as grpc from "@grpc/grpc-js";
 import { fault } from "../faults.ts";
 import { ApiTokens } from "./authentication.ts";
+import { errorForClient } from "./errors.ts";
 import { GrpcCall, type GrpcCalls } from "./grpc-call.ts";
+import { statusOf } from "./grpc-metadata.ts";
+import { Methods } from "./grpc-methods.ts";
 import { defaultLimits, type Limits } from "./limits.ts";
 import { Connections, type Listening, listen } from "./listening.ts";
-import type { Mount, ServerOptions } from "./mount.ts";
-import { Rpc } from "./rpc.ts";
+import type { ServerOptions } from "./mount.ts";
 import { longestTimeoutMs, timeoutMsOf } from "./timeouts.ts";
 
 /** How long the last statuses may take to leave when calls are ended by force, in milliseconds. */
@@ -28,15 +30,17 @@ export async function startGrpcServer(options: ServerOptions): Promise<Listening
     openStreams: 0,
     stopping: undefined,
   };
-  const rpcs = new Map<string, Rpc>();
+  const methods = new Methods(options.telemetry);
   // It would print what clients send in wrong headers, as often as they like.
   grpc.setLogVerbosity(grpc.logVerbosity.NONE);
   const server = new grpc.Server({
     ...channelOptions(limits),
     // Every path that grpc-js routes is one of ours.
-    interceptors: [(method, raw) => new TakenOver(raw, rpcs.get(method.path)!, calls)],
+    interceptors: [(method, raw) => new TakenOver(raw, method.path, methods, calls)],
   });
-  for (const mounted of options.mounts) addMount(server, mounted, rpcs, options);
+  for (const mounted of options.mounts) methods.add(mounted);
+  // Of what else it is told, grpc-js uses nothing: every call is taken over.
+  for (const path of methods.paths) server.register(path, neverRun, same, same, "unary");
   // grpc-js can be given connections. So the sockets are ours, to count and to close.
   const injector = server.createConnectionInjector(grpc.ServerCredentials.createInsecure());
   correctTimeouts(server);
@@ -92,16 +96,32 @@ function channelOptions(limits: Limits): grpc.ServerOptions {
 /** A call that grpc-js would run a handler for; ours runs instead. */
 class TakenOver extends grpc.ServerInterceptingCall {
   readonly #raw: grpc.ServerInterceptingCallInterface;
-  readonly #call: GrpcCall;
+  readonly #path: string;
+  readonly #methods: Methods;
+  readonly #calls: GrpcCalls;
 
-  constructor(raw: grpc.ServerInterceptingCallInterface, rpc: Rpc, calls: GrpcCalls) {
+  constructor(raw: grpc.ServerInterceptingCallInterface, path: string, methods: Methods, calls: GrpcCalls) {
     super(raw);
     this.#raw = raw;
-    this.#call = new GrpcCall(raw, rpc, calls);
+    this.#path = path;
+    this.#methods = methods;
+    this.#calls = calls;
   }
 
   override start(): void {
-    this.#raw.start(this.#call);
+    const rpc = this.#methods.get(this.#path);
+    if (rpc) this.#raw.start(new GrpcCall(this.#raw, rpc, this.#calls));
+    else void this.#startLate();
+  }
+
+  /** What the client sends meanwhile waits in grpc-js. */
+  async #startLate(): Promise<void> {
+    try {
+      const rpc = await this.#methods.load(this.#path);
+      this.#raw.start(new GrpcCall(this.#raw, rpc, this.#calls));
+    } catch (error) {
+      this.#raw.sendStatus(statusOf(errorForClient(error, this.#path, this.#methods.telemetry.log)));
+    }
   }
 }
 
@@ -119,26 +139,6 @@ function correctTimeouts(server: grpc.Server): void {
       }
     });
   }
-}
-
-function addMount(server: grpc.Server, mounted: Mount, rpcs: Map<string, Rpc>, options: ServerOptions): void {
-  const definition: Record<string, grpc.MethodDefinition<Buffer, Buffer>> = {};
-  const handlers: grpc.UntypedServiceImplementation = {};
-  for (const method of mounted.service.methods) {
-    const rpc = new Rpc(mounted, method, options.telemetry);
-    const path = `/${rpc.name}`;
-    rpcs.set(path, rpc);
-    const { requestStream, responseStream } = rpc;
-    const codec = {
-      requestSerialize: same,
-      requestDeserialize: same,
-      responseSerialize: same,
-      responseDeserialize: same,
-    };
-    definition[method.name] = { path, requestStream, responseStream, ...codec };
-    handlers[method.name] = neverRun;
-  }
-  server.addService(definition, handlers);
 }
 
 function same(bytes: Buffer): Buffer {

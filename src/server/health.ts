@@ -1,15 +1,15 @@
 /** grpc.health.v1: what probes and load balancers ask. */
 import { Code, ConnectError, type ServiceImpl } from "@connectrpc/connect";
 import { Health, HealthCheckResponse_ServingStatus as Status } from "../../gen/grpc/health/v1/health_pb.ts";
-import { type Mount, mount } from "./mount.ts";
+import { type LateMount, type Mount, mount, serviceName } from "./mount.ts";
 import type { ReadinessSource } from "./readiness.ts";
 
 /**
  * The health service, which answers without a token. The empty name is the sidecar as a whole; every
  * mounted service shares its readiness, and "liveness" is served by whoever answers.
  */
-export function healthMount(readiness: ReadinessSource, mounts: readonly Mount[]): Mount {
-  const names = ["", ...mounts.map(({ service }) => service.typeName)];
+export function healthMount(readiness: ReadinessSource, mounts: readonly (Mount | LateMount)[]): Mount {
+  const names = ["", ...mounts.map(serviceName)];
   return mount(Health, healthService(readiness, new Set(names)), { withoutToken: true });
 }
 

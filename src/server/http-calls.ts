@@ -22,7 +22,7 @@ import { checkedTrace, type Span, traceKey } from "../telemetry/tracing.ts";
 import { ApiTokens, tokenHeaders } from "./authentication.ts";
 import { errorForClient } from "./errors.ts";
 import type { Limits } from "./limits.ts";
-import type { Mount, ServerOptions } from "./mount.ts";
+import { type LateMount, loaded, type Mount, type ServerOptions, serviceName } from "./mount.ts";
 import { Rpc } from "./rpc.ts";
 import { longestTimeoutMs, timeoutMsOf } from "./timeouts.ts";
 
@@ -48,7 +48,7 @@ export class HttpCalls {
   /** By path, of the services that have been called. */
   readonly #handlers = new Map<string, Serve>();
   /** Those that have not been, by name: Connect takes its time to prepare a service. */
-  readonly #unprepared: Map<string, Mount>;
+  readonly #unprepared: Map<string, Mount | LateMount>;
   readonly #options: ServerOptions;
   readonly #stopping: AbortSignal;
   readonly #limits: Limits;
@@ -62,16 +62,19 @@ export class HttpCalls {
     this.#telemetry = options.telemetry;
     this.#options = options;
     this.#stopping = stopping;
-    this.#unprepared = new Map(options.mounts.map((mounted) => [mounted.service.typeName, mounted]));
+    this.#unprepared = new Map(options.mounts.map((mounted) => [serviceName(mounted), mounted]));
   }
 
-  /** Serves the request, or returns false: it is for no method. */
-  serve(path: string, request: HttpRequest, response: HttpResponse): boolean {
-    const service = path.slice(1, path.indexOf("/", 1));
-    const mounted = this.#unprepared.get(service);
-    if (mounted) {
-      this.#unprepared.delete(service);
-      this.#prepare(mounted);
+  /** Serves the request, or resolves to false: it is for no method. Rejects when the service cannot be loaded. */
+  async serve(path: string, request: HttpRequest, response: HttpResponse): Promise<boolean> {
+    const name = path.slice(1, path.indexOf("/", 1));
+    const unprepared = this.#unprepared.get(name);
+    if (unprepared) {
+      const mounted = await loaded(unprepared);
+      // Another call may have been faster.
+      if (this.#unprepared.delete(name)) this.#prepare(mounted);
+      // A client that has left meanwhile would not be seen leaving.
+      if (("stream" in response ? response.stream : response).destroyed) return true;
     }
     const handler = this.#handlers.get(path);
     handler?.(request, response);

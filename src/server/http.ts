@@ -9,6 +9,7 @@ import { createServer as createHttp2Server } from "node:http2";
 import type { Socket } from "node:net";
 import { fault } from "../faults.ts";
 import { Cors } from "./cors.ts";
+import { errorForClient } from "./errors.ts";
 import { HttpCalls, type HttpRequest, type HttpResponse, sendError } from "./http-calls.ts";
 import type { HttpPipeline } from "./http-pipeline.ts";
 import { tellProtocol } from "./http-protocols.ts";
@@ -48,7 +49,11 @@ export async function startHttpServer(options: HttpServerOptions): Promise<Liste
     if (cors?.handle(request, response)) return;
     const pipeline = options.pipeline?.();
     if (pipeline && !pass(request, response, pipeline)) return;
-    if (!routing.serve(request, response)) serve(request, response, calls, options);
+    if (routing.serve(request, response)) return;
+    serve(request, response, calls, options).catch((error: unknown) => {
+      const { rawMessage } = errorForClient(error, request.url ?? "", options.telemetry.log);
+      sendError(response, 500, "internal", rawMessage);
+    });
   };
 
   const http2 = createHttp2Server(http2Options(limits), handle);
@@ -109,14 +114,14 @@ function pass(request: HttpRequest, response: HttpResponse, pipeline: HttpPipeli
   return true;
 }
 
-function serve(
+async function serve(
   request: HttpRequest,
   response: HttpResponse,
   calls: HttpCalls,
   options: HttpServerOptions,
-): void {
+): Promise<void> {
   const path = (request.url ?? "").split("?", 1)[0]!;
-  if (calls.serve(path, request, response)) return;
+  if (await calls.serve(path, request, response)) return;
   const health = healthStatus(path, options);
   if (health === undefined) {
     sendError(response, 404, "not_found", "nothing is served at this path");

@@ -26,6 +26,26 @@ export interface Mount {
   readonly codecs: Readonly<Record<string, MethodCodec>>;
 }
 
+/** A service that is loaded when it is called first: a large contract takes its time at the start, and memory. */
+export interface LateMount {
+  /** The service's full name. */
+  readonly typeName: string;
+  /** All of its methods, as protobuf has them. */
+  readonly methodNames: readonly string[];
+  /** Rejects when a file of the program cannot be read; it can be tried again. */
+  readonly load: () => Promise<Mount>;
+}
+
+/** The service's full name. */
+export function serviceName(mounted: Mount | LateMount): string {
+  return "load" in mounted ? mounted.typeName : mounted.service.typeName;
+}
+
+/** The mount itself, loaded if need be. */
+export async function loaded(mounted: Mount | LateMount): Promise<Mount> {
+  return "load" in mounted ? await mounted.load() : mounted;
+}
+
 /** Makes a mount. Methods that the implementation leaves out answer UNIMPLEMENTED. */
 export function mount<S extends DescService>(
   service: S,
@@ -49,7 +69,7 @@ export interface ServerOptions {
   readonly host: string;
   /** 0 to 65535; 0 takes a free one. */
   readonly port: number;
-  readonly mounts: readonly Mount[];
+  readonly mounts: readonly (Mount | LateMount)[];
   /** What differs from `defaultLimits`. */
   readonly limits?: Partial<Limits>;
   readonly telemetry: Telemetry;

@@ -12,7 +12,7 @@ import { fault } from "../../src/faults.ts";
 import { startGrpcServer } from "../../src/server/grpc.ts";
 import { type HttpServerOptions, startHttpServer } from "../../src/server/http.ts";
 import type { Listening } from "../../src/server/listening.ts";
-import { type Mount, mount } from "../../src/server/mount.ts";
+import { type LateMount, type Mount, mount } from "../../src/server/mount.ts";
 import { quietTelemetry } from "../../src/telemetry/telemetry.ts";
 import { type TraceHeaders, traceOf } from "../../src/telemetry/tracing.ts";
 
@@ -130,7 +130,7 @@ type Options = Partial<HttpServerOptions>;
 /** The port that a protocol is served on. */
 export function startServer(
   name: "grpc" | "http",
-  mounts: Mount[],
+  mounts: readonly (LateMount | Mount)[],
   options: Options = {},
 ): Promise<Listening> {
   const all = { host: "127.0.0.1", port: 0, telemetry: quietTelemetry(), mounts, ...options };
@@ -192,7 +192,11 @@ export interface Stage {
 }
 
 /** Starts the server of a protocol. The test closes it. */
-export async function setStage(protocol: Protocol, mounts: Mount[], options: Options = {}): Promise<Stage> {
+export async function setStage(
+  protocol: Protocol,
+  mounts: readonly (LateMount | Mount)[],
+  options: Options = {},
+): Promise<Stage> {
   const server = await startServer(protocol.port, mounts, options);
   const baseUrl = `http://127.0.0.1:${server.port}`;
   const transport = protocol.transport(baseUrl);

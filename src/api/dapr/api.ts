@@ -1,25 +1,25 @@
 /** Dapr's API of one sidecar: its service, its routes, and the application that it calls. */
-import type { ServiceImpl } from "@connectrpc/connect";
-import type { Dapr } from "../../../gen/dapr/proto/runtime/v1/dapr_pb.ts";
 import type { Bus } from "../../blocks/pubsub/bus.ts";
 import type { StateStore } from "../../blocks/state/store.ts";
 import type { SecretScope, SecretStore } from "../../config/secrets.ts";
 import type { DeclaredSubscription } from "../../config/subscriptions.ts";
 import type { Policy } from "../../resilience/policy.ts";
 import type { HttpRoutes } from "../../server/http-route.ts";
+import type { LateMount } from "../../server/mount.ts";
 import type { Telemetry } from "../../telemetry/telemetry.ts";
 import { absentMethods, absentRoutes } from "./absent/answers.ts";
 import type { AppPipeline } from "./app/app-pipeline.ts";
 import { Application } from "./app/application.ts";
 import type { AppOptions } from "./app/channel.ts";
 import { bulkOf } from "./app/discovery.ts";
+import { daprRpcs, daprTypeName } from "./contract.ts";
 import { ErrorCodes } from "./error-codes.ts";
 import { daprRoutes, publicRoutes } from "./http/routes.ts";
 import { DaprMetadata, type DaprMetadataOptions } from "./metadata.ts";
 import { DaprPublish } from "./publish.ts";
 import { DaprPubSubMetrics } from "./pubsub-metrics.ts";
 import { DaprSecrets } from "./secrets.ts";
-import { type DaprApi, daprService } from "./service.ts";
+import type { DaprApi } from "./service.ts";
 import { DaprState } from "./state.ts";
 import { Subscriptions } from "./subscriptions.ts";
 import type { TopicSubscriptionSpec } from "./topic-subscription.ts";
@@ -61,7 +61,7 @@ export interface DaprApiOptions {
 
 /** See the head of this file. */
 export class DaprSide {
-  readonly service: Partial<ServiceImpl<typeof Dapr>>;
+  readonly service: LateMount;
   readonly routes: HttpRoutes;
   /** Those that anybody may use who reaches the public port. */
   readonly publicRoutes: HttpRoutes;
@@ -100,7 +100,14 @@ export class DaprSide {
       });
     const ready = () => outboundReady() && (this.application?.ready ?? true);
     const health = { appId, ready, outboundReady };
-    this.service = daprService(api, absentMethods(options));
+    this.service = {
+      typeName: daprTypeName,
+      methodNames: daprRpcs,
+      load: async () => {
+        const { daprMount } = await import("./service.ts");
+        return daprMount(api, absentMethods(options));
+      },
+    };
     const errorCodes = options.recordErrorCodes ? new ErrorCodes(telemetry.metrics, appId) : undefined;
     this.routes = daprRoutes(api, absentRoutes(options), health, errorCodes);
     this.publicRoutes = publicRoutes(api, health);

@@ -1,8 +1,7 @@
 /** What a sidecar says of itself in Dapr's words. */
-import { create } from "@bufbuild/protobuf";
-import {
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import type {
   ActorRuntime_ActorRuntimeStatus,
-  type GetMetadataResponse,
   GetMetadataResponseSchema,
   PubsubSubscriptionType,
 } from "../../../gen/dapr/proto/runtime/v1/metadata_pb.ts";
@@ -36,6 +35,15 @@ export function daprCapabilities(type: string, capabilities: readonly string[]):
     capabilities.includes(own) || (own === "etags" && capabilities.includes("list"));
   return stateCapabilities.filter(([, needed]) => needed.every(has)).map(([name]) => name);
 }
+
+/** The enum's numbers: the contract itself is loaded only when it is called. */
+const subscriptionTypes = {
+  UNKNOWN: 0,
+  DECLARATIVE: 1,
+  PROGRAMMATIC: 2,
+  STREAMING: 3,
+} as const satisfies typeof PubsubSubscriptionType;
+const noActors: (typeof ActorRuntime_ActorRuntimeStatus)["DISABLED"] = 1;
 
 /** What Dapr says where there are no actors. */
 const placement = "placement: disconnected";
@@ -102,10 +110,10 @@ export class DaprMetadata {
   }
 
   /** All of it, as the gRPC message. */
-  message(): GetMetadataResponse {
+  message(): MessageInitShape<typeof GetMetadataResponseSchema> {
     const { appId, version, enabledFeatures, components, subscriptions, app } = this.#options;
     const { httpEndpoints, resiliencies } = this.#options;
-    return create(GetMetadataResponseSchema, {
+    return {
       id: appId,
       runtimeVersion: version,
       enabledFeatures: [...enabledFeatures],
@@ -114,9 +122,9 @@ export class DaprMetadata {
       subscriptions: subscriptions.views.map(subscriptionOf),
       httpEndpoints: httpEndpoints().map((name) => ({ name })),
       resiliencies: resiliencies().map((name) => ({ name })),
-      actorRuntime: { runtimeStatus: ActorRuntime_ActorRuntimeStatus.DISABLED, placement },
+      actorRuntime: { runtimeStatus: noActors, placement },
       ...(app && { appConnectionProperties: connectionOf(app) }),
-    });
+    };
   }
 
   /** Dapr has no place of its own for a change that was refused. */
@@ -166,6 +174,6 @@ function subscriptionOf({ spec, kind }: SubscriptionView) {
     metadata: { ...metadata },
     deadLetterTopic,
     rules: { rules: all.map((rule) => ({ ...rule })) },
-    type: PubsubSubscriptionType[kind],
+    type: subscriptionTypes[kind],
   };
 }

@@ -6,15 +6,19 @@ import {
   type StateItem,
   StateOptions_StateConcurrency,
 } from "../../../gen/dapr/proto/common/v1/common_pb.ts";
-import type { Dapr } from "../../../gen/dapr/proto/runtime/v1/dapr_pb.ts";
+import { Dapr } from "../../../gen/dapr/proto/runtime/v1/dapr_pb.ts";
 import type { Policy } from "../../resilience/policy.ts";
+import { type Mount, mount } from "../../server/mount.ts";
 import { traceOf } from "../../telemetry/tracing.ts";
+import { daprCodecs } from "./codecs.ts";
+import { isForced } from "./force-shutdown.ts";
 import type { DaprMetadata } from "./metadata.ts";
 import type { DaprPublish } from "./publish.ts";
 import type { DaprSecrets } from "./secrets.ts";
 import { type DaprState, itemMetadata, type StateItemInput } from "./state.ts";
 import { SubscribeStream } from "./subscribe-stream.ts";
 import type { Subscriptions } from "./subscriptions.ts";
+import { daprTokenRefusals } from "./token-refusals.ts";
 
 /** What the API is made of; both protocols share it. */
 export interface DaprApi {
@@ -29,8 +33,13 @@ export interface DaprApi {
   shutdown(force: boolean): void;
 }
 
+/** Makes the service with its contract, which is why it is loaded late: see `contract.ts`. */
+export function daprMount(api: DaprApi, absent: Partial<ServiceImpl<typeof Dapr>>): Mount {
+  return mount(Dapr, daprService(api, absent), { codecs: daprCodecs, tokenRefusals: daprTokenRefusals });
+}
+
 /** Makes the service, `absent` being the methods of blocks without a component. */
-export function daprService(
+function daprService(
   api: DaprApi,
   absent: Partial<ServiceImpl<typeof Dapr>>,
 ): Partial<ServiceImpl<typeof Dapr>> {
@@ -150,11 +159,6 @@ export function daprService(
 
 /** The answer that says nothing but that it was done. */
 const empty = create(EmptySchema);
-
-/** Whether `dapr-force-shutdown` says so. */
-export function isForced(header: string | null): boolean {
-  return /^(1|t|true)$/i.test(header ?? "");
-}
 
 const noItem: StateItemInput = {
   key: "",

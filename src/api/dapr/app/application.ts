@@ -11,9 +11,7 @@ import type { AppPipeline } from "./app-pipeline.ts";
 import { AppSubscription } from "./app-subscription.ts";
 import { type AppChannel, type AppOptions, AppUnreachable } from "./channel.ts";
 import { Concurrency } from "./concurrency.ts";
-import { GrpcAppChannel } from "./grpc-channel.ts";
 import { AppHealth, pause } from "./health.ts";
-import { HttpAppChannel } from "./http-channel.ts";
 
 /** What the sidecar's side of an application is made of. */
 export interface ApplicationOptions {
@@ -39,7 +37,8 @@ const reopenMs = { first: 500, last: 30_000 } as const;
 /** See the head of this file. */
 export class Application {
   readonly #options: ApplicationOptions;
-  readonly #channel: AppChannel;
+  /** Undefined until its port is open. */
+  #channel: AppChannel | undefined;
   readonly #concurrency: Concurrency;
   readonly #health: AppHealth | undefined;
   readonly #stopping = new AbortController();
@@ -52,13 +51,10 @@ export class Application {
   #draining = false;
 
   constructor(options: ApplicationOptions) {
-    const { app, maxMessageBytes, pipeline, log } = options;
+    const { app } = options;
     this.#options = options;
-    this.#channel = /^grpc/.test(app.protocol)
-      ? new GrpcAppChannel(app, maxMessageBytes, log)
-      : new HttpAppChannel(app, pipeline, maxMessageBytes, log);
     this.#concurrency = new Concurrency(app.maxConcurrency);
-    const probe = (signal: AbortSignal) => this.#channel.healthy(signal);
+    const probe = async (signal: AbortSignal) => (await this.#channel?.healthy(signal)) ?? false;
     this.#health = app.health && new AppHealth(app.health, probe, (healthy) => this.#changed(healthy));
   }
 
@@ -126,7 +122,7 @@ export class Application {
     for (const each of [...this.#open.values(), ...this.#leaving]) each.close();
     this.#open.clear();
     this.#leaving.clear();
-    this.#channel.close();
+    this.#channel?.close();
   }
 
   get #mayDeliver(): boolean {
@@ -138,10 +134,12 @@ export class Application {
     const { app, subscriptions, log } = this.#options;
     for (;;) {
       await portOpen(app, signal);
+      const channel = this.#channel ?? (await makeChannel(this.#options));
       signal.throwIfAborted();
+      this.#channel = channel;
       try {
-        if (!app.skip.config) await this.#channel.loadConfig(signal);
-        if (!app.skip.subscribe) subscriptions.setListed(await this.#channel.listSubscriptions(signal));
+        if (!app.skip.config) await channel.loadConfig(signal);
+        if (!app.skip.subscribe) subscriptions.setListed(await channel.listSubscriptions(signal));
         log.info({ port: app.port, protocol: app.protocol }, "the application is there");
         return;
       } catch (err) {
@@ -171,10 +169,13 @@ export class Application {
       log.warn({ component, topic }, "subscription without its component");
       return;
     }
+    const channel = this.#channel;
+    // It is asked what it wants before anything is delivered.
+    if (!channel) return;
     const subscription = new AppSubscription({
       bus,
       spec,
-      channel: this.#channel,
+      channel,
       concurrency: this.#concurrency,
       policy: () => policyOf(component),
       metrics,
@@ -204,6 +205,16 @@ export class Application {
       subscription.close();
     });
   }
+}
+
+/** Loads what speaks the application's protocol: most sidecars have no application that listens. */
+async function makeChannel({ app, maxMessageBytes, pipeline, log }: ApplicationOptions): Promise<AppChannel> {
+  if (/^grpc/.test(app.protocol)) {
+    const { GrpcAppChannel } = await import("./grpc-channel.ts");
+    return new GrpcAppChannel(app, maxMessageBytes, log);
+  }
+  const { HttpAppChannel } = await import("./http-channel.ts");
+  return new HttpAppChannel(app, pipeline, maxMessageBytes, log);
 }
 
 /** Waits until something listens on the application's port, or the signal aborts. */

@@ -1,7 +1,7 @@
 /** Metadata, health and shutdown over HTTP. */
 import type { HttpRoute } from "../../../server/http-route.ts";
+import { isForced } from "../force-shutdown.ts";
 import type { DaprMetadata } from "../metadata.ts";
-import { isForced } from "../service.ts";
 import { json, noContent } from "./answers.ts";
 
 /** What the routes ask of the sidecar. */
