@@ -9,6 +9,8 @@ export interface Slice {
   readonly seconds: number;
   /** Processor time of the server for each of them, in microseconds. */
   readonly cpuMicros: number;
+  /** The same of this process, which makes the load. */
+  readonly clientMicros: number;
   /** From the call to its answer, in microseconds, one for each. */
   readonly latencies: readonly number[];
 }
@@ -59,9 +61,17 @@ export async function openLoop(pid: number, ms: number, perSecond: number, call:
 
 async function sliceOf(pid: number, latencies: number[], work: () => Promise<void>): Promise<Slice> {
   const cpuBefore = cpuMicros(pid);
+  const ownBefore = process.cpuUsage();
   const startedAt = performance.now();
   await work();
   const seconds = (performance.now() - startedAt) / 1000;
   const count = latencies.length;
-  return { count, seconds, cpuMicros: (cpuMicros(pid) - cpuBefore) / count, latencies };
+  const own = process.cpuUsage(ownBefore);
+  return {
+    count,
+    seconds,
+    cpuMicros: (cpuMicros(pid) - cpuBefore) / count,
+    clientMicros: (own.user + own.system) / count,
+    latencies,
+  };
 }

@@ -203,7 +203,8 @@ class Queue {
     for (const { events, encoded } of batch) {
       for (const [index, { deliverAtMs }] of events.entries()) {
         const fields = encoded[index]!;
-        args.push(deliverAtMs === undefined ? "" : Math.ceil(deliverAtMs), fields.length, ...fields);
+        if (deliverAtMs === undefined && fields.length === 2) args.push("", fields[1]!);
+        else args.push(Math.ceil(deliverAtMs ?? 0), fields.length, ...fields);
         if (deliverAtMs !== undefined && deliverAtMs < firstDueMs) firstDueMs = deliverAtMs;
       }
     }

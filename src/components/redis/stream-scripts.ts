@@ -7,7 +7,7 @@ const rememberMs = 60_000;
 
 /**
  * Appends events, once: the last batch of a publisher is remembered with what was answered. Keys: the stream, delayed numbers, delayed
- * events, the publisher's memory. Arguments: limit and bound of the stream, the batch's name; for each event when it enters ("" for now), the number of its fields and values, and those. Answers whether the stream was there, then an id for each event,
+ * events, the publisher's memory. Arguments: limit and bound of the stream, the batch's name; for each event "" and its data, or when it enters (0 for now), the number of its fields and values, and those. Answers whether the stream was there, then an id for each event,
  * "" for a delayed one, and an error's text after "!".
  */
 export const publishScript = new Script(`
@@ -22,10 +22,14 @@ export const publishScript = new Script(`
   local answers = {redis.call('EXISTS', KEYS[1])}
   local at = 4
   while at <= #ARGV do
-    local enters, count = tonumber(ARGV[at]), tonumber(ARGV[at + 1])
-    local fields = {}
-    for i = 1, count do fields[i] = ARGV[at + 1 + i] end
-    at = at + 2 + count
+    local enters = tonumber(ARGV[at])
+    local fields = {'data', ARGV[at + 1]}
+    at = at + 2
+    if enters then
+      local count = tonumber(ARGV[at - 1])
+      for i = 1, count do fields[i] = ARGV[at - 1 + i] end
+      at = at + count
+    end
     local answer = ''
     if enters and enters > now then
       local number = string.format('%016d', redis.call('HINCRBY', KEYS[3], '#', 1))
