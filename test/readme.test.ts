@@ -3,7 +3,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, readFileSync } from "node:fs";
 import { copyFile, symlink } from "node:fs/promises";
-import { delimiter, dirname, join, resolve } from "node:path";
+import { delimiter, join, resolve } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { makeProject, removeProject } from "./outrider.ts";
 
@@ -22,10 +22,10 @@ const commands = [...readme.matchAll(/^```sh\n(.*?)^```/gms)].flatMap(([, block]
 const known = {
   start: "npm ci && npm start",
   test: "npm cit",
-  subscribe: "node src/main.ts subscribe orders",
-  publish: `node src/main.ts publish orders '{"total": 42}'`,
-  set: "node src/main.ts state set greeting hello",
-  get: "node src/main.ts state get greeting",
+  subscribe: "npx node src/main.ts subscribe orders",
+  publish: `npx node src/main.ts publish orders '{"total": 42}'`,
+  set: "npx node src/main.ts state set greeting hello",
+  get: "npx node src/main.ts state get greeting",
   curl: `curl -s http://127.0.0.1:3500/outrider.state.v1.StateService/Get --json '{"key": "greeting"}'`,
 } as const;
 
@@ -47,8 +47,13 @@ class Shell implements AsyncDisposable {
     const inherited = Object.entries(process.env).filter(
       ([name]) => !/^(OUTRIDER|DAPR|OTEL|NODE_OPTIONS|NAMESPACE|npm_|VITEST)/.test(name),
     );
-    const path = [dirname(process.execPath), process.env["PATH"]].join(delimiter);
-    const env = { ...Object.fromEntries(inherited), PATH: path };
+    // Only what a user has: whatever Node and npm are installed, of any version.
+    const path = (process.env["PATH"] ?? "").split(delimiter).filter((one) => !one.includes("node_modules"));
+    const env = {
+      ...Object.fromEntries(inherited),
+      PATH: path.join(delimiter),
+      npm_config_loglevel: "error",
+    };
     const stdio = ["ignore", "pipe", "pipe"] as const;
     this.#child = spawn("bash", ["-c", line], { cwd, env, detached: true, stdio: [...stdio] });
     for (const stream of [this.#child.stdout!, this.#child.stderr!]) {

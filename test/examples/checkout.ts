@@ -2,7 +2,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { cp, mkdir, mkdtemp, readdir, readFile, rm, symlink } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { basename, delimiter, dirname, join, resolve } from "node:path";
+import { basename, delimiter, join, resolve } from "node:path";
 import { processTree, signalAll } from "../servers/process-tree.ts";
 
 const project = resolve(import.meta.dirname, "../..");
@@ -59,8 +59,13 @@ export class Shell {
     const inherited = Object.entries(process.env).filter(
       ([name]) => !/^(OUTRIDER|DAPR|OTEL|NODE_OPTIONS|NAMESPACE|npm_|VITEST)/.test(name),
     );
-    const path = `${dirname(process.execPath)}${delimiter}${process.env["PATH"]}`;
-    const env = { ...Object.fromEntries(inherited), PATH: path };
+    // Only what a user has: whatever Node and npm are installed, of any version.
+    const path = (process.env["PATH"] ?? "").split(delimiter).filter((one) => !one.includes("node_modules"));
+    const env = {
+      ...Object.fromEntries(inherited),
+      PATH: path.join(delimiter),
+      npm_config_loglevel: "error",
+    };
     // A process group, as a terminal makes it: signals reach all of it.
     this.#child = spawn("sh", ["-c", command], { cwd, env, detached: true });
     for (const stream of [this.#child.stdout!, this.#child.stderr!]) {

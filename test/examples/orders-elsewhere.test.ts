@@ -39,7 +39,7 @@ for (const [file, need, edit] of servers) {
       const edited = await edit(yaml);
       expect(edited).not.toBe(yaml);
       await writeFile(path, edited);
-      const command = `node examples/orders/start.ts --every 100 --resources examples/orders/on/${file}.yaml`;
+      const command = `npx node examples/orders/start.ts --every 100 --resources examples/orders/on/${file}.yaml`;
       await using run = new Shell(command, checkout.directory);
       const all = (what: RegExp) => [...run.output.matchAll(what)].map(([, id]) => id!);
       await until(

@@ -79,7 +79,7 @@ describe("the example with orders", { timeout: 4 * limitMs }, () => {
     const placed = [...run.output.matchAll(/shop +\| placed (\S+):/g)].map(([, id]) => id!);
 
     await using next = new Shell(
-      `node examples/orders/start.ts --every 0 --stock ${firstStock}`,
+      `npx node examples/orders/start.ts --every 0 --stock ${firstStock}`,
       checkout.directory,
     );
     run = next;
@@ -96,7 +96,7 @@ describe("the example with orders", { timeout: 4 * limitMs }, () => {
     // There may be more: a killed shop did not come to tell of its last.
     expect(orders.map(({ id }) => id)).toEqual(expect.arrayContaining(placed));
     for (const item of ["tea", "coffee"]) {
-      const left = await shell(`node ../../src/main.ts state get stock/${item} --app-id warehouse`, here);
+      const left = await shell(`npx node ../../src/main.ts state get stock/${item} --app-id warehouse`, here);
       const ordered = orders.filter((order) => order.item === item);
       expect(ordered.length).toBeGreaterThan(0);
       expect(Number(left)).toBe(firstStock - ordered.reduce((sum, { quantity }) => sum + quantity, 0));
@@ -125,7 +125,7 @@ describe("the example with orders", { timeout: 4 * limitMs }, () => {
   }
 
   async function list(app: string, prefix: string): Promise<Shipped[]> {
-    const command = `node ../../src/main.ts state list ${prefix} --values --json --app-id ${app}`;
+    const command = `npx node ../../src/main.ts state list ${prefix} --values --json --app-id ${app}`;
     const lines = (await shell(command, checkout.example("orders"))).trim().split("\n");
     return lines.map((line) => JSON.parse(JSON.parse(line).value) as Shipped);
   }
