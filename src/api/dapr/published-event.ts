@@ -6,6 +6,7 @@ import { type Event, EventSchema, type Outgoing } from "../../../gen/outrider/pu
 import { isReadableName } from "../../blocks/pubsub/attributes.ts";
 import { jsonMembers } from "../../blocks/pubsub/json-text.ts";
 import { isJsonType } from "../../blocks/pubsub/media-types.ts";
+import { parseDurationMs } from "../../config/fields.ts";
 import type { TraceHeaders } from "../../telemetry/tracing.ts";
 import { DaprError, daprErrors } from "./errors.ts";
 import { readFirst } from "./go-json.ts";
@@ -29,6 +30,8 @@ export interface PublishContext {
 /** A traceparent that says that there is no trace. Dapr has the attribute in every event. */
 export const noTraceparent = "00-00000000000000000000000000000000-0000000000000000-00";
 
+/** What Go can count in nanoseconds: some 292 years. */
+const maxTimeToLiveMs = 9_223_372_036_854;
 const eventType = "com.dapr.event.sent";
 const defaultContentType = "text/plain";
 const cloudEventsType = /^application\/cloudevents\+json\s*(;|$)/i;
@@ -39,7 +42,7 @@ const ownMetadata = /^(rawPayload|ttlInSeconds|ttl|partitionKey|partitionNumber|
 export function outgoingOf(input: PublishInput, context: PublishContext): Outgoing {
   const entries = Object.entries(input.metadata);
   const metadata = new Map(entries.map(([name, value]) => [name.toLowerCase(), value]));
-  const ttlMs = timeToLiveMs(metadata, context);
+  const ttlMs = timeToLiveMs(metadata);
   const outgoing: Outgoing = {
     $typeName: "outrider.pubsub.v1.Outgoing",
     event: undefined,
@@ -169,19 +172,18 @@ function cloudEventError({ appId, pubsubName }: PublishContext, why: string): Da
 }
 
 function isRaw(metadata: ReadonlyMap<string, string>, context: PublishContext): boolean {
-  const text = metadata.get("rawpayload");
-  if (text === undefined || /^(0|f|false)$/i.test(text)) return false;
+  const text = metadata.get("rawpayload") ?? "";
+  if (text === "" || /^(0|f|false)$/i.test(text)) return false;
   if (/^(1|t|true)$/i.test(text)) return true;
   throw metadataError(`rawPayload value must be a valid boolean: actual is '${text}'`, context);
 }
 
-/** In milliseconds; undefined for an event that stays. */
-function timeToLiveMs(metadata: ReadonlyMap<string, string>, context: PublishContext): number | undefined {
-  const text = metadata.get("ttlinseconds") ?? metadata.get("ttl");
-  if (text === undefined || text === "") return undefined;
-  const seconds = Number(text);
-  if (Number.isInteger(seconds) && seconds > 0) return seconds * 1000;
-  throw metadataError(`ttlInSeconds value must be a valid integer: actual is '${text}'`, context);
+/** In milliseconds; undefined for an event that stays. As in Dapr, what is no time, or none that is to come, says nothing. */
+function timeToLiveMs(metadata: ReadonlyMap<string, string>): number | undefined {
+  const text = metadata.get("ttlinseconds") || metadata.get("ttl") || "";
+  if (text === "") return undefined;
+  const ms = parseDurationMs(text, 1000) ?? 0;
+  return ms > 0 ? Math.min(Math.ceil(ms), maxTimeToLiveMs) : undefined;
 }
 
 function metadataError(why: string, { appId, pubsubName }: PublishContext): DaprError {

@@ -11,7 +11,7 @@ import { jsonBody, jsonText, malformedAs, noContent, postAndPut, queryMetadata }
 
 const metadata = z.record(z.string(), z.string()).nullish();
 const options = anyCase({ concurrency: z.string().nullish(), consistency: z.string().nullish() }).nullish();
-const about = { etag: z.string().nullish(), metadata, options };
+const about = { etag: z.string().nullish(), metadata, options, contenttype: z.string().nullish() };
 const saved = anyCase({ key: z.string().nullish(), ...about });
 const saves = z.array(saved).nullable();
 const bulkGet = anyCase({ keys: z.array(z.string()).nullish(), metadata, parallelism: z.int().nullish() });
@@ -181,8 +181,8 @@ function valueIn(document: string): Uint8Array {
 }
 
 /** A string without its quotes, unless it is said to be JSON. */
-function eventDataOf({ metadata: own }: z.output<typeof saved>, value: Uint8Array): Uint8Array {
-  return /^application\/json/i.test(own?.["contentType"] ?? "") ? value : textOf(value);
+function eventDataOf({ contenttype, metadata: own }: z.output<typeof saved>, value: Uint8Array): Uint8Array {
+  return /^application\/json/i.test(contenttype || (own?.["contentType"] ?? "")) ? value : textOf(value);
 }
 
 /** JSON that is a string, without its quotes; what else it is stays. */
@@ -202,7 +202,11 @@ function inputOf(
     value,
     etag: given.etag ?? undefined,
     ...optionsOf(given.options ?? {}),
-    metadata: { ...given.metadata, ...common },
+    metadata: {
+      ...given.metadata,
+      ...(given.contenttype && { contentType: given.contenttype }),
+      ...common,
+    },
   };
 }
 

@@ -65,6 +65,27 @@ describe("the outbox", () => {
     expect(app.to("/test").length).toBe(2);
   });
 
+  it("publishes JSON as such where the item's content type says so, in its metadata or beside it", async () => {
+    await using app = await HttpApp.start({ routes: { "/test": 200 } });
+    await using daprd = await Daprd.start({ resources, appId, app });
+    const upsert = (request: object) => ({
+      operation: "upsert",
+      request: { key: "1", value: { a: 1 }, ...request },
+    });
+    for (const [index, request] of [
+      { contentType: "application/json" },
+      { metadata: { contentType: "application/json" } },
+    ].entries()) {
+      const body = JSON.stringify({ operations: [upsert(request)] });
+      const url = daprd.url("/v1.0/state/mystore/transaction");
+      expect((await fetch(url, { method: "POST", body })).status).toBe(204);
+      expect((await app.delivered("/test", index)).body).toMatchObject({
+        datacontenttype: "application/json",
+        data: { a: 1 },
+      });
+    }
+  });
+
   it("announces a transaction where outboxPubsub says so, whatever topics the application may use", async () => {
     await using sockets = await SocketsFolder.make();
     const announced: string[] = [];

@@ -33,6 +33,32 @@ const withTrace = (trace: string) =>
   `{"specversion":"1.0","id":"a","source":"b","type":"c","datacontenttype":"text/plain","data":"hello",${trace}}`;
 const cloudEvents = "application/cloudevents+json";
 
+describe("metadata of a publish", () => {
+  it("has a time to live in seconds or as Go writes durations; what is none says nothing", async () => {
+    const { app: started, daprd: sidecar } = await toHttp();
+    await using app = started;
+    await using daprd = sidecar;
+    const values = [
+      "ttlInSeconds=0",
+      "ttlInSeconds=-1",
+      "ttlInSeconds=x",
+      "ttlInSeconds=",
+      "ttl=",
+      "rawPayload=",
+    ];
+    for (const value of values) {
+      expect([value, await daprd.publish(`${topic}?metadata.${value}`, "x")]).toEqual([value, 204]);
+      expect((await app.delivered(`/${topic}`, values.indexOf(value))).body).not.toHaveProperty("expiration");
+    }
+    let next = values.length;
+    for (const value of ["ttlInSeconds=100", "ttl=100s", "TTL=1m40s", "ttlinseconds=999999999999999"]) {
+      expect([value, await daprd.publish(`${topic}?metadata.${value}`, "x")]).toEqual([value, 204]);
+      const { expiration } = (await app.delivered(`/${topic}`, next++)).body as { expiration: string };
+      expect(Date.parse(expiration)).toBeGreaterThan(Date.now());
+    }
+  });
+});
+
 describe("traces and tokens", () => {
   it("pubsub/grpc/app-api-token", async () => {
     const { app: started, daprd: sidecar } = await toGrpc({}, { APP_API_TOKEN: "test-app-token" });
