@@ -92,7 +92,7 @@ export class GrpcContext implements HandlerContext {
 
   /** Aborts the signal of a call that is over, for those who still hold it. */
   end(): void {
-    if (this.#abort) this.abort(new ConnectError("the call is over", Code.Canceled));
+    if (this.#abort) this.abort(callIsOver);
   }
 
   /** Whether the deadline is the reason for an end at this moment. Timers may be a millisecond early. */
@@ -110,6 +110,9 @@ export class GrpcContext implements HandlerContext {
     return this.#responseTrailer ? metadataOf(this.#responseTrailer) : null;
   }
 }
+
+/** One for all calls: to make an error costs more than to abort a signal. */
+const callIsOver = new ConnectError("the call is over", Code.Canceled);
 
 /** The trace headers of request metadata, without making `Headers` of it. */
 export function traceOfMetadata(metadata: grpc.Metadata): TraceHeaders {
