@@ -51,6 +51,45 @@ describeWith("postgresql", "the log of pubsub.postgresql", () => {
     expect(await count("deliveries")).toBe(0);
   });
 
+  it.each([true, false])(
+    "reads of a long log what it gives out, and not the rest (ordered: %s)",
+    async (ordered) => {
+      pubsub.use(await use(), undefined);
+      await pubsub.open("topic", { ordered });
+      // As long as nobody has counted them, the server thinks that a table's rows are few.
+      await schema.sql("ALTER TABLE outrider_events SET (autovacuum_enabled = false)");
+      for (let batch = 0; batch < 20; batch += 1) {
+        const events = Array.from({ length: 1000 }, (_, index) => outgoing("x", { key: `k${index % 24}` }));
+        await pubsub.publish("topic", events);
+      }
+      const client = new Client({ connectionString: schema.url });
+      await client.connect();
+      try {
+        await client.query(`SET search_path = ${schema.name}; BEGIN`);
+        const { rows: claimed } = await client.query(
+          "SELECT c.seq FROM outrider_members AS m, outrider_claim(m.group_id, m.id, 24, 1000000, 1) AS c",
+        );
+        expect(claimed).toHaveLength(24);
+        const events = "'outrider_events'::regclass";
+        const { rows: read } = await client.query(
+          `SELECT (pg_stat_get_xact_tuples_fetched(${events}) + pg_stat_get_xact_tuples_returned(${events}))::int AS n`,
+        );
+        expect(read[0].n).toBeLessThan(4000);
+      } finally {
+        await client.end();
+      }
+    },
+  );
+
+  it("gives out what is behind events that somebody has deleted", async () => {
+    pubsub.use(await use(), undefined);
+    const [free, ordered] = [await pubsub.open("topic"), await pubsub.open("topic", { ordered: true })];
+    await pubsub.publish("topic", numbered(3000));
+    await schema.sql("DELETE FROM outrider_events WHERE seq BETWEEN 2 AND 2999");
+    for (const subscription of [free, ordered])
+      expect(await pubsub.takeTexts(subscription, 2)).toEqual(["0", "2999"]);
+  });
+
   it("removes what is too old, counts it for each group that had not settled it, and frees what waited for it", async () => {
     pubsub.use(await use({ retentionAge: "1s" }), undefined);
     const subscription = await pubsub.open("topic", { ordered: true });

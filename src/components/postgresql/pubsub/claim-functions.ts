@@ -17,7 +17,8 @@ export function claimFunctions(t: Tables): string {
     `e.topic_id, ${name}, e.seq, e.key, e.raw, e.headers::text, e.attributes::text, e.data,
       ${milliseconds("e.published_at")}, ${milliseconds("e.expires_at")}, ${attempt}`;
   return `
-  -- Gives a member up to p_max events of its group: first those that are due again, then what comes next in the log.
+  -- Gives a member up to p_max events of its group: first those that are due again, then what comes next in the log. Numbers
+  -- have no gaps, so a range of them stands for LIMIT: that would have a table without statistics sorted as a whole.
   -- When there are none, one row without a seq says in how many milliseconds the next is due, if any. p_claim: the member
   -- counts its claims from 1, so that what it says of one never concerns another.
   CREATE OR REPLACE FUNCTION ${t.claim}(p_group bigint, p_member bigint, p_max integer, p_bytes bigint, p_claim bigint)
@@ -27,7 +28,7 @@ export function claimFunctions(t: Tables): string {
   #variable_conflict use_column
   DECLARE
     v_pattern text; v_ordered boolean; v_cursor record; v_count integer; v_left integer := p_max;
-    v_bytes bigint := p_bytes; v_size bigint; v_last bigint; v_from bigint; v_scanned integer; v_scans integer := 0;
+    v_bytes bigint := p_bytes; v_size bigint; v_last bigint; v_from bigint; v_until bigint; v_scans integer := 0;
     v_found boolean; v_void bigint;
     v_now timestamp with time zone := clock_timestamp();
   BEGIN
@@ -66,7 +67,7 @@ export function claimFunctions(t: Tables): string {
     END IF;
 
     IF v_pattern IS NOT NULL THEN PERFORM ${t.find_topics}(p_group, v_pattern); END IF;
-    FOR v_cursor IN SELECT c.topic_id, c.cursor, n.name, n.last_seq FROM ${t.cursors} AS c
+    FOR v_cursor IN SELECT c.topic_id, greatest(c.cursor, n.first_seq - 1) AS cursor, n.name, n.last_seq FROM ${t.cursors} AS c
       JOIN ${t.topics} AS n ON n.id = c.topic_id WHERE c.group_id = p_group AND n.last_seq > c.cursor
       -- The topic whose next event is the oldest goes first.
       ORDER BY CASE WHEN v_pattern IS NOT NULL THEN (SELECT e.published_at FROM ${t.events} AS e
@@ -78,10 +79,11 @@ export function claimFunctions(t: Tables): string {
           v_scans := v_scans + 1;
           EXIT WHEN v_scans > ${maxScans} OR (SELECT count(*) >= ${maxBlocked} FROM (SELECT FROM ${t.deliveries}
             WHERE group_id = p_group AND owner IS NULL AND due_at IS NULL LIMIT ${maxBlocked}) AS b);
+          v_until := v_from + ${maxScanned};
           -- An event is free when it has no key, or is the first unsettled one of its key.
           WITH scan AS (
             SELECT e.seq, nullif(e.key, '') AS lane, e.bytes FROM ${t.events} AS e
-            WHERE e.topic_id = v_cursor.topic_id AND e.seq > v_from ORDER BY e.seq LIMIT ${maxScanned}
+            WHERE e.topic_id = v_cursor.topic_id AND e.seq > v_from AND e.seq <= v_until
           ), ranked AS (
             SELECT scan.*, lane IS NULL OR (row_number() OVER (PARTITION BY lane ORDER BY seq) = 1 AND NOT EXISTS (
               SELECT FROM ${t.deliveries} AS d
@@ -95,19 +97,22 @@ export function claimFunctions(t: Tables): string {
             SELECT p_group, v_cursor.topic_id, seq, CASE WHEN free THEN p_member END, p_claim, free::int, lane FROM counted
             WHERE nth <= v_left AND before < v_bytes RETURNING seq, owner
           )
-          SELECT max(seq), count(owner), count(*) INTO v_last, v_count, v_scanned FROM put;
+          SELECT max(seq), count(owner) INTO v_last, v_count FROM put;
         ELSE
-          SELECT max(seq), count(*), count(*) INTO v_last, v_count, v_scanned FROM (
-            SELECT seq, sum(bytes) OVER (ORDER BY seq) - bytes AS before FROM (
-              SELECT e.seq, e.bytes FROM ${t.events} AS e
-              WHERE e.topic_id = v_cursor.topic_id AND e.seq > v_from ORDER BY e.seq LIMIT v_left) AS next
+          v_until := v_from + v_left;
+          SELECT max(seq), count(*) INTO v_last, v_count FROM (
+            SELECT e.seq, sum(e.bytes) OVER (ORDER BY e.seq) - e.bytes AS before FROM ${t.events} AS e
+            WHERE e.topic_id = v_cursor.topic_id AND e.seq > v_from AND e.seq <= v_until
           ) AS fit WHERE before < v_bytes;
           INSERT INTO ${t.deliveries} (group_id, topic_id, seq, owner, claim, attempt)
             SELECT p_group, v_cursor.topic_id, e.seq, p_member, p_claim, 1 FROM ${t.events} AS e
             WHERE e.topic_id = v_cursor.topic_id AND e.seq > v_from AND e.seq <= v_last;
         END IF;
-        -- Retention has removed what there was.
-        IF v_last IS NULL THEN v_last := v_cursor.last_seq; END IF;
+        -- Somebody has removed what there was.
+        IF v_last IS NULL THEN
+          SELECT coalesce(min(e.seq) - 1, v_cursor.last_seq) INTO v_last FROM ${t.events} AS e
+            WHERE e.topic_id = v_cursor.topic_id AND e.seq > v_until AND e.seq <= v_cursor.last_seq;
+        END IF;
         UPDATE ${t.cursors} AS c SET cursor = v_last WHERE c.group_id = p_group AND c.topic_id = v_cursor.topic_id;
         IF v_count > 0 THEN
           SELECT sum(bytes) INTO v_size FROM ${t.events} AS e
@@ -125,7 +130,7 @@ export function claimFunctions(t: Tables): string {
             WHERE e.topic_id = v_cursor.topic_id AND e.seq > v_from AND e.seq <= v_last ORDER BY e.seq;
         END IF;
         v_from := v_last;
-        EXIT WHEN v_scanned = 0 OR v_from >= v_cursor.last_seq;
+        EXIT WHEN v_from >= v_cursor.last_seq;
       END LOOP;
     END LOOP;
 

@@ -50,7 +50,7 @@ export function retentionFunctions(t: Tables): string {
       SELECT max(seq) INTO v_old FROM (
         SELECT seq, published_at, bytes, sum(bytes) OVER (ORDER BY seq) - bytes AS before FROM (
           SELECT e.seq, e.published_at, e.bytes FROM ${t.events} AS e
-          WHERE e.topic_id = v_topic.id ORDER BY e.seq LIMIT v_left) AS first
+          WHERE e.topic_id = v_topic.id AND e.seq >= v_topic.first_seq AND e.seq < v_topic.first_seq + v_left) AS first
       ) AS f WHERE published_at < v_oldest OR v_topic.bytes - before > p_bytes;
       IF v_old >= v_wanted THEN
         -- Some groups still wanted them.
@@ -68,7 +68,8 @@ export function retentionFunctions(t: Tables): string {
       END IF;
       v_cut := greatest(v_cut, v_old);
       CONTINUE WHEN v_cut IS NULL OR v_cut < v_topic.first_seq;
-      WITH gone AS (DELETE FROM ${t.events} AS e WHERE e.topic_id = v_topic.id AND e.seq <= v_cut RETURNING bytes)
+      WITH gone AS (DELETE FROM ${t.events} AS e WHERE e.topic_id = v_topic.id
+        AND e.seq >= v_topic.first_seq AND e.seq <= v_cut RETURNING bytes)
       SELECT count(*), coalesce(sum(bytes), 0) INTO v_gone, v_size FROM gone;
       UPDATE ${t.topics} SET bytes = bytes - v_size, first_seq = v_cut + 1 WHERE id = v_topic.id;
       v_left := v_left - v_gone;

@@ -11,7 +11,7 @@ import { retentionFunctions } from "./retention-functions.ts";
 import { type Tables, tablesOf } from "./tables.ts";
 
 /** Grows with every change of the tables or the functions. */
-const ourVersion = 3;
+const ourVersion = 4;
 
 /** Makes what is missing, under a lock: of several sidecars that start together one does it. Throws PostgresError. */
 export function prepareLog(database: Database, prefix: TableName, call: Call): Promise<Tables> {
