@@ -76,6 +76,48 @@ describeWith(["redis", "toxiproxy"], "Redis does what it is asked to, and its an
       expect((await other.lag!(pubsub.call())).events).toBe(0);
     });
 
+    it("does not take back what it gave back in it, and has received again itself", async () => {
+      const [topic, group] = [pubsub.topic(), pubsub.group()];
+      const subscription = await pubsub.open(topic, { group, ordered: true }, there);
+      await pubsub.publish(topic, [outgoing("first", { key: "k" }), outgoing("second", { key: "k" })]);
+      const held = await pubsub.take(subscription, 1);
+      await loseAnswers();
+      const settlements = held.map(({ receipt }) => ({ receipt, kind: "returned" }) as const);
+      await expect(subscription.settle(settlements, { signal: AbortSignal.timeout(500) })).rejects.toThrow();
+      await reconnect();
+      const received = await pubsub.take(subscription, 1);
+      expect(received.map((one) => [textOf(one), one.attempt])).toEqual([["first", 1]]);
+      // Nobody has said that it was done.
+      await subscription.settle(settlements, pubsub.call());
+      expect(await pubsub.rest(subscription)).toEqual([]);
+      await pubsub.done(subscription, received);
+      expect(await pubsub.takeTexts(subscription, 1)).toEqual(["second"]);
+    });
+
+    it("goes on with what it holds under another name when a claim was lost", async () => {
+      const [topic, group] = [pubsub.topic(), pubsub.group()];
+      const subscription = await pubsub.open(topic, { group }, there);
+      await pubsub.publish(topic, ["first"]);
+      const held = await pubsub.take(subscription, 1);
+      const nameOf = async () => {
+        const pending = (await ask(server, "XPENDING", topic, group, "-", "+", "10")) as string[][];
+        return pending.map(([, consumer]) => String(consumer));
+      };
+      const [before] = await nameOf();
+      await loseAnswers();
+      await pubsub.publish(topic, ["second"]);
+      const receiving = pubsub.take(subscription, 1);
+      await until(async () => (await nameOf()).length === 2, "both are out", 5000);
+      await reconnect();
+      const received = await receiving;
+      const names = await nameOf();
+      expect(new Set(names).size).toBe(1);
+      // What is done late for the old name concerns nobody.
+      expect(names).not.toContain(before);
+      await pubsub.done(subscription, [...held, ...received]);
+      expect(await nameOf()).toEqual([]);
+    });
+
     it("publishes again, and an event that is there already is not there twice", async () => {
       const topic = pubsub.topic();
       const subscription = await pubsub.open(topic);

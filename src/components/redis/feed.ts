@@ -4,7 +4,7 @@ import { OrderConflict, type Received, type Settlement } from "../../blocks/pubs
 import type { Log } from "../../telemetry/log.ts";
 import { fromFields, keyBytesOf } from "./entry-fields.ts";
 import { isNoGroup, RedisFailure } from "./errors.ts";
-import { beatScript, giveBackScript, joinScript, lagScript } from "./group-scripts.ts";
+import { beatScript, joinScript, lagScript, leaveScript, renameScript } from "./group-scripts.ts";
 import type { Argument, Link, Reply } from "./link.ts";
 import { limitOf } from "./publisher.ts";
 import type { Script } from "./script.ts";
@@ -75,10 +75,16 @@ export class Feed {
   readonly #lanes: string;
   readonly #prefix: string;
   readonly #held = new Set<Receipt>();
+  /** What was held, and whose settlement is on its way. */
+  readonly #settling = new Set<Receipt>();
   #member: string;
-  #joins = 0;
+  /** The name to go on under; defined while it is not known whether Redis has heard it. */
+  #nextName: string | undefined;
+  #names = 0;
+  /** Counts how often everything that was held was lost. */
+  #losses = 0;
   #lastTaken = "0";
-  /** True: Redis may have given us something that we do not know of. */
+  /** True: Redis may have given us something, or taken something back, that we do not know of, or may do so yet. */
   #uncertain = false;
   #touchedAtMs = performance.now();
   #rejoining: Promise<void> | undefined;
@@ -102,7 +108,7 @@ export class Feed {
   /** Up to `max` events. None: `lastId`, `lastWake` and `dueAtMs` say what to wait for, unless it is still `dirty`. */
   async take(max: number, call: Call): Promise<Received[]> {
     await this.#rejoining;
-    if (this.#uncertain) await this.#reconcile(call);
+    if (this.#uncertain) await this.#rename(call);
     this.dirty = false;
     let answer: Reply;
     try {
@@ -141,25 +147,39 @@ export class Feed {
 
   async settle(settlements: readonly Settlement[], call: Call): Promise<void> {
     const args: Argument[] = [];
+    const receipts = settlements.map(({ receipt }) => receipt as Receipt);
+    let returns = false;
     for (const settlement of settlements) {
       const { id, key, attempt } = settlement.receipt as Receipt;
-      args.push(
-        settlement.kind,
-        id,
-        key,
-        attempt,
-        settlement.kind === "again" ? Math.ceil(settlement.delayMs) : 0,
-      );
-      this.#held.delete(settlement.receipt as Receipt);
+      const delayMs = settlement.kind === "again" ? Math.ceil(settlement.delayMs) : 0;
+      args.push(settlement.kind, id, key, attempt, delayMs);
+      returns ||= settlement.kind === "returned";
     }
+    for (const receipt of receipts) {
+      this.#held.delete(receipt);
+      this.#settling.add(receipt);
+    }
+    const losses = this.#losses;
     try {
-      const answer = String(await this.#run(settleScript, args, call, repeat));
-      if (answer === "gone") this.#lost();
-      if (answer === "woken") this.dirty = true;
+      for (;;) {
+        const member = this.#member;
+        // What is given back may be received again as the same attempt: then it must not be given back again.
+        const answer = String(await this.#run(settleScript, args, call, { repeat: !returns }));
+        if (losses !== this.#losses) return;
+        if (answer === "gone" && member !== this.#member) continue;
+        if (answer === "gone" && this.#nextName !== undefined)
+          throw new RedisFailure("unavailable", "Redis knows this member by another name already");
+        if (answer === "gone") this.#lost();
+        if (answer === "woken") this.dirty = true;
+        return;
+      }
     } catch (error) {
+      if (returns) this.#uncertain = true;
       // It may be tried again.
-      for (const { receipt } of settlements) this.#held.add(receipt as Receipt);
+      if (losses === this.#losses) for (const receipt of receipts) this.#held.add(receipt);
       throw error;
+    } finally {
+      for (const receipt of receipts) this.#settling.delete(receipt);
     }
   }
 
@@ -184,9 +204,10 @@ export class Feed {
       sweepForeignMs,
     ];
     args.push(keepSettledMs, maxAgeMs, touch ? 1 : 0, this.#prefix);
+    const member = this.#member;
     const answer = await this.#run(beatScript, args, call, repeat);
     if (!Array.isArray(answer)) {
-      await this.rejoin(call);
+      if (member === this.#member && this.#nextName === undefined) await this.rejoin(call);
       return;
     }
     for (const dead of answer) {
@@ -208,7 +229,7 @@ export class Feed {
   /** Leaves the group, and gives back what is held. Throws RedisFailure. */
   async leave(call: Call): Promise<void> {
     this.#held.clear();
-    await this.#run(giveBackScript, [1, this.#options.broadcast ? 1 : 0], call, repeat);
+    await this.#run(leaveScript, [this.#options.broadcast ? 1 : 0], call, repeat);
   }
 
   async #rejoin(call: Call): Promise<void> {
@@ -229,9 +250,9 @@ export class Feed {
 
   async #join(start: string, call: Call): Promise<boolean> {
     const { broadcast, group, topic } = this.#options;
-    this.#joins += 1;
     // Under another name each time: what an earlier one is given late, nobody takes for ours.
-    this.#member = `${this.#options.member}-${this.#joins}`;
+    this.#member = this.#newName();
+    this.#nextName = undefined;
     const args = [start, leaseMs, broadcast ? broadcastLeaseMs : ""];
     const answer = await this.#run(joinScript, args, call, repeat);
     if (String(answer) === "disagree") {
@@ -242,18 +263,33 @@ export class Feed {
     return answer === 1;
   }
 
+  #newName(): string {
+    this.#names += 1;
+    return `${this.#options.member}-${this.#names}`;
+  }
+
   #lost(): void {
+    this.#losses += 1;
     this.#held.clear();
     this.#uncertain = false;
     this.dirty = true;
   }
 
-  /** Gives back what Redis has given us in an answer that never came. */
-  async #reconcile(call: Call): Promise<void> {
-    const ids = [...this.#held].map(({ id }) => id);
-    const answer = await this.#run(giveBackScript, [0, 0, ...ids], call, repeat);
+  /** Goes on under another name. What Redis has given us in an answer that never came is given back. */
+  async #rename(call: Call): Promise<void> {
+    const ids = [...this.#held, ...this.#settling].map(({ id }) => id);
+    this.#nextName ??= this.#newName();
+    const losses = this.#losses;
+    const answer = await this.#run(renameScript, [this.#nextName, leaseMs, ...ids], call, repeat);
+    // It has joined anew meanwhile.
+    if (losses !== this.#losses) return;
+    if (!Array.isArray(answer)) return this.rejoin(call);
+    this.#member = this.#nextName;
+    this.#nextName = undefined;
     this.#uncertain = false;
-    if (String(answer) === "gone") await this.rejoin(call);
+    const kept = new Set(answer.map(String));
+    // What it does not have any more had been settled, or given back.
+    for (const receipt of this.#held) if (!kept.has(receipt.id)) this.#held.delete(receipt);
   }
 
   #received([idReply, fields]: readonly Reply[], attempt: number): Received {

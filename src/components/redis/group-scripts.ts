@@ -105,29 +105,58 @@ export const joinScript = new Script(`${prelude}${giveBackLua}${forgetLua}${coun
   return made
 `);
 
-/**
- * Gives back what a member has, but for the ids that follow. More arguments: "1" to leave the group, "1" to end the group too, the ids.
- * Answers "gone" or "ok".
- */
-export const giveBackScript = new Script(`${prelude}${giveBackLua}${forgetLua}
-  if ARGV[6] == '1' then
+/** Leaves a group, giving back what the member has. More arguments: "1" to end the group too. Answers "gone" or "ok". */
+export const leaveScript = new Script(`${prelude}${giveBackLua}${forgetLua}
+  if ARGV[5] == '1' then
     redis.pcall('XGROUP', 'DESTROY', stream, group)
     redis.call('ZREM', broadcasts, group)
     forget(heads, lanes, members, back, again, meta, wake)
     return 'ok'
   end
   if not redis.call('ZSCORE', members, me) then return 'gone' end
-  local keep = {}
-  for i = 7, #ARGV do keep[ARGV[i]] = true end
-  local tried = redis.pcall('XPENDING', stream, group)
-  if tried.err then return 'gone' end
-  giveBack(me, keep, true)
-  if ARGV[5] == '1' then
+  if redis.pcall('XPENDING', stream, group).err then return 'gone' end
+  giveBack(me, {}, true)
+  redis.call('XGROUP', 'DELCONSUMER', stream, group, me)
+  redis.call('ZREM', members, me)
+  finish()
+  return 'ok'
+`);
+
+/**
+ * Has a member go on under another name, and gives back what it has but for the ids that follow: what was asked in the old name and is
+ * done late concerns nobody. More arguments: the name, how long a member lives that gives no sign, the ids. Answers "gone", or the ids
+ * that the member has now. May be repeated.
+ */
+export const renameScript = new Script(`${prelude}${giveBackLua}
+  local name, lease = ARGV[5], tonumber(ARGV[6])
+  if redis.pcall('XPENDING', stream, group).err then return 'gone' end
+  local known = redis.call('ZSCORE', members, me)
+  if not known and not redis.call('ZSCORE', members, name) then return 'gone' end
+  if known then
+    local keep = {}
+    for i = 7, #ARGV do keep[ARGV[i]] = true end
+    giveBack(me, keep, true)
+    redis.call('ZADD', members, now + lease, name)
+  end
+  local function has(consumer, work)
+    local from = '-'
+    while true do
+      local ids = {}
+      for i, entry in ipairs(redis.call('XPENDING', stream, group, from, '+', 500, consumer)) do ids[i] = entry[1] end
+      if #ids == 0 then return end
+      work(ids)
+      from = '(' .. ids[#ids]
+    end
+  end
+  if known then
+    has(me, function(ids) claim(name, ids) end)
     redis.call('XGROUP', 'DELCONSUMER', stream, group, me)
     redis.call('ZREM', members, me)
   end
+  local kept = {}
+  has(name, function(ids) for _, id in ipairs(ids) do kept[#kept + 1] = id end end)
   finish()
-  return 'ok'
+  return kept
 `);
 
 /**
