@@ -135,12 +135,15 @@ export class Membership {
     const route = this.#routes[this.#next]!;
     const subscription = this.#sources[this.#next]!;
     this.#next += 1;
+    const wasFull = this.#waitingBytes > maxWaitingBytes;
     this.#waitingBytes -= sizeOf(received);
     this.#held += 1;
     const nowMs = Date.now();
     const sentAt = performance.now();
     this.#waitingSince = sentAt;
     if (this.#next === this.#waiting.length) this.#clearWaiting();
+    // Perhaps what waited was all that kept more from being taken.
+    if (wasFull && this.#waitingBytes <= maxWaitingBytes) this.#subscription?.wake();
     const deadlineMs = nowMs + this.options.settleWithinMs;
     const { event, span } = subscription.traced(received);
     return {

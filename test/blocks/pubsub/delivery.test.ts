@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { Outcome } from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
+import type { PubSubDriver } from "../../../src/blocks/pubsub/driver.ts";
 import { refusalOf, type Sidecar, startSidecar, textOf } from "./sidecar.ts";
 
 let sidecar: Sidecar;
@@ -22,6 +23,17 @@ describe("a subscription", () => {
       start: { at: { case: "earliest", value: true } },
       retry: { maxAttempts: 0, initialDelay: { seconds: 1n }, maxDelay: { seconds: 60n } },
     });
+  });
+
+  it("delivers large events up to max_in_flight, although none is settled", async () => {
+    await sidecar.close();
+    sidecar = await startSidecar({ wrap: inParts });
+    const stream = sidecar.stream();
+    await stream.open({ topic: "orders", maxInFlight: 12 });
+    for (let n = 0; n < 12; n++)
+      await sidecar.send("orders", { event: { data: new Uint8Array(1 << 20).fill(n) } });
+    const deliveries = await stream.deliveries(12);
+    expect(deliveries.map(({ event }) => event!.data[0])).toEqual(Array.from({ length: 12 }, (_, n) => n));
   });
 
   it("delivers an event with every attribute, and what the broker knows", async () => {
@@ -283,3 +295,23 @@ it("answers settlements that name nothing with a complaint, and goes on", async 
   await sidecar.publish("t", "a");
   expect(textOf(await stream.delivery())).toBe("a");
 });
+
+/** A broker that gives large events few at a time, as those do that have them elsewhere. */
+function inParts(driver: PubSubDriver): PubSubDriver {
+  const open: PubSubDriver["open"] = async (spec, call) => {
+    const opened = await driver.open(spec, call);
+    return {
+      receive: (max, receiving) => opened.receive(Math.min(max, 5), receiving),
+      settle: (settlements, settling) => opened.settle(settlements, settling),
+      close: () => opened.close(),
+    };
+  };
+  return {
+    supports: driver.supports,
+    publish: (...words) => driver.publish(...words),
+    open,
+    ping: (call) => driver.ping(call),
+    classify: (error) => driver.classify(error),
+    close: () => driver.close(),
+  };
+}
