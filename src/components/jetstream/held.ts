@@ -39,17 +39,25 @@ export class Uncounted {
   readonly #counts = new Map<string, number>();
 
   add(consumer: string, sequence: number): void {
+    this.#set(consumer, sequence, (this.#counts.get(`${consumer}\n${sequence}`) ?? 0) + 1);
+  }
+
+  /** None of the deliveries before the latest was an attempt. */
+  addAllBefore(consumer: string, { sequence, deliveries }: Held): void {
+    if (deliveries > 1) this.#set(consumer, sequence, deliveries - 1);
+  }
+
+  forget(consumer: string, sequence: number): void {
+    if (this.#counts.size > 0) this.#counts.delete(`${consumer}\n${sequence}`);
+  }
+
+  #set(consumer: string, sequence: number, count: number): void {
     const key = `${consumer}\n${sequence}`;
-    const count = (this.#counts.get(key) ?? 0) + 1;
     this.#counts.delete(key);
     this.#counts.set(key, count);
     if (this.#counts.size <= maxRemembered) return;
     const [oldest] = this.#counts.keys();
     this.#counts.delete(oldest!);
-  }
-
-  forget(consumer: string, sequence: number): void {
-    if (this.#counts.size > 0) this.#counts.delete(`${consumer}\n${sequence}`);
   }
 
   /** Which attempt a delivery is: 1 or more. */

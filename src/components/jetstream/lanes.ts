@@ -15,6 +15,7 @@ interface Lane {
 /** See the head of this file. */
 export class Lanes {
   readonly #onReady: () => void;
+  readonly #onTurn: (held: Held) => void;
   readonly #lanes = new Map<string, Lane>();
   /** By the sequence of each message that is not done. */
   readonly #laneOf = new Map<number, Lane>();
@@ -24,8 +25,10 @@ export class Lanes {
   #ready: Held[] = [];
   #open = false;
 
-  constructor(onReady: () => void) {
+  /** `onTurn`: a message has waited for others of its key, and nobody can have had it before. */
+  constructor(onReady: () => void, onTurn: (held: Held) => void) {
     this.#onReady = onReady;
+    this.#onTurn = onTurn;
   }
 
   /** Messages that can be given out. */
@@ -86,6 +89,8 @@ export class Lanes {
     this.#laneOf.delete(sequence);
     if (!lane) return;
     lane.current = undefined;
+    const [next] = lane.waiting;
+    if (next) this.#onTurn(next);
     if (this.#open) this.#advance(lane);
     if (lane.current === undefined && lane.waiting.length === 0) this.#lanes.delete(lane.key);
     if (this.ready > 0) this.#onReady();

@@ -51,7 +51,10 @@ export class OrderedMember implements DriverSubscription {
     this.#lease = lease;
     this.#raw = raw;
     this.#onClose = onClose;
-    this.#lanes = new Lanes(() => this.#wake?.());
+    this.#lanes = new Lanes(
+      () => this.#wake?.(),
+      (held) => uncounted.addAllBefore(group.consumer, held),
+    );
     this.#channel = new Channel(
       group,
       uncounted,
