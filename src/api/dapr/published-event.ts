@@ -33,6 +33,8 @@ export const noTraceparent = "00-00000000000000000000000000000000-00000000000000
 /** What Go can count in nanoseconds: some 292 years. */
 const maxTimeToLiveMs = 9_223_372_036_854;
 const eventType = "com.dapr.event.sent";
+/** Of an event that a client has made without one. */
+const defaultSource = "Dapr";
 const defaultContentType = "text/plain";
 const cloudEventsType = /^application\/cloudevents\+json\s*(;|$)/i;
 /** Metadata that has a meaning here; the rest becomes headers of the broker's record. */
@@ -94,7 +96,7 @@ function given(data: Uint8Array, context: PublishContext): Event {
   const text = (name: string) => stringOf(members.get(name)) ?? "";
   const event = create(EventSchema, {
     id: text("id"),
-    source: text("source"),
+    source: text("source") || defaultSource,
     type: text("type"),
     subject: text("subject"),
     dataContentType: text("datacontenttype"),

@@ -7,9 +7,17 @@ import { isRaw, type TopicSubscriptionSpec } from "../topic-subscription.ts";
 
 const eventType = "com.dapr.event.sent";
 
-/** Writes the body. A record without an envelope gets one, with its bytes in base64. */
+/**
+ * Writes the body. A record without an envelope gets one, with its bytes in base64; but one that is an object in JSON is
+ * taken for an event, whatever it has, unless the subscription wants records as they are.
+ */
 export function bodyOf(received: Received, spec: TopicSubscriptionSpec): string {
-  if (!isRaw(spec) && received.notCloudEvent === undefined) return daprDocument(received, spec.pubsubName);
+  const { event, notCloudEvent } = received;
+  if (!isRaw(spec)) {
+    if (notCloudEvent === undefined && event.id !== "") return daprDocument(received, spec.pubsubName);
+    const object = jsonObject(event.data);
+    if (object !== undefined) return object;
+  }
   const data = Buffer.from(received.event.data).toString("base64");
   return JSON.stringify({ ...rawAttributes(received, spec.pubsubName), data_base64: data });
 }
@@ -30,4 +38,16 @@ function rawAttributes({ topic, headers }: Received, pubsubname: string) {
     traceparent,
     tracestate: headers["tracestate"] ?? "",
   };
+}
+
+/** The text of bytes that are an object in JSON; undefined when they are none. */
+function jsonObject(data: Uint8Array): string | undefined {
+  const text = Buffer.from(data).toString();
+  if (!text.trimStart().startsWith("{")) return undefined;
+  try {
+    JSON.parse(text);
+    return text;
+  } catch {
+    return undefined;
+  }
 }

@@ -33,6 +33,35 @@ const withTrace = (trace: string) =>
   `{"specversion":"1.0","id":"a","source":"b","type":"c","datacontenttype":"text/plain","data":"hello",${trace}}`;
 const cloudEvents = "application/cloudevents+json";
 
+describe("events that clients and others make", () => {
+  it("a record that is an object in JSON is the body, as it is; another is wrapped", async () => {
+    const { app: started, daprd: sidecar } = await toHttp();
+    await using app = started;
+    await using daprd = sidecar;
+    const raw = `${topic}?metadata.rawPayload=true`;
+    expect(await daprd.publish(raw, '{"order": 1}')).toBe(204);
+    expect((await app.delivered(`/${topic}`)).body).toEqual({ order: 1 });
+    expect(await daprd.publish(raw, "[1]")).toBe(204);
+    expect((await app.delivered(`/${topic}`, 1)).body).toMatchObject({
+      specversion: "1.0",
+      datacontenttype: "application/octet-stream",
+      data_base64: Buffer.from("[1]").toString("base64"),
+    });
+  });
+
+  it("a CloudEvent gets what it lacks", async () => {
+    const { app: started, daprd: sidecar } = await toHttp();
+    await using app = started;
+    await using daprd = sidecar;
+    const headers = { "content-type": `${cloudEvents}; charset=utf-8` };
+    expect(await daprd.publish(topic, '{"id":"1","data":{"a":1}}', headers)).toBe(204);
+    expect((await app.delivered(`/${topic}`)).body).toMatchObject({
+      ...{ id: "1", source: "Dapr", type: "com.dapr.event.sent", specversion: "1.0", data: { a: 1 } },
+      ...{ topic, pubsubname: "mypub" },
+    });
+  });
+});
+
 describe("metadata of a publish", () => {
   it("has a time to live in seconds or as Go writes durations; what is none says nothing", async () => {
     const { app: started, daprd: sidecar } = await toHttp();
