@@ -43,6 +43,28 @@ describe("the log in an embedded store", () => {
     expect(await pubsub.rest(after)).toEqual([]);
   });
 
+  it("settles once what it could not settle in time: not what the member has received again since", async () => {
+    const driver = await use({ timeout: "1s" });
+    const subscription = await pubsub.open("t", { ordered: true });
+    await pubsub.publish("t", numbered(2, "", "k"));
+    const held = await pubsub.take(subscription, 1);
+    const receiving = pubsub.take(subscription, 1);
+    await pubsub.publish("other", ["the one that receives waits now"]);
+    const lock = new DatabaseSync(`${directory.path}/outrider.db`);
+    lock.exec("BEGIN IMMEDIATE");
+    // As the engine does.
+    const settling = pubsub
+      .again(subscription, held)
+      .catch(() => pubsub.again(subscription, held).catch(() => {}));
+    await expect(driver.publish("t", [outgoing("late")], pubsub.call())).rejects.toThrow();
+    lock.exec("COMMIT");
+    lock.close();
+    await settling;
+    const again = await receiving;
+    expect(again.map((one) => [textOf(one), one.attempt])).toEqual([["0", 2]]);
+    expect(await pubsub.rest(subscription)).not.toContain("0");
+  });
+
   it("counts attempts across restarts", async () => {
     await use();
     const before = await pubsub.open("t", { group: "g" });

@@ -130,7 +130,7 @@ class SqliteSubscription implements DriverSubscription {
     return blobs.map((blob, index) => this.#toReceived(answer, index * receivedFields, blob));
   }
 
-  async settle(settlements: readonly Settlement[], call: Call): Promise<void> {
+  async settle(settlements: readonly Settlement[]): Promise<void> {
     const held = settlements.filter(({ receipt }) => this.#held.has(receipt));
     if (held.length === 0) return;
     const codes: number[] = [];
@@ -145,7 +145,8 @@ class SqliteSubscription implements DriverSubscription {
     for (const { receipt } of held) this.#held.delete(receipt);
     const ask = { member: this.#member, settlements: codes };
     try {
-      await this.#database.ask("settle", ask, call, [], this.#timeoutMs);
+      // However long it takes: who gave up and asked again would settle what was received again meanwhile.
+      await this.#database.ask("settle", ask, unconditional);
     } catch (error) {
       // It may be tried again.
       if (!this.#closed) for (const { receipt } of held) this.#held.add(receipt);
