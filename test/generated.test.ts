@@ -3,6 +3,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
+import { faultCodes } from "../src/faults.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "outrider-generated-"));
 afterAll(() => rmSync(directory, { recursive: true }));
@@ -24,5 +25,13 @@ describe("gen/", () => {
     const made = contents(join(directory, "gen"));
     expect(made.size).toBeGreaterThan(5);
     expect(contents("gen")).toEqual(made);
+  });
+});
+
+describe("the contracts", () => {
+  it("name every reason that a client can get", () => {
+    const words = [...contents("proto/outrider").values()].join("\n");
+    const unnamed = Object.keys(faultCodes).filter((reason) => !new RegExp(`\\b${reason}\\b`).test(words));
+    expect(unnamed).toEqual([]);
   });
 });

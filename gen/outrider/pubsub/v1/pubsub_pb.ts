@@ -25,7 +25,9 @@ export const file_outrider_pubsub_v1_pubsub: GenFile = /*@__PURE__*/
  */
 export type Event = Message<"outrider.pubsub.v1.Event"> & {
   /**
-   * Unique within `source`. The sidecar gives a UUID when empty.
+   * Unique within `source`. The sidecar gives a UUID when empty. This and the
+   * other attributes that are strings: at most 1,024 bytes of UTF-8 without
+   * control characters.
    *
    * @generated from field: string id = 1;
    */
@@ -82,8 +84,8 @@ export type Event = Message<"outrider.pubsub.v1.Event"> & {
   data: Uint8Array;
 
   /**
-   * Extension attributes: names of 1 to 20 lower-case letters and digits, which are
-   * not the name of another attribute. `traceparent`, `tracestate` and
+   * Extension attributes, at most 64: names of 1 to 20 lower-case letters and digits,
+   * which are not the name of another attribute, and values of at most 8,192 bytes. `traceparent`, `tracestate` and
    * `baggage` carry W3C Trace Context; the sidecar sets them from the call
    * when the event has none.
    *
@@ -123,14 +125,14 @@ export type Outgoing = Message<"outrider.pubsub.v1.Outgoing"> & {
 
   /**
    * Enters the topic at this time, with the position it has then. In the past or unset:
-   * at once. NOT_SUPPORTED by components without "delay".
+   * at once. At most 366 days from now. NOT_SUPPORTED by components without "delay".
    *
    * @generated from field: google.protobuf.Timestamp deliver_at = 3;
    */
   deliverAt?: Timestamp | undefined;
 
   /**
-   * Enters the topic after this long; not together with `deliver_at`. Not negative.
+   * Enters the topic after this long, 0 to 366 days; not together with `deliver_at`.
    *
    * @generated from field: google.protobuf.Duration deliver_after = 4;
    */
@@ -139,7 +141,7 @@ export type Outgoing = Message<"outrider.pubsub.v1.Outgoing"> & {
   /**
    * When this long has passed since it entered the topic, the event is no longer delivered:
    * it goes to the subscription's dead-letter topic if there is one, else it
-   * is dropped and counted. More than zero. Unset: without end.
+   * is dropped and counted. More than zero, at most 10,000 years. Unset: without end.
    *
    * @generated from field: google.protobuf.Duration time_to_live = 5;
    */
@@ -154,7 +156,8 @@ export type Outgoing = Message<"outrider.pubsub.v1.Outgoing"> & {
   raw: boolean;
 
   /**
-   * Broker headers that are no CloudEvents attributes: at most 64 entries.
+   * Broker headers that are no CloudEvents attributes: at most 64 entries, and
+   * 8,192 characters in all.
    *
    * @generated from field: map<string, string> headers = 7;
    */
@@ -557,8 +560,8 @@ export type SubscribeRequest = Message<"outrider.pubsub.v1.SubscribeRequest"> & 
    */
   message: {
     /**
-     * Starts one subscription. May be sent at any time, for any number of
-     * them. Answered by Opened or Closed.
+     * Starts one subscription. May be sent at any time; at most 1,000 are open
+     * on a stream. Answered by Opened or Closed.
      *
      * @generated from field: outrider.pubsub.v1.Open open = 1;
      */
@@ -706,7 +709,8 @@ export type Open = Message<"outrider.pubsub.v1.Open"> & {
 
   /**
    * Who shares the events: streams of one group compete, each group gets
-   * every event. Empty: the component's `consumerID`, or the application's id.
+   * every event. At most 256 bytes without control characters. Empty: the
+   * component's `consumerID`, or the application's id.
    *
    * @generated from field: string group = 5;
    */
@@ -782,7 +786,8 @@ export type Open = Message<"outrider.pubsub.v1.Open"> & {
 
   /**
    * Where rejected, worn-out and expired events go, a topic of the same
-   * component. Empty: they are dropped, counted and logged.
+   * component; none that `topic` itself stands for. Empty: they are dropped,
+   * counted and logged.
    *
    * @generated from field: string dead_letter_topic = 15;
    */
@@ -920,7 +925,8 @@ export type Route = Message<"outrider.pubsub.v1.Route"> & {
    * A CEL expression (https://cel.dev) over `event`, whose fields are the
    * CloudEvents attributes (event.type, event.source, event.subject,
    * event.id, event.datacontenttype, ..., extensions by their names) and
-   * event.data: parsed when it is JSON, else a string. For example:
+   * event.data: parsed when it is JSON, else a string, and not there when it is
+   * longer than 1 MiB. At most 4,096 bytes. For example:
    * event.type == "order.paid" && event.data.amount > 100.0
    * An expression that does not compile is refused: INVALID_REQUEST. One that
    * fails on an event, or gives no bool, does not match it.
@@ -951,15 +957,16 @@ export type Retry = Message<"outrider.pubsub.v1.Retry"> & {
   maxAttempts: number;
 
   /**
-   * Before the second delivery; doubled before each one after it. Not
-   * negative. Unset: 1 s.
+   * Before the second delivery; doubled before each one after it. 0 to 24 h.
+   * Unset: 1 s.
    *
    * @generated from field: google.protobuf.Duration initial_delay = 2;
    */
   initialDelay?: Duration | undefined;
 
   /**
-   * What the doubling stops at. Unset: 60 s, or initial_delay if that is longer.
+   * What the doubling stops at: `initial_delay` to 24 h. Unset: 60 s, or
+   * `initial_delay` if that is longer.
    *
    * @generated from field: google.protobuf.Duration max_delay = 3;
    */
@@ -1403,11 +1410,16 @@ export const OutcomeSchema: GenEnum<Outcome> = /*@__PURE__*/
  * Every request names its `component`; empty means the component called
  * "pubsub" or, when there is none of that name, the only pub/sub component.
  *
- * Errors carry a google.rpc.ErrorInfo with domain "outrider.dev". Reasons of
- * all methods: COMPONENT_NOT_FOUND (NOT_FOUND), COMPONENT_UNAVAILABLE
- * (UNAVAILABLE, with RetryInfo), INVALID_REQUEST (INVALID_ARGUMENT, with
- * BadRequest naming each field at fault), NOT_SUPPORTED (UNIMPLEMENTED) for an
- * option that the component has not the capability for.
+ * Errors carry a google.rpc.ErrorInfo with domain "outrider.dev". Reasons are
+ * those of StateService, and:
+ *
+ * * NOT_SUPPORTED (UNIMPLEMENTED): the component has not the capability for an
+ *   option.
+ * * TOPIC_FORBIDDEN (PERMISSION_DENIED): the component's scopes keep the
+ *   application from the topic.
+ * * TOO_LARGE (RESOURCE_EXHAUSTED): the event could not be delivered in one
+ *   message, for which its data may be as long as the sidecar's limit less
+ *   64 KiB; or it is over the broker's limit.
  *
  * @generated from service outrider.pubsub.v1.PubSubService
  */

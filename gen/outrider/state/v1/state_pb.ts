@@ -800,9 +800,26 @@ export const WriteResponseSchema: GenMessage<WriteResponse> = /*@__PURE__*/
  * store is in docs/components. Reads see every write answered before them.
  *
  * Errors carry a google.rpc.ErrorInfo with domain "outrider.dev". Reasons of
- * all methods: COMPONENT_NOT_FOUND (NOT_FOUND), COMPONENT_UNAVAILABLE
- * (UNAVAILABLE, with RetryInfo), INVALID_REQUEST (INVALID_ARGUMENT, with
- * BadRequest naming each field at fault), DEADLINE_EXCEEDED.
+ * all methods:
+ *
+ * * COMPONENT_NOT_FOUND (NOT_FOUND): there is none of that name and block.
+ * * COMPONENT_UNAVAILABLE (UNAVAILABLE, with RetryInfo): its server is away, or
+ *   it is not open yet.
+ * * COMPONENT_FAILED (INTERNAL): it refused, or failed in a way that trying
+ *   again will not mend. The sidecar's log says why.
+ * * INVALID_REQUEST (INVALID_ARGUMENT, with BadRequest naming each field at
+ *   fault).
+ * * DEADLINE_EXCEEDED and CANCELLED: the call ended before the answer was there.
+ *   What it asked for may have been done or not.
+ *
+ * And of every service:
+ *
+ * * UNAUTHENTICATED: the sidecar has API tokens, and the call none of them in
+ *   the header `outrider-api-token`.
+ * * TOO_LARGE (RESOURCE_EXHAUSTED): the headers are over the sidecar's limit. A
+ *   message over its limit is RESOURCE_EXHAUSTED, too.
+ * * TOO_MANY_STREAMS (RESOURCE_EXHAUSTED): as many are open as may be.
+ * * SHUTTING_DOWN (UNAVAILABLE): the sidecar is going away.
  *
  * @generated from service outrider.state.v1.StateService
  */
