@@ -11,7 +11,7 @@ import { absentMethods, absentRoutes } from "./absent/answers.ts";
 import type { AppPipeline } from "./app/app-pipeline.ts";
 import { Application } from "./app/application.ts";
 import type { AppOptions } from "./app/channel.ts";
-import { bulkOf } from "./app/discovery.ts";
+import { bulkOf } from "./bulk.ts";
 import { daprRpcs, daprTypeName } from "./contract.ts";
 import { ErrorCodes } from "./error-codes.ts";
 import { daprRoutes, publicRoutes } from "./http/routes.ts";

@@ -2,7 +2,8 @@
 import * as z from "zod";
 import type { TopicSubscription as TopicSubscriptionMessage } from "../../../../gen/dapr/proto/runtime/v1/appcallback_pb.ts";
 import { anyCase } from "../any-case.ts";
-import type { BulkOptions, RouteRule, TopicSubscriptionSpec } from "../topic-subscription.ts";
+import { bulkOf } from "../bulk.ts";
+import type { RouteRule, TopicSubscriptionSpec } from "../topic-subscription.ts";
 
 const text = z
   .union([z.string(), z.number(), z.boolean()])
@@ -35,9 +36,6 @@ const entry = anyCase({
     maxawaitdurationms: count,
   }).nullish(),
 });
-
-/** As in Dapr, where a subscription does not say. */
-const defaultBulk = { maxMessages: 100, maxAwaitMs: 1000 } as const;
 
 /** Reads the answer of `/dapr/subscribe`. Entries without a route are left out. Throws an Error for what is no such list. */
 export function subscriptionsOfJson(body: string): TopicSubscriptionSpec[] {
@@ -80,14 +78,5 @@ export function subscriptionOfMessage(message: TopicSubscriptionMessage): TopicS
       bulkSubscribe?.maxMessagesCount,
       bulkSubscribe?.maxAwaitDurationMs,
     ),
-  };
-}
-
-/** How events are gathered; 0 and less are the defaults. Undefined: they are not. */
-export function bulkOf(enabled: boolean, maxMessages = 0, maxAwaitMs = 0): BulkOptions | undefined {
-  if (!enabled) return undefined;
-  return {
-    maxMessages: maxMessages > 0 ? maxMessages : defaultBulk.maxMessages,
-    maxAwaitMs: maxAwaitMs > 0 ? maxAwaitMs : defaultBulk.maxAwaitMs,
   };
 }
