@@ -1,17 +1,20 @@
 /** Dapr's gRPC service, of the blocks that there are: protobuf in, protobuf out. */
+
 import { create } from "@bufbuild/protobuf";
 import { EmptySchema } from "@bufbuild/protobuf/wkt";
-import type { ServiceImpl } from "@connectrpc/connect";
+import { Code, ConnectError, type ServiceImpl } from "@connectrpc/connect";
 import {
   type StateItem,
   StateOptions_StateConcurrency,
 } from "../../../gen/dapr/proto/common/v1/common_pb.ts";
 import { Dapr } from "../../../gen/dapr/proto/runtime/v1/dapr_pb.ts";
+import { compactJson } from "../../blocks/pubsub/json-text.ts";
 import type { Policy } from "../../resilience/policy.ts";
 import { type Mount, mount } from "../../server/mount.ts";
 import { traceOf } from "../../telemetry/tracing.ts";
 import { daprCodecs } from "./codecs.ts";
 import { isForced } from "./force-shutdown.ts";
+import { readAsGo } from "./go-json.ts";
 import type { DaprMetadata } from "./metadata.ts";
 import type { DaprPublish } from "./publish.ts";
 import type { DaprSecrets } from "./secrets.ts";
@@ -77,6 +80,7 @@ function daprService(
     },
 
     async saveState({ storeName, states }, context) {
+      state.check(storeName);
       await state.save(storeName, states.map(itemOf), context);
       return empty;
     },
@@ -100,6 +104,7 @@ function daprService(
     },
 
     async executeStateTransaction({ storeName, operations }, context) {
+      state.check(storeName);
       const own = operations.map(({ operationType, request }) => {
         return { type: operationType, item: request ? itemOf(request) : noItem };
       });
@@ -170,5 +175,17 @@ const noItem: StateItemInput = {
 
 function itemOf({ key, value, etag, metadata, options }: StateItem): StateItemInput {
   const firstWrite = options?.concurrency === StateOptions_StateConcurrency.CONCURRENCY_FIRST_WRITE;
-  return { key, value, etag: etag?.value, firstWrite, metadata };
+  const stored = metadata["contentType"] === "application/json" ? jsonOf(value) : value;
+  return { key, value: stored, etag: etag?.value, firstWrite, metadata };
+}
+
+/** A value that is said to be JSON, as JSON without spaces. Throws what Go says of one that is none. */
+function jsonOf(value: Uint8Array): Uint8Array {
+  try {
+    return Buffer.from(compactJson(Buffer.from(value).toString()));
+  } catch (cause) {
+    const verdict = readAsGo(value, "whole");
+    const why = "error" in verdict ? verdict.error : "it is no JSON";
+    throw new ConnectError(why, Code.Unknown, undefined, undefined, cause);
+  }
 }

@@ -66,7 +66,7 @@ export class DaprState {
 
   async get(storeName: string, key: string, call: StateCall, hints?: Hints): Promise<Item | undefined> {
     const store = this.#store(storeName);
-    checkKey(storeName, key);
+    checkKey(storeName, key, true);
     try {
       return await store.get(key, withHints(call, hints));
     } catch (error) {
@@ -82,7 +82,7 @@ export class DaprState {
     hints?: Hints,
   ): Promise<readonly StateItemOutput[]> {
     const store = this.#store(storeName);
-    for (const key of keys) checkKey(storeName, key);
+    for (const key of keys) checkKey(storeName, key, true);
     if (keys.length === 0) return [];
     try {
       const items = await store.getAll(keys, withHints(call, hints));
@@ -107,7 +107,7 @@ export class DaprState {
 
   async delete(storeName: string, item: Omit<StateItemInput, "value">, call: StateCall): Promise<void> {
     const store = this.#store(storeName);
-    checkKey(storeName, item.key);
+    checkKey(storeName, item.key, true);
     try {
       await store.delete(item.key, preconditionOf(item), call, item.metadata);
     } catch (error) {
@@ -122,7 +122,7 @@ export class DaprState {
     call: StateCall,
   ): Promise<void> {
     const store = this.#store(storeName);
-    for (const { key } of items) checkKey(storeName, key);
+    for (const { key } of items) checkKey(storeName, key, true);
     const writes = items.map(deletionOf);
     const last = new Map(writes.map((write) => [write.key, write]));
     try {
@@ -237,8 +237,10 @@ function checkCount(store: StateStore, count: number): void {
   });
 }
 
-function checkKey(storeName: string, key: string): void {
-  if (key === "") throw new DaprError(daprErrors.malformedRequest, "state key cannot be empty");
+/** A key without a letter cannot be saved; to ask for one, or to delete it, is no mistake. */
+function checkKey(storeName: string, key: string, mayBeEmpty = false): void {
+  if (key === "" && !mayBeEmpty)
+    throw new DaprError(daprErrors.malformedRequest, "state key cannot be empty");
   if (!key.includes("||")) return;
   throw new DaprError(daprErrors.stateIllegalKey, `input key/keyPrefix '${key}' can't contain '||'`, {
     resource: { type: "state", name: storeName },

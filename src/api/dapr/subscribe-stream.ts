@@ -13,8 +13,10 @@ import {
 } from "../../../gen/dapr/proto/runtime/v1/pubsub_pb.ts";
 import type { Bus } from "../../blocks/pubsub/bus.ts";
 import type { Received } from "../../blocks/pubsub/driver.ts";
+import { reasonOf } from "../../faults.ts";
 import type { Policy } from "../../resilience/policy.ts";
 import { DeliveryFailed, deliverUnderPolicy } from "./delivery-policy.ts";
+import { DaprError } from "./errors.ts";
 import { topicEventOf } from "./topic-event.ts";
 import {
   isRaw,
@@ -78,11 +80,15 @@ export class SubscribeStream {
     try {
       for await (const { subscribeTopicEventsRequestType: request } of requests) {
         if (request.case === "initialRequest") {
-          if (this.#spec) throw new ConnectError("duplicate initial request received", Code.InvalidArgument);
+          if (this.#spec) throw refusal("duplicate initial request received");
           const { pubsubName, topic, metadata, deadLetterTopic = "" } = request.value;
+          if (pubsubName === "") throw refusal("pubsubName is required");
+          if (topic === "") throw refusal("topic is required");
           this.#spec = { pubsubName, topic, metadata, rules: [], defaultPath: streamPath, deadLetterTopic };
           this.#askedAtMs = performance.now();
           void this.#open(this.#spec);
+        } else if (!this.#spec) {
+          throw refusal("initial request is required");
         } else if (request.case === "eventProcessed") {
           this.#processed(request.value.id, request.value.status?.status ?? Status.SUCCESS);
         }
@@ -166,7 +172,7 @@ export class SubscribeStream {
       }
       if (!this.#leaving) made.begin();
     } catch (error) {
-      if (this.#subscription === subscription) this.#fail(error);
+      if (this.#subscription === subscription) this.#fail(openFailure(error, spec));
     }
   }
 
@@ -266,4 +272,16 @@ export class SubscribeStream {
     this.#subscription?.stopTaking();
     this.#wake?.();
   }
+}
+
+/** Dapr's refusals on streams have neither a code nor details. */
+function refusal(message: string): ConnectError {
+  return new ConnectError(message, Code.Unknown);
+}
+
+function openFailure(error: unknown, { pubsubName, topic }: TopicSubscriptionSpec): unknown {
+  if (error instanceof DaprError) return refusal(error.rawMessage);
+  if (reasonOf(error) === "TOPIC_FORBIDDEN")
+    return refusal(`subscription to topic '${topic}' on pubsub '${pubsubName}' is not allowed`);
+  return error;
 }

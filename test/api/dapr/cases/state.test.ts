@@ -82,6 +82,45 @@ describe("state", () => {
     });
   });
 
+  it("JSON over gRPC is stored as such, and refused in Go's words where it is none", async () => {
+    await using daprd = await Daprd.start({ resources: component("mystore", "state.in-memory") });
+    const item = (text: string) => {
+      return { key: "j", value: Buffer.from(text), metadata: { contentType: "application/json" } };
+    };
+    const save = (text: string) => daprd.grpc.saveState({ storeName: "mystore", states: [item(text)] });
+    const transact = (text: string) => {
+      const operations = [{ operationType: "upsert", request: item(text) }];
+      return daprd.grpc.executeStateTransaction({ storeName: "mystore", operations });
+    };
+    for (const write of [save, transact]) {
+      expect(await errorOf(write("not JSON"))).toEqual({
+        code: "Unknown",
+        message: "invalid character 'o' in literal null (expecting 'u')",
+        count: 0,
+      });
+      await write('{ "a" : [1, "b c"] }');
+      const { data } = await daprd.grpc.getState({ storeName: "mystore", key: "j" });
+      expect(Buffer.from(data).toString()).toBe('{"a":[1,"b c"]}');
+    }
+  });
+
+  it("an empty key can be asked for and deleted, but not saved", async () => {
+    await using daprd = await Daprd.start({ resources: component("mystore", "state.in-memory") });
+    const at = { storeName: "mystore", key: "" };
+    expect((await daprd.grpc.getState(at)).data).toHaveLength(0);
+    await daprd.grpc.deleteState(at);
+    await daprd.grpc.deleteBulkState({ storeName: "mystore", states: [{ key: "" }] });
+    expect((await daprd.grpc.getBulkState({ storeName: "mystore", keys: [""] })).items).toMatchObject([
+      { key: "" },
+    ]);
+    expect(
+      await errorOf(daprd.grpc.saveState({ storeName: "mystore", states: [{ key: "" }] })),
+    ).toMatchObject({
+      code: "InvalidArgument",
+      message: "state key cannot be empty",
+    });
+  });
+
   it("state/grpc/odd-keys", async () => {
     const storeName = randomUUID();
     await using daprd = await Daprd.start({ resources: component(storeName, "state.in-memory") });

@@ -1,10 +1,45 @@
 /** Section 12 of dapr-cases.md: streams. */
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { describe, expect, it } from "vitest";
 import { TopicEventResponse_TopicEventResponseStatus as Status } from "../../../../gen/dapr/proto/runtime/v1/appcallback_pb.ts";
+import { SubscribeTopicEventsRequestAlpha1Schema } from "../../../../gen/dapr/proto/runtime/v1/pubsub_pb.ts";
 import { Daprd, inMemory } from "../daprd.ts";
 import { GrpcApp } from "../grpc-app.ts";
 import { TopicStream } from "../topic-stream.ts";
+import { errorOf } from "./grpc-errors.ts";
 import { DATA } from "./payloads.ts";
+
+describe("a stream that cannot be", () => {
+  type Sent = MessageInitShape<typeof SubscribeTopicEventsRequestAlpha1Schema>;
+  const initial = (pubsubName: string, topic: string): Sent => ({
+    subscribeTopicEventsRequestType: { case: "initialRequest", value: { pubsubName, topic } },
+  });
+  const processed: Sent = { subscribeTopicEventsRequestType: { case: "eventProcessed", value: { id: "1" } } };
+
+  it("ends with Dapr's words, and without a code of its own", async () => {
+    await using daprd = await Daprd.start({ resources: inMemory("mypub", { allowedTopics: "a,b" }) });
+    const refused = (...requests: readonly Sent[]) => {
+      async function* sent() {
+        for (const request of requests) yield create(SubscribeTopicEventsRequestAlpha1Schema, request);
+        await new Promise(() => {});
+      }
+      const answers = daprd.grpc.subscribeTopicEventsAlpha1(sent(), { timeoutMs: 10_000 });
+      const listening = async () => {
+        for await (const _ of answers);
+      };
+      return errorOf(listening());
+    };
+    for (const [message, ...requests] of [
+      ["pubsubName is required", initial("", "a")],
+      ["topic is required", initial("mypub", "")],
+      ["initial request is required", processed],
+      ["pubsub other is not found", initial("other", "a")],
+      ["subscription to topic 'c' on pubsub 'mypub' is not allowed", initial("mypub", "c")],
+      ["duplicate initial request received", initial("mypub", "a"), initial("mypub", "a")],
+    ] as const)
+      expect(await refused(...requests)).toEqual({ code: "Unknown", message, count: 0 });
+  });
+});
 
 describe("subscriptions/stream", () => {
   it.each([
