@@ -1,10 +1,12 @@
 import { expect, it } from "vitest";
+import { type KafkaServer, startKafka } from "../servers/kafka.ts";
 import { startNats } from "../servers/nats.ts";
 import { startPostgresql } from "../servers/postgresql.ts";
 import { startRedis } from "../servers/redis.ts";
 import { describeWith, type Need } from "../servers/require.ts";
 import { type Broker, chaos } from "./broker-chaos.ts";
 import { openPubSub as openJetStream } from "./jetstream-server.ts";
+import { openKafkaDriver } from "./kafka/driver.ts";
 import { Schema } from "./postgresql-schema.ts";
 import { openPubSub as openRedis } from "./redis-drivers.ts";
 
@@ -23,6 +25,17 @@ const brokers: Record<string, Broker & { readonly need: Need }> = {
     need: "redis",
     start: () => startRedis(),
     open: (port) => openRedis({ host: "127.0.0.1", port }),
+  },
+  "pubsub.kafka": {
+    need: "kafka",
+    start: () => startKafka(),
+    open: (port) =>
+      openKafkaDriver(port, { sessionTimeout: "6s", heartbeatInterval: "500ms", topicPartitions: "4" }),
+    rewinds: true,
+    way: (server) => {
+      const { ports } = server as KafkaServer;
+      return { upstream: ports.proxied, listen: ports.proxy };
+    },
   },
   "pubsub.jetstream": {
     need: "nats",

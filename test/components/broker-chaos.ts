@@ -21,6 +21,10 @@ export interface Broker {
   open(port: number): Promise<PubSubDriver>;
   /** True: it is never killed. */
   readonly spared?: boolean;
+  /** True: when a member is lost, what it had settled above a position is received again. */
+  readonly rewinds?: boolean;
+  /** Where the proxy leads, and where it has to be, if the server has a say. */
+  way?(server: Server): { readonly upstream: number; readonly listen: number };
 }
 
 /** What happened. */
@@ -45,7 +49,8 @@ const mostHeld = 20;
 export async function chaos(broker: Broker, seed: number, forMs: number): Promise<Outcome> {
   const random = seeded(seed);
   await using server = await broker.start();
-  await using proxy = await openProxy(server.port);
+  const way = broker.way?.(server);
+  await using proxy = await openProxy(way?.upstream ?? server.port, way?.listen);
   const ports = [server.port, proxy.port, proxy.port];
   const drivers = await Promise.all(ports.map((port) => broker.open(port)));
   const topic = `chaos-${seed}`;
@@ -94,7 +99,7 @@ export async function chaos(broker: Broker, seed: number, forMs: number): Promis
     const text = textOf(one);
     log(text, `received by ${member}, attempt ${one.attempt}`);
     const last = latest.get(one.key);
-    if (last && isBefore(one.position, last.position))
+    if (last && isBefore(one.position, last.position) && !broker.rewinds)
       overtaken.push(`${told(text)}; overtaken by ${told(last.text)}`);
     else latest.set(one.key, { position: one.position, text });
   };

@@ -53,8 +53,9 @@ export class Consumer {
   readonly #fetcher: Fetcher;
   readonly #feeds = new Set<Feed>();
   readonly #logs = new Map<string, PartitionLog>();
-  /** What was assigned last. */
-  #assigned: ReadonlySet<string> = new Set();
+  /** What was assigned last, with another number each time that a partition comes anew. */
+  #assigned: ReadonlyMap<string, number> = new Map();
+  #assignments = 0;
   readonly #closing = new AbortController();
   #commitTimer: NodeJS.Timeout | undefined;
   #changed = Promise.withResolvers<void>();
@@ -207,7 +208,9 @@ export class Consumer {
   }
 
   #assign(partitions: readonly TopicPartition[]): void {
-    this.#assigned = new Set(partitions.map(keyOf));
+    this.#assignments += 1;
+    const before = this.#assigned;
+    this.#assigned = new Map(partitions.map(keyOf).map((key) => [key, before.get(key) ?? this.#assignments]));
     for (const [key, log] of this.#logs) {
       if (!this.#assigned.has(key)) {
         if (!log.draining) void this.#drain(log);
@@ -230,12 +233,15 @@ export class Consumer {
         (one) => this.#assigned.has(keyOf(one)) && !this.#logs.has(keyOf(one)),
       );
       if (wanted.length === 0) return;
+      const assigned = this.#assigned;
       try {
         const positions = await this.#positions(wanted);
         for (const committed of positions) {
           const feed = this.#feedOf(committed.topic);
           const key = keyOf(committed);
           if (feed === undefined || !this.#assigned.has(key) || this.#logs.has(key)) continue;
+          // Another member has had it since it was asked where the group is: whoever began when it came again knows better.
+          if (this.#assigned.get(key) !== assigned.get(key)) continue;
           const log = new PartitionLog(committed, feed.ordered, committed);
           // What waits there is not read long before its time.
           if (feed.retryTopics.has(log.topic)) log.maxHeldBytes = maxWaitingBytes;
@@ -309,7 +315,7 @@ export class Consumer {
   /** Others have the partitions: what was read is theirs to read again. */
   #lose(): void {
     const lost = [...this.#logs.values()];
-    this.#assigned = new Set();
+    this.#assigned = new Map();
     for (const log of lost) {
       this.#feedOf(log.topic)?.detach(log);
       this.#drop(log);

@@ -147,7 +147,7 @@ export class KafkaSubscription implements DriverSubscription, Taker {
       await retry!.put(entry, this.#origin(entry), group!, delayMs);
       feed.done(entry);
     } catch {
-      feed.again(entry, delayMs);
+      if (!entry.log.gone) feed.again(entry, delayMs);
     }
   }
 
