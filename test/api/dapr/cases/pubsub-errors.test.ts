@@ -2,6 +2,7 @@
 import { Code, ConnectError } from "@connectrpc/connect";
 import { describe, expect, it } from "vitest";
 import { SocketsFolder } from "../../../components/pluggable/node-component.ts";
+import { Application } from "../../../end-to-end/application.ts";
 import { Daprd, inMemory } from "../daprd.ts";
 import { errorOf } from "./grpc-errors.ts";
 import { component } from "./yaml.ts";
@@ -101,6 +102,10 @@ describe("publishing", () => {
       500,
       { errorCode: "ERR_PUBLISH_OUTBOX" },
     ]);
+    // The native API commits, and publishes when the broker takes it.
+    using app = new Application(daprd.grpcPort);
+    const value = { key: "native", value: Buffer.from("1") };
+    await app.state.transact({ component: "state-outbox", writes: [{ write: { case: "set", value } }] });
   });
 
   it("tells over HTTP what is wrong, with Dapr's codes", async () => {
