@@ -52,6 +52,8 @@ export interface CrashReport extends Verdict, OutboxVerdict {
   readonly behind: readonly string[];
   /** From the last kill until nothing was left, in milliseconds. */
   readonly settledAfterMs: number;
+  /** Each strike, and when. */
+  readonly timeline: readonly string[];
 }
 
 const sidecarCount = 2;
@@ -104,6 +106,7 @@ class Stage {
   /** A sidecar with a subscriber of its own, which comes and goes. */
   readonly #guest: { readonly sidecar: Sidecar; readonly subscriber: Program };
   readonly #fallen: string[] = [];
+  readonly #timeline: string[] = [];
 
   constructor(directory: string, options: CrashTestOptions) {
     this.#records = join(directory, "records");
@@ -154,7 +157,8 @@ class Stage {
     const settledAfterMs = Math.round(performance.now() - struckAt);
     await Promise.all(this.#subscribers.map((subscriber) => subscriber.finish()));
     const verdict = judge(await readRecords(this.#records), groups);
-    return { ...verdict, ...outbox, strikes, fallen: this.#fallen, behind, settledAfterMs };
+    const [fallen, timeline] = [this.#fallen, this.#timeline];
+    return { ...verdict, ...outbox, strikes, fallen, behind, settledAfterMs, timeline };
   }
 
   /** Kills everything that is left. */
@@ -201,7 +205,9 @@ class Stage {
       if (bag.length === 0) bag = [...lots];
       const [fault] = bag.splice(random.below(bag.length), 1) as [Fault];
       strikes[fault.name]! += 1;
+      const from = timeNow();
       await fault.strike(random);
+      this.#timeline.push(`${from}-${timeNow()} ${fault.name}`);
     }
     return strikes;
   }
@@ -354,6 +360,11 @@ function range(count: number): number[] {
   return Array.from({ length: count }, (_, index) => index);
 }
 
+/** As the records of settlements have it. */
+function timeNow(): string {
+  return new Date().toISOString().slice(11, -1);
+}
+
 /** A report as a few lines for people. */
 export function describeReport(report: CrashReport): string {
   const strikes = Object.entries(report.strikes).map(([name, count]) => `${count} x ${name}`);
@@ -364,6 +375,7 @@ export function describeReport(report: CrashReport): string {
       `${report.unacknowledged} delivered without having been acknowledged, highest attempt ${report.highestAttempt}; ` +
       `of ${report.committed} writes with an outbox ${report.unpublished.length} unpublished, ${report.phantoms.length} published without a commit; ` +
       `all settled ${report.settledAfterMs} ms after the last`,
+    ...(report.disordered.length + report.overtaken.length > 0 ? report.timeline : []),
   ].join("\n");
 }
 

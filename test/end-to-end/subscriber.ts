@@ -34,7 +34,8 @@ await withSidecars(task, end, async (sidecar) => {
   }));
   using stream = app.subscribe(opens, (deliveries) => {
     const takesMs = random.below(oneSlowIn) === 0 ? slowMs : random.below(maxHandlingMs);
-    setTimeout(() => handle(stream, deliveries), takesMs);
+    const receivedAtMs = Date.now();
+    setTimeout(() => handle(stream, deliveries, sidecar, receivedAtMs), takesMs);
   });
   end.addEventListener("abort", () => stream.halfClose(), { once: true });
   // A subscription that the sidecar refuses does not end the stream.
@@ -50,7 +51,14 @@ await withSidecars(task, end, async (sidecar) => {
 });
 process.exit(0);
 
-function handle(stream: Stream, deliveries: readonly Delivery[]): void {
+function handle(
+  stream: Stream,
+  deliveries: readonly Delivery[],
+  sidecar: number,
+  receivedAtMs: number,
+): void {
+  const who = `subscriber-${task.index}.${task.life}@sidecar-${sidecar}`;
+  const when = `${timeOf(receivedAtMs)}-${timeOf(Date.now())}`;
   const repeated: Delivery[] = [];
   const done: Delivery[] = [];
   let lines = "";
@@ -61,7 +69,9 @@ function handle(stream: Stream, deliveries: readonly Delivery[]): void {
     }
     const [key, sequence] = nameOf(delivery).split(" ");
     const group = task.groups[delivery.subscription - 1]!.name;
-    lines += settledLine({ group, key: key!, sequence: Number(sequence), attempt: delivery.attempt });
+    const { attempt, id } = delivery;
+    const note = `${who}:delivery-${id}:${when}`;
+    lines += settledLine({ group, key: key!, sequence: Number(sequence), attempt, note });
     done.push(delivery);
   }
   if (lines !== "") writeSync(log, lines);
@@ -73,4 +83,8 @@ function handle(stream: Stream, deliveries: readonly Delivery[]): void {
 function nameOf({ event }: Delivery): string {
   const { id, type, data } = event!;
   return type === "dev.outrider.state.set" ? Buffer.from(data).toString() : id;
+}
+
+function timeOf(ms: number): string {
+  return new Date(ms).toISOString().slice(11, -1);
 }

@@ -46,6 +46,13 @@ describe("the verdict of a crash test", () => {
     expect(judge(records, groups).overtaken).toEqual(["g k 1 (attempt 2) after 2"]);
   });
 
+  it("tells the story of what was delivered again after a later one, where there are notes of it", () => {
+    const noted = settled("1", "2", "1#2").map((one, index) => ({ ...one, note: `note-${index}` }));
+    expect(judge({ acknowledged: acknowledged(1, 2), settled: noted }, groups).overtaken).toEqual([
+      "g k 1 (attempt 2) after 2: 1#1 note-0, 2#1 note-1, 1#2 note-2",
+    ]);
+  });
+
   it("takes no offence at a slow subscriber's old delivery, nor at what was never acknowledged", () => {
     const records = { acknowledged: acknowledged(2, 3), settled: settled("2#2", "3", "2#1", "1") };
     expect(judge(records, groups)).toMatchObject({ disordered: [], overtaken: [], unacknowledged: 1 });

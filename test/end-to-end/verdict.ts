@@ -7,6 +7,9 @@ const acknowledgedFile = /^acknowledged-.*\.log$/;
 /** Settlements of all subscribers, in the order in which they happened: one file that all append to. */
 export const settledFile = "settled.log";
 
+/** Settlements that the story of an event has. */
+const maxTold = 20;
+
 /** One event. Sequences of a key grow with each publish, over all lives of its publisher. */
 export interface EventName {
   /** The ordering key, or "-" for an event without. */
@@ -18,6 +21,8 @@ export interface EventName {
 export interface Settled extends EventName {
   readonly group: string;
   readonly attempt: number;
+  /** Who handled it, and when, without spaces: for whoever wants to know how something wrong came to be. */
+  readonly note?: string;
 }
 
 /** The line of an event that was acknowledged. Its end shows that the writer was not killed within it. */
@@ -26,8 +31,8 @@ export function acknowledgedLine({ key, sequence }: EventName): string {
 }
 
 /** The line of an event that was settled. A line break before it ends what another left unfinished. */
-export function settledLine({ group, key, sequence, attempt }: Settled): string {
-  return `\n${group} ${key} ${sequence} ${attempt} .\n`;
+export function settledLine({ group, key, sequence, attempt, note = "-" }: Settled): string {
+  return `\n${group} ${key} ${sequence} ${attempt} ${note} .\n`;
 }
 
 /** What the applications wrote down. */
@@ -46,9 +51,17 @@ export async function readRecords(directory: string): Promise<Records> {
     for (const [, key, sequence] of await linesOf(join(directory, name), /^(\S+) (\d+) \.$/))
       acknowledged.push({ key: key!, sequence: Number(sequence) });
   }
-  const lines = await linesOf(join(directory, settledFile), /^(\S+) (\S+) (\d+) (\d+) \.$/);
-  for (const [, group, key, sequence, attempt] of lines)
-    settled.push({ group: group!, key: key!, sequence: Number(sequence), attempt: Number(attempt) });
+  const lines = await linesOf(join(directory, settledFile), /^(\S+) (\S+) (\d+) (\d+) (\S+) \.$/);
+  for (const [, group, key, sequence, attempt, note] of lines) {
+    const known = note === "-" ? {} : { note: note! };
+    settled.push({
+      group: group!,
+      key: key!,
+      sequence: Number(sequence),
+      attempt: Number(attempt),
+      ...known,
+    });
+  }
   return { acknowledged, settled };
 }
 
@@ -74,6 +87,14 @@ export interface Verdict {
   /** Events that were settled and never acknowledged, because somebody was killed between the two. */
   readonly unacknowledged: number;
   readonly highestAttempt: number;
+}
+
+/** What became of an event that was overtaken, and of those of its key after it; "" when there are no notes of it. */
+function story(settled: readonly Settled[], { group, key, sequence, note }: Settled): string {
+  if (note === undefined) return "";
+  const own = settled.filter((one) => one.group === group && one.key === key && one.sequence >= sequence);
+  const told = own.slice(0, maxTold).map((one) => `${one.sequence}#${one.attempt} ${one.note}`);
+  return `: ${told.join(", ")}`;
 }
 
 /** Judges. `ordered` are the groups that asked for order. */
@@ -110,7 +131,7 @@ export function judge(
         latest.set(key, Math.max(last, sequence));
       } else if (sequence < last && attempt > before && known.has(name)) {
         // Without a new attempt it is an old delivery, which a slow subscriber had in hand since before.
-        overtaken.push(`${group} ${name} (attempt ${attempt}) after ${last}`);
+        overtaken.push(`${group} ${name} (attempt ${attempt}) after ${last}${story(settled, each)}`);
       }
     }
     for (const name of known) if (!highestAttempts.has(name)) lost.push(`${group} ${name}`);
