@@ -100,6 +100,8 @@ await Promise.all([
   build({ ...options, entryPoints: { "sqlite-worker": "src/components/sqlite/worker.ts" } }),
 ]);
 await chmod(`${folder}/outrider.js`, 0o755);
+// Wherever the folder is copied to: without it, Node reads every file twice to see what it is.
+await writeFile(`${folder}/package.json`, '{ "type": "module" }\n');
 
 const { outputFiles } = await build({
   ...options,
