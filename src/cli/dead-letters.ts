@@ -50,7 +50,7 @@ export async function listDeadLetters(
     { ...options, open, settles: false },
     async (deliveries) => {
       for (const delivery of deliveries) {
-        if (options.json) await printJson(terminal, deliveryJson(delivery));
+        if (options.json) await printJson(terminal, ...deliveryJson(delivery));
         else await print(terminal, `${deadLetterLine(delivery, terminal.colorOut)}\n`);
       }
       listed += deliveries.length;

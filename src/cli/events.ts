@@ -1,7 +1,7 @@
 /** Deliveries as lines, for people and for programs. */
 import { timestampDate } from "@bufbuild/protobuf/wkt";
-import type { Delivery } from "../../gen/outrider/pubsub/v1/pubsub_pb.ts";
-import { lineOf, safe, textOf } from "./payload.ts";
+import type { Delivery, Event } from "../../gen/outrider/pubsub/v1/pubsub_pb.ts";
+import { type JsonMember, jsonMember, lineOf, safe } from "./payload.ts";
 import { paint } from "./terminal.ts";
 
 /** One line: when, where, what, and what is unusual about it. */
@@ -24,9 +24,9 @@ export function deliveryLine(delivery: Delivery, color: boolean): string {
 
 /**
  * The event as CloudEvents JSON. What the broker and the sidecar know of it
- * stands beside it as extensions: topic, partitionkey, position, attempt, route.
+ * stands beside it as extensions: topic, partitionkey, position, attempt, route. For printJson.
  */
-export function deliveryJson(delivery: Delivery): Record<string, unknown> {
+export function deliveryJson(delivery: Delivery): [Record<string, unknown>, JsonMember | undefined] {
   const { event, topic, key, position, attempt, route } = delivery;
   const known = {
     topic,
@@ -35,12 +35,12 @@ export function deliveryJson(delivery: Delivery): Record<string, unknown> {
     attempt,
     ...(route ? { route } : {}),
   };
-  return { ...known, ...(event ? eventJson(event) : {}) };
+  return event ? [{ ...known, ...attributesOf(event) }, dataMember(event)] : [known, undefined];
 }
 
-function eventJson(event: NonNullable<Delivery["event"]>): Record<string, unknown> {
-  const { id, source, type, subject, time, dataContentType, dataSchema, data, extensions } = event;
-  const attributes = {
+function attributesOf(event: Event): Record<string, unknown> {
+  const { id, source, type, subject, time, dataContentType, dataSchema, extensions } = event;
+  return {
     ...(id ? { specversion: "1.0", id, source, type } : {}),
     ...(subject ? { subject } : {}),
     ...(time ? { time: timestampDate(time).toISOString() } : {}),
@@ -48,18 +48,11 @@ function eventJson(event: NonNullable<Delivery["event"]>): Record<string, unknow
     ...(dataSchema ? { dataschema: dataSchema } : {}),
     ...extensions,
   };
-  return { ...attributes, ...dataMember(data, dataContentType) };
 }
 
 /** As in the JSON format of CloudEvents, section 3.1: JSON as it is, text as a string, anything else in base64. */
-function dataMember(data: Uint8Array, contentType: string): { data?: unknown; data_base64?: string } {
-  if (data.length === 0) return {};
-  const text = textOf(data);
-  if (text === undefined) return { data_base64: Buffer.from(data).toString("base64") };
-  if (contentType !== "" && !/[/+]json\b/.test(contentType)) return { data: text };
-  try {
-    return { data: JSON.parse(text) as unknown };
-  } catch {
-    return { data: text };
-  }
+function dataMember({ data, dataContentType }: Event): JsonMember | undefined {
+  if (data.length === 0) return undefined;
+  const saidToBeJson = dataContentType === "" || /[/+]json\b/.test(dataContentType);
+  return jsonMember(data, saidToBeJson, { plain: "data", base64: "data_base64" });
 }

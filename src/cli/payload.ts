@@ -1,4 +1,5 @@
 /** Bytes, as people and programs read them, and text as bytes. */
+import { compactJson } from "../blocks/pubsub/json-text.ts";
 
 const decoder = new TextDecoder("utf-8", { fatal: true });
 // Everything but tab, line feed and carriage return would let data command the terminal.
@@ -25,21 +26,29 @@ export function safe(text: string): string {
   return text.replace(/[\n\r]/g, " ").replace(controls, "\ufffd");
 }
 
-/** Bytes as a member of a JSON object: `value` when they are JSON or text, else `valueBase64`. */
-export function valueMember(
+/** A member of a JSON object whose value is JSON already: parsing it would lose digits of numbers, and doubles and order of keys. */
+export interface JsonMember {
+  readonly name: string;
+  readonly json: string;
+}
+
+/** Bytes as a member of a JSON object: as JSON when they are, and are said to be, as a string when they are text, else in base64. */
+export function jsonMember(
   bytes: Uint8Array,
-  contentType: string,
-): { value: unknown } | { valueBase64: string } {
+  saidToBeJson: boolean,
+  names: { readonly plain: string; readonly base64: string },
+): JsonMember {
   const text = textOf(bytes);
-  if (text === undefined) return { valueBase64: Buffer.from(bytes).toString("base64") };
-  if (/[/+]json\b/.test(contentType)) {
+  if (text === undefined)
+    return { name: names.base64, json: JSON.stringify(Buffer.from(bytes).toString("base64")) };
+  if (saidToBeJson) {
     try {
-      return { value: JSON.parse(text) as unknown };
+      return { name: names.plain, json: compactJson(text) };
     } catch {
       // It is not what it says it is: text, then.
     }
   }
-  return { value: text };
+  return { name: names.plain, json: JSON.stringify(text) };
 }
 
 /** What the bytes are, when nobody says: JSON, text, or anything. */

@@ -37,7 +37,7 @@ export async function list(
       for (const item of page.items) {
         // A value that does not fit in a page is left out of it.
         const value = values && item.value.length === Number(item.valueBytes) ? item.value : undefined;
-        if (options.json) await printJson(terminal, itemJson(item, value));
+        if (options.json) await printJson(terminal, ...itemJson(item, value));
         else await print(terminal, `${safe(item.key)}\n`);
       }
       left -= page.items.length;
@@ -80,11 +80,10 @@ export async function watch(
 
 async function printChange(terminal: Terminal, { key, item }: Change, json: boolean): Promise<void> {
   if (json) {
-    const value = item && item.value.length === Number(item.valueBytes) ? item.value : undefined;
-    return printJson(
-      terminal,
-      item ? { change: "set", ...itemJson(item, value) } : { change: "delete", key },
-    );
+    if (!item) return printJson(terminal, { change: "delete", key });
+    const value = item.value.length === Number(item.valueBytes) ? item.value : undefined;
+    const [members, last] = itemJson(item, value);
+    return printJson(terminal, { change: "set", ...members }, last);
   }
   const color = terminal.colorOut;
   const name = paint(color, "cyan", safe(key));

@@ -9,7 +9,7 @@ import type { Item } from "../../gen/outrider/state/v1/state_pb.ts";
 import { callFailure, connectSidecar, reasonIn, type SidecarClient } from "./client.ts";
 import { readInput } from "./input.ts";
 import type { SidecarOptions } from "./options.ts";
-import { contentTypeOf, valueMember } from "./payload.ts";
+import { contentTypeOf, type JsonMember, jsonMember } from "./payload.ts";
 import { CommandFailure, print, printJson, type Terminal } from "./terminal.ts";
 
 /** A value longer than this is written in chunks, in bytes: well below the smallest usual message limit. */
@@ -33,7 +33,7 @@ export async function get(
     if (options.output !== undefined) return await download(state, request, options.output, signal);
     const item = await getItem(state, request, signal);
     if (item === undefined) throw new CommandFailure(`there is no item "${key}"`);
-    if (options.json) await printJson(terminal, itemJson(item.item, item.value));
+    if (options.json) await printJson(terminal, ...itemJson(item.item, item.value));
     else await print(terminal, item.value);
   } catch (error) {
     throw callFailure(error, address);
@@ -90,18 +90,22 @@ export async function remove(
   });
 }
 
-/** An item for programs. */
-export function itemJson(item: Item, value: Uint8Array | undefined): Record<string, unknown> {
+/** An item for programs, for printJson. */
+export function itemJson(
+  item: Item,
+  value: Uint8Array | undefined,
+): [Record<string, unknown>, JsonMember | undefined] {
   const { key, etag, contentType, metadata, expiresAt, valueBytes } = item;
-  return {
+  const members = {
     key,
     etag,
     contentType,
     valueBytes: Number(valueBytes),
     ...(Object.keys(metadata).length > 0 ? { metadata } : {}),
     ...(expiresAt ? { expiresAt: timestampDate(expiresAt).toISOString() } : {}),
-    ...(value === undefined ? {} : valueMember(value, contentType)),
   };
+  const saidToBeJson = /[/+]json\b/.test(contentType);
+  return [members, value && jsonMember(value, saidToBeJson, { plain: "value", base64: "valueBase64" })];
 }
 
 type State = SidecarClient["state"];

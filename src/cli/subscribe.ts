@@ -168,7 +168,7 @@ class Printer {
     const max = this.#options.max ?? Number.POSITIVE_INFINITY;
     const wanted = deliveries.slice(0, max - this.#printed);
     for (const delivery of wanted) {
-      if (this.#options.json) await printJson(this.#terminal, deliveryJson(delivery));
+      if (this.#options.json) await printJson(this.#terminal, ...deliveryJson(delivery));
       else await print(this.#terminal, `${deliveryLine(delivery, this.#terminal.colorOut)}\n`);
       this.#printed++;
     }

@@ -3,6 +3,7 @@ import { once } from "node:events";
 import { closeSync, openSync } from "node:fs";
 import { relative } from "node:path";
 import type { Readable, Writable } from "node:stream";
+import type { JsonMember } from "./payload.ts";
 
 /** Exit codes, the same for every command. */
 export const exitCodes = { success: 0, failure: 1, usage: 2 } as const;
@@ -121,9 +122,11 @@ export async function print(terminal: Terminal, data: string | Uint8Array): Prom
   await once(terminal.stdout, "drain", { signal: terminal.interrupted }).catch(() => {});
 }
 
-/** Writes one object as one line of JSON. */
-export function printJson(terminal: Terminal, value: unknown): Promise<void> {
-  return print(terminal, `${JSON.stringify(value)}\n`);
+/** Writes one object as one line of JSON, with a last member if there is one. */
+export function printJson(terminal: Terminal, value: object, last?: JsonMember): Promise<void> {
+  const text = JSON.stringify(value);
+  if (last === undefined) return print(terminal, `${text}\n`);
+  return print(terminal, `${text.slice(0, -1)}${text === "{}" ? "" : ","}"${last.name}":${last.json}}\n`);
 }
 
 /** Writes a line for people. */

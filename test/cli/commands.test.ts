@@ -134,6 +134,16 @@ describe("outrider publish and subscribe", () => {
     ]);
   });
 
+  it("print JSON with every digit, as it was published and stored", async () => {
+    const text = '{"n":12345678901234567890,"m":1.50,"2":0,"1":0}';
+    await run("publish", "digits", text);
+    expect((await run("subscribe", "digits", "--max", "1", "--json")).stdout).toContain(`"data":${text}}\n`);
+    await run("state", "set", "digits", text);
+    expect((await run("state", "get", "digits", "--json")).stdout).toContain(`"value":${text}}\n`);
+    const listed = await run("state", "list", "digits", "--values", "--json");
+    expect(listed.stdout).toContain(`"value":${text}}\n`);
+  });
+
   it("print one line for people", async () => {
     await run("publish", "human", '{"total":42}', "--type", "order.paid", "--key", "k1");
     const { stdout, stderr } = await run("subscribe", "human", "--max", "1");
