@@ -36,8 +36,8 @@ export interface ChaosBroker {
   /** What the server knows of the groups, printed when something is left. */
   explain?(server: Server): Promise<string>;
   /**
-   * The broker keeps one position for a partition instead of a mark for each event: when a member dies, what was settled above
-   * the position is delivered again, in order. Then an event may come again after a later one of its key was handled.
+   * The broker keeps one position for a partition instead of a mark for each event, or forgets its last marks when it is killed: then
+   * what was settled is delivered again to another member, in order, also after a later one of its key was handled.
    */
   readonly rewinds?: boolean;
 }
