@@ -25,7 +25,9 @@ export function keyOf(bucketKey: string): string {
 /** The keys of the bucket among which are all those that begin with a prefix: a filter for subjects. */
 export function filterOf(prefix: string): string {
   const at = prefix.indexOf("||");
-  return at <= 0 ? ">" : `${escapePart(prefix.slice(0, at), /[^-/\w]/gu)}.>`;
+  if (at < 0) return ">";
+  // The runtime's own keys are without a dot.
+  return at === 0 ? "*" : `${escapePart(prefix.slice(0, at), /[^-/\w]/gu)}.>`;
 }
 
 /** Dots stay where they part two words. */
