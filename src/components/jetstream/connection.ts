@@ -24,6 +24,8 @@ const answerWithinMs = 5000;
 /** A server that answers no ping for three of these is given up, and looked for again. */
 const pingEveryMs = 3000;
 const reconnectEveryMs = 250;
+/** Calls that may wait for a server that is away. */
+const maxWaiting = 10_000;
 
 /** A version of a server. */
 export type Version = readonly [major: number, minor: number];
@@ -37,6 +39,7 @@ export class Connection {
   readonly #listeners = new Set<(connected: boolean) => void>();
   readonly #forbidden = new Set<(subject: string) => void>();
   #connected = true;
+  #waiting = 0;
 
   private constructor(nats: NatsConnection, manager: JetStreamManager, prefix: string) {
     this.nats = nats;
@@ -100,18 +103,13 @@ export class Connection {
     return () => this.#forbidden.delete(listener);
   }
 
-  /** Waits until there is a connection. */
-  async ready(): Promise<void> {
-    while (!this.#connected && !this.closed) await this.#change();
-  }
-
   /**
    * Asks, once there is a connection, which is waited for as long as for an answer. When it is lost before the answer has come, it is
    * asked again if it may be asked twice, else a NatsError is thrown: nobody knows whether it was done.
    */
   async request(subject: string, payload: Payload, options: RequestOptions, twice: boolean): Promise<Msg> {
     for (;;) {
-      if (!this.#connected) await until(this.ready(), AbortSignal.timeout(options.timeout));
+      if (!this.#connected) await this.#connectedWithin(options.timeout);
       const lost = new AbortController();
       const end = this.onChange(() => lost.abort());
       try {
@@ -142,12 +140,29 @@ export class Connection {
     this.#listeners.clear();
   }
 
-  #change(): Promise<void> {
+  /** Waits until there is a connection. Throws a NatsError when there is none in time, or too many wait already. */
+  async #connectedWithin(limitMs: number): Promise<void> {
+    const signal = AbortSignal.timeout(limitMs);
+    while (!this.#connected && !this.closed) {
+      if (this.#waiting >= maxWaiting)
+        throw new NatsError("unavailable", "too many calls wait for the NATS server, which is away");
+      this.#waiting += 1;
+      await this.#change(signal);
+      this.#waiting -= 1;
+      if (signal.aborted && !this.#connected)
+        throw new NatsError("unavailable", "the connection to the NATS server is lost");
+    }
+  }
+
+  #change(signal: AbortSignal): Promise<void> {
     return new Promise((resolve) => {
-      const end = this.onChange(() => {
+      const done = (): void => {
         end();
+        signal.removeEventListener("abort", done);
         resolve();
-      });
+      };
+      const end = this.onChange(done);
+      signal.addEventListener("abort", done, { once: true });
     });
   }
 
