@@ -1,7 +1,7 @@
 import { spawnSync } from "node:child_process";
 import { Client } from "pg";
 import { afterEach, beforeEach, expect, it } from "vitest";
-import type { PubSubDriver } from "../../src/blocks/pubsub/driver.ts";
+import { OrderConflict, type PubSubDriver, UnknownPosition } from "../../src/blocks/pubsub/driver.ts";
 import { numbered, outgoing, PubSubFixture, textOf } from "../conformance/pubsub/fixture.ts";
 import { describeWith } from "../servers/require.ts";
 import { openProxy } from "../servers/toxiproxy.ts";
@@ -168,6 +168,22 @@ describeWith("postgresql", "the log of pubsub.postgresql", () => {
     await schema.sql("UPDATE outrider_version SET version = 1");
     pubsub.use(await use(), undefined);
     expect(await pubsub.consume(await pubsub.open("topic"), 1)).toEqual(["before"]);
+  });
+
+  it("says what is wrong with an open to a sidecar that others have taken for dead, too", async () => {
+    pubsub.use(await use(), undefined);
+    await pubsub.open("topic", { group: "g", ordered: true }, await use());
+    const [other] = await schema.sql<{ id: number }>("SELECT id FROM outrider_sidecars");
+    const [{ position }] = (await pubsub.publish("topic", ["event"])) as [{ position: string }];
+    await pubsub.open("topic");
+    const dead = () => schema.sql("DELETE FROM outrider_sidecars WHERE id <> $1", other!.id);
+    await dead();
+    const unknown = pubsub.open("topic", {
+      start: { at: "position", position: position.replace(/.$/, "9") },
+    });
+    await expect(unknown).rejects.toBeInstanceOf(UnknownPosition);
+    await dead();
+    await expect(pubsub.open("topic", { group: "g" })).rejects.toBeInstanceOf(OrderConflict);
   });
 
   it("moves an event into its topic though the sidecar that published it is gone", async () => {

@@ -155,20 +155,23 @@ export class PostgresPubSub implements PubSubDriver {
   /** Adds a member; as another sidecar when others have taken this one for dead. */
   async #joinAs(sidecar: number, spec: SubscriptionSpec, call: Call): Promise<JoinRow> {
     const { topic, group, ordered, start } = spec;
-    const join = (as: number) =>
-      this.#database.query<JoinRow>(
-        this.#join,
-        [topic, patternOf(topic) ?? null, group ?? null, ordered, ...startOf(start), as],
-        call,
-      );
+    const join = async (as: number) => {
+      const values = [topic, patternOf(topic) ?? null, group ?? null, ordered, ...startOf(start), as];
+      try {
+        const [row] = await this.#database.query<JoinRow>(this.#join, values, call);
+        return row!;
+      } catch (error) {
+        throw openErrorOf(error);
+      }
+    };
     try {
-      return (await join(sidecar))[0]!;
+      return await join(sidecar);
     } catch (error) {
-      if (!(error instanceof PostgresError && error.code === raised.memberGone)) throw openErrorOf(error);
+      if (!(error instanceof PostgresError && error.code === raised.memberGone)) throw error;
       const renewed = await this.#sidecars.renew(sidecar, call);
       // The lock is that of the old number.
       this.#listener.reconnect();
-      return (await join(renewed))[0]!;
+      return await join(renewed);
     }
   }
 
