@@ -81,7 +81,7 @@ function daprService(
 
     async saveState({ storeName, states }, context) {
       state.check(storeName);
-      await state.save(storeName, states.map(itemOf), context);
+      await state.save(storeName, states.map(savedItemOf), context);
       return empty;
     },
 
@@ -105,8 +105,9 @@ function daprService(
 
     async executeStateTransaction({ storeName, operations }, context) {
       state.check(storeName);
-      const own = operations.map(({ operationType, request }) => {
-        return { type: operationType, item: request ? itemOf(request) : noItem };
+      const own = operations.map(({ operationType: type, request }) => {
+        const read = type === "upsert" ? savedItemOf : itemOf;
+        return { type, item: request ? read(request) : noItem };
       });
       await state.transact(storeName, own, context, () => traceOf(context));
       return empty;
@@ -175,8 +176,13 @@ const noItem: StateItemInput = {
 
 function itemOf({ key, value, etag, metadata, options }: StateItem): StateItemInput {
   const firstWrite = options?.concurrency === StateOptions_StateConcurrency.CONCURRENCY_FIRST_WRITE;
-  const stored = metadata["contentType"] === "application/json" ? jsonOf(value) : value;
-  return { key, value: stored, etag: etag?.value, firstWrite, metadata };
+  return { key, value, etag: etag?.value, firstWrite, metadata };
+}
+
+/** One whose value is to be stored. */
+function savedItemOf(state: StateItem): StateItemInput {
+  const item = itemOf(state);
+  return item.metadata["contentType"] === "application/json" ? { ...item, value: jsonOf(item.value) } : item;
 }
 
 /** A value that is said to be JSON, as JSON without spaces. Throws what Go says of one that is none. */

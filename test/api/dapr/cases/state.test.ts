@@ -102,6 +102,11 @@ describe("state", () => {
       const { data } = await daprd.grpc.getState({ storeName: "mystore", key: "j" });
       expect(Buffer.from(data).toString()).toBe('{"a":[1,"b c"]}');
     }
+    // What is deleted needs no value, whatever its type.
+    const operations = [{ operationType: "delete", request: item("") }];
+    await daprd.grpc.executeStateTransaction({ storeName: "mystore", operations });
+    expect((await daprd.grpc.getState({ storeName: "mystore", key: "j" })).data).toHaveLength(0);
+    await daprd.grpc.deleteBulkState({ storeName: "mystore", states: [item("")] });
   });
 
   it("an empty key can be asked for and deleted, but not saved", async () => {
