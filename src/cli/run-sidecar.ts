@@ -7,13 +7,38 @@ import { findDataDirectory } from "../data-directory.ts";
 import { type PortChoice, PortUnavailable } from "../ports.ts";
 import { newInstanceId, type Runtime, reachable, startRuntime } from "../runtime.ts";
 import { type RunningTelemetry, startTelemetry } from "../telemetry/telemetry.ts";
-import { appOf } from "./app-options.ts";
+import { type AppFlags, appOf } from "./app-options.ts";
 import { Application } from "./application.ts";
-import type { RunOptions } from "./run.ts";
 import { readyScreen } from "./screen.ts";
 import { CommandFailure, exitCodes, note, type Terminal } from "./terminal.ts";
 import { tracingOptions } from "./tracing.ts";
 import { Yaml } from "./yaml.ts";
+
+/** The flags, as commander gives them. */
+export interface RunOptions extends AppFlags {
+  readonly appId?: string;
+  readonly daprGrpcPort?: number;
+  readonly daprHttpPort?: number;
+  readonly metricsPort?: number;
+  readonly metricsListenAddress: string;
+  readonly enableMetrics?: boolean;
+  readonly daprPublicPort?: number;
+  readonly daprPublicListenAddress: string;
+  readonly allowedOrigins?: readonly string[];
+  readonly daprListenAddresses: string;
+  readonly resourcesPath?: readonly string[];
+  readonly d?: readonly string[];
+  readonly componentsPath?: readonly string[];
+  readonly config?: readonly string[];
+  readonly maxBodySize?: number;
+  readonly readBufferSize?: number;
+  readonly daprGracefulShutdownSeconds: number;
+  readonly hotReloadReconcileInterval?: number;
+  readonly logLevel: "debug" | "info" | "warn" | "error" | "fatal";
+  readonly logAsJson?: boolean;
+  readonly enableApiLogging?: boolean;
+  readonly dataDir?: string;
+}
 
 const defaultPorts = { grpc: 50001, http: 3500, metrics: 9090 } as const;
 /** How long the start of the application, and the screen, wait for components that are not there, in milliseconds. */

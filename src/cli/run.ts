@@ -1,34 +1,9 @@
 /** `outrider run`: its flags. What it does is in `run-sidecar.ts`. */
 import { Command, Option } from "commander";
-import { type AppFlags, appOptions } from "./app-options.ts";
+import { appOptions } from "./app-options.ts";
 import { commaSeparated, durationMs, gather, onOff, portNumber, sizeBytes } from "./options.ts";
+import type { RunOptions } from "./run-sidecar.ts";
 import { CommandFailure, exitCodes, type Terminal, usageFailure } from "./terminal.ts";
-
-/** The flags, as commander gives them. */
-export interface RunOptions extends AppFlags {
-  readonly appId?: string;
-  readonly daprGrpcPort?: number;
-  readonly daprHttpPort?: number;
-  readonly metricsPort?: number;
-  readonly metricsListenAddress: string;
-  readonly enableMetrics?: boolean;
-  readonly daprPublicPort?: number;
-  readonly daprPublicListenAddress: string;
-  readonly allowedOrigins?: readonly string[];
-  readonly daprListenAddresses: string;
-  readonly resourcesPath?: readonly string[];
-  readonly d?: readonly string[];
-  readonly componentsPath?: readonly string[];
-  readonly config?: readonly string[];
-  readonly maxBodySize?: number;
-  readonly readBufferSize?: number;
-  readonly daprGracefulShutdownSeconds: number;
-  readonly hotReloadReconcileInterval?: number;
-  readonly logLevel: "debug" | "info" | "warn" | "error" | "fatal";
-  readonly logAsJson?: boolean;
-  readonly enableApiLogging?: boolean;
-  readonly dataDir?: string;
-}
 
 const loopback = "127.0.0.1";
 /** As in Dapr, in milliseconds. */

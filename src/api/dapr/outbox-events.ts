@@ -7,7 +7,7 @@ import { isReadableName } from "../../blocks/pubsub/attributes.ts";
 import type { OutboxTarget } from "../../blocks/state/outbox-note.ts";
 import type { TraceHeaders } from "../../telemetry/tracing.ts";
 import { outgoingOf } from "./published-event.ts";
-import type { StateOperation } from "./state.ts";
+import type { StateOperation } from "./state-item.ts";
 
 /** An operation with this in its metadata is not applied: its value is what the event of its key has. */
 const projection = "outbox.projection";

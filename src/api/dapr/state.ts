@@ -10,39 +10,11 @@ import { reasonOf } from "../../faults.ts";
 import type { TraceHeaders } from "../../telemetry/tracing.ts";
 import { DaprError, type DaprErrorKind, daprErrors } from "./errors.ts";
 import { isProjection, outboxEvents } from "./outbox-events.ts";
+import type { StateItemInput, StateItemOutput, StateOperation } from "./state-item.ts";
 import { queryState } from "./state-query.ts";
 
 /** The longest time to live that Dapr's stores take, in seconds. */
 const maxTtlSeconds = 2 ** 31 - 1;
-
-/** An item to write, or to delete. */
-export interface StateItemInput {
-  readonly key: string;
-  readonly value: Uint8Array;
-  /** Undefined: none given. */
-  readonly etag: string | undefined;
-  readonly firstWrite: boolean;
-  /** Why no store takes it, where its options make no sense. */
-  readonly refusal?: string | undefined;
-  readonly metadata: Readonly<Record<string, string>>;
-}
-
-/** An item that was read. */
-export interface StateItemOutput {
-  readonly key: string;
-  /** Undefined: there is no such item. */
-  readonly item: Item | undefined;
-  /** Why it could not be read; "" otherwise. */
-  readonly error: string;
-}
-
-/** One operation of a transaction. */
-export interface StateOperation {
-  readonly type: string;
-  readonly item: StateItemInput;
-  /** The value as an event has it, where that is not what is stored: JSON's text without its quotes. */
-  readonly eventData?: Uint8Array;
-}
 
 /** See the head of this file. */
 export class DaprState {

@@ -1,8 +1,7 @@
 /** Delayed events: they lie beside their topic until somebody lets them enter, and every sidecar does. */
 import type { Call } from "../../blocks/call.ts";
 import type { Link, Reply } from "./link.ts";
-import { limitOf } from "./publisher.ts";
-import type { StreamSettings } from "./settings.ts";
+import { limitOf, type StreamSettings } from "./settings.ts";
 import { delayedTopics, TopicKeys } from "./stream-keys.ts";
 import { moveScript } from "./stream-scripts.ts";
 

@@ -6,7 +6,7 @@ import type { DelayedEvents } from "./delayed-events.ts";
 import { toFields } from "./entry-fields.ts";
 import { RedisFailure, toFailure } from "./errors.ts";
 import type { Argument, Link, Reply } from "./link.ts";
-import type { StreamSettings } from "./settings.ts";
+import { limitOf, type StreamSettings } from "./settings.ts";
 import { TopicKeys } from "./stream-keys.ts";
 import { publishScript } from "./stream-scripts.ts";
 import type { Topics } from "./topics.ts";
@@ -78,12 +78,6 @@ export class Publisher {
   #forgetIdle(): void {
     for (const [topic, queue] of this.#queues) if (queue.idle) this.#queues.delete(topic);
   }
-}
-
-/** Stream limit and bound, as the scripts take them. Redis keeps one of them; the other is kept once a second. */
-export function limitOf({ maxLength, maxAgeMs }: StreamSettings): readonly [string, string] {
-  if (maxLength > 0) return ["MAXLEN", String(maxLength)];
-  return maxAgeMs > 0 ? ["MINID", String(maxAgeMs)] : ["", ""];
 }
 
 /** What is on its way to one topic. One batch at a time: so their order is that of the calls, also when one is sent again. */

@@ -242,3 +242,9 @@ function pem(field: string, value: string | undefined): Pem | undefined {
     throw new Error(`${field} is neither PEM nor a file that can be read (${code})`);
   }
 }
+
+/** Stream limit and bound, as the scripts take them. Redis keeps one of them; the other is kept once a second. */
+export function limitOf({ maxLength, maxAgeMs }: StreamSettings): readonly [string, string] {
+  if (maxLength > 0) return ["MAXLEN", String(maxLength)];
+  return maxAgeMs > 0 ? ["MINID", String(maxAgeMs)] : ["", ""];
+}

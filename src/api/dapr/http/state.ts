@@ -5,8 +5,8 @@ import type { QueryPage } from "../../../blocks/state/driver.ts";
 import type { HttpRoute, RouteAnswer, RouteRequest } from "../../../server/http-route.ts";
 import { anyCase, memberOf } from "../any-case.ts";
 import { goBodies } from "../go-types.ts";
-import type { DaprState, StateItemInput } from "../state.ts";
-import { itemMetadata } from "../state.ts";
+import { type DaprState, itemMetadata } from "../state.ts";
+import type { StateItemInput } from "../state-item.ts";
 import { jsonBody, jsonText, malformedAs, noContent, postAndPut, queryMetadata } from "./answers.ts";
 
 const metadata = z.record(z.string(), z.string()).nullish();

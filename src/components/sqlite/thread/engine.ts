@@ -12,27 +12,17 @@ import {
   BlobReader,
   type CallPacket,
   hasOwnBuffer,
-  type Kind,
   packBlobs,
   type WorkerSettings,
 } from "../messages.ts";
 import { Housekeeping } from "./housekeeping.ts";
-import { durableKinds, isRead, read, write } from "./operations.ts";
+import { durableKinds, isRead, type PendingCall, read, write } from "./operations.ts";
 import { Tables } from "./tables.ts";
 
 /** What one transaction takes at most, so that none is long. */
 const maxCallsPerTransaction = 2000;
 const maxBlobsPerTransaction = 5000;
 const maxBytesPerTransaction = 16 * 1024 * 1024;
-
-/** A call that is not answered yet. */
-export interface PendingCall {
-  readonly id: number;
-  readonly kind: Kind;
-  readonly ask: unknown;
-  readonly blobs: readonly Uint8Array[];
-  readonly bytes: number;
-}
 
 /** Executes calls. */
 export class Engine {

@@ -1,7 +1,15 @@
 /** Every operation, by its kind. */
 import type { Answer, Ask, Kind } from "../messages.ts";
-import type { PendingCall } from "./engine.ts";
 import type { Tables } from "./tables.ts";
+
+/** A call that is not answered yet. */
+export interface PendingCall {
+  readonly id: number;
+  readonly kind: Kind;
+  readonly ask: unknown;
+  readonly blobs: readonly Uint8Array[];
+  readonly bytes: number;
+}
 
 /** An answer and what goes with it. */
 interface Result<K extends Kind> {
