@@ -55,7 +55,7 @@ export class Publisher {
   readonly #endForbidden: () => void;
   /** Those that are to be sent, or sent again, in order. Undefined: whatever comes is sent in this turn. */
   #waiting: Set<string> | undefined;
-  /** Those that leave at the end of this turn, in order. */
+  /** Those that leave at the end of this turn, in order; none while others wait. */
   #leaving: string[] = [];
   #retry: NodeJS.Timeout | undefined;
   #sweep: NodeJS.Timeout | undefined;
@@ -134,9 +134,7 @@ export class Publisher {
     this.#leaving = [];
     for (const id of ids) {
       const entry = this.#entries.get(id);
-      if (!entry) continue;
-      if (this.#waiting) this.#waiting.add(id);
-      else this.#write(id, entry);
+      if (entry) this.#write(id, entry);
     }
   }
 
@@ -191,7 +189,7 @@ export class Publisher {
 
   /** Holds back what comes after it, too. */
   #sendLater(id: string): void {
-    this.#waiting ??= new Set();
+    this.#waiting ??= new Set(this.#leaving.splice(0));
     this.#waiting.add(id);
     this.#retryLater();
   }
