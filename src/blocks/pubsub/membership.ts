@@ -213,11 +213,11 @@ export class Membership {
 
   /**
    * Leaves the subscription. What the application holds is still settled there, what it has not got goes back; unless it
-   * is a broadcast, and the stream stays: nobody else would get it.
+   * is a broadcast: nobody else would get it.
    */
   #part(): void {
     if (!this.#subscription || !this.#consumer) return;
-    if (this.leaving || this.#subscription.options.group !== undefined) this.#returnWaiting();
+    if (this.#subscription.options.group !== undefined) this.#returnWaiting();
     this.#subscription.leave(this.#consumer);
     this.#subscription = undefined;
     this.#consumer = undefined;
