@@ -15,7 +15,8 @@ import { Pull } from "./pull.ts";
 /** How long the server may take to confirm settlements. */
 const confirmWithinMs = 5000;
 /** How often it is noted what a group has settled without a gap. */
-const noteFloorEveryMs = 10_000; /** How often a repair is tried before it is given up for the time being, and the pause between. */
+const noteFloorEveryMs = 10_000;
+/** How often a repair is tried before it is given up for the time being, and the pause between. */
 const maxRepairs = 10;
 const repairPauseMs = 200;
 
