@@ -1,14 +1,19 @@
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { afterEach, beforeEach, describe, expect, it, onTestFinished } from "vitest";
 import type { PubSubDriver } from "../../src/blocks/pubsub/driver.ts";
 import { EtagMismatch, type StateDriver } from "../../src/blocks/state/driver.ts";
+import { Feed } from "../../src/components/redis/feed.ts";
+import { Link } from "../../src/components/redis/link.ts";
+import { connectionSettings, pubSubSchema, streamSettings } from "../../src/components/redis/settings.ts";
+import { Topics } from "../../src/components/redis/topics.ts";
 import { outgoing, PubSubFixture, textOf } from "../conformance/pubsub/fixture.ts";
 import { setOf } from "../conformance/state/fixture.ts";
 import { sharedRedis } from "../servers/redis.ts";
 import { describeWith } from "../servers/require.ts";
 import { type Proxy as Network, openProxy } from "../servers/toxiproxy.ts";
 import { until } from "../servers/until.ts";
+import { openContext } from "./open-context.ts";
 import { ask } from "./redis-ask.ts";
-import { openPubSub, openState, type Place } from "./redis-drivers.ts";
+import { hostOf, openPubSub, openState, type Place } from "./redis-drivers.ts";
 
 describeWith(["redis", "toxiproxy"], "Redis does what it is asked to, and its answer is lost", () => {
   let server: Place;
@@ -116,6 +121,52 @@ describeWith(["redis", "toxiproxy"], "Redis does what it is asked to, and its an
       expect(names).not.toContain(before);
       await pubsub.done(subscription, [...held, ...received]);
       expect(await nameOf()).toEqual([]);
+    });
+
+    it("settles what it holds although it does not know whether Redis has heard its other name", async () => {
+      const [topic, group] = [pubsub.topic(), pubsub.group()];
+      const fields = pubSubSchema.parse({ redisHost: hostOf(proxy) });
+      const context = openContext();
+      const link = await Link.open(connectionSettings(fields), context);
+      onTestFinished(() => link.close());
+      const feed = new Feed({
+        link,
+        log: context.telemetry.log,
+        settings: streamSettings(fields),
+        topics: new Topics(link),
+        topic,
+        group,
+        broadcast: false,
+        ordered: false,
+        raw: false,
+        member: "member",
+      });
+      await feed.join("0", pubsub.call());
+      const pending = async () =>
+        ((await ask(server, "XPENDING", topic, group, "-", "+", "10")) as string[][]).map(([, name]) => name);
+      /** Asks for more, and gives up when Redis has done so, without having heard of it. */
+      const takeInVain = async (names: readonly string[]) => {
+        await loseAnswers();
+        const leaving = new AbortController();
+        const taking = feed.take(1, { signal: leaving.signal });
+        await expect.poll(pending, { timeout: 5000 }).toEqual(names);
+        leaving.abort();
+        await expect(taking).rejects.toThrow();
+        await reconnect();
+        await feed.lag(pubsub.call());
+      };
+      await pubsub.publish(topic, ["first"]);
+      const [first] = await feed.take(1, pubsub.call());
+      await pubsub.publish(topic, ["second"]);
+      await takeInVain(["member-1", "member-1"]);
+      const [second] = await feed.take(1, pubsub.call());
+      await pubsub.publish(topic, ["third"]);
+      await takeInVain(["member-2", "member-2", "member-2"]);
+      await takeInVain(["member-3", "member-3", "outrider:parked"]);
+      const settlements = [first, second].map((one) => ({ receipt: one!.receipt, kind: "done" }) as const);
+      await feed.settle(settlements, pubsub.call());
+      expect(await pending()).toEqual(["outrider:parked"]);
+      expect((await feed.take(1, pubsub.call())).map(textOf)).toEqual(["third"]);
     });
 
     it("publishes again, and an event that is there already is not there twice", async () => {

@@ -87,6 +87,7 @@ export class Feed {
   #uncertain = false;
   #touchedAtMs = performance.now();
   #rejoining: Promise<void> | undefined;
+  #renaming: Promise<void> | undefined;
 
   constructor(options: FeedOptions) {
     this.#options = options;
@@ -165,9 +166,8 @@ export class Feed {
         // What is given back may be received again as the same attempt: then it must not be given back again.
         const answer = String(await this.#run(settleScript, args, call, { repeat: !returns }));
         if (losses !== this.#losses) return;
+        if (answer === "gone" && this.#nextName !== undefined) await this.#rename(call);
         if (answer === "gone" && member !== this.#member) continue;
-        if (answer === "gone" && this.#nextName !== undefined)
-          throw new RedisFailure("unavailable", "Redis knows this member by another name already");
         if (answer === "gone") this.#lost();
         if (answer === "woken") this.dirty = true;
         return;
@@ -275,7 +275,14 @@ export class Feed {
   }
 
   /** Goes on under another name. What Redis has given us in an answer that never came is given back. */
-  async #rename(call: Call): Promise<void> {
+  #rename(call: Call): Promise<void> {
+    this.#renaming ??= this.#goOnAsNext(call).finally(() => {
+      this.#renaming = undefined;
+    });
+    return this.#renaming;
+  }
+
+  async #goOnAsNext(call: Call): Promise<void> {
     const ids = [...this.#held, ...this.#settling].map(({ id }) => id);
     this.#nextName ??= this.#newName();
     const losses = this.#losses;
