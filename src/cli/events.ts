@@ -1,6 +1,7 @@
 /** Deliveries as lines, for people and for programs. */
 import { timestampDate } from "@bufbuild/protobuf/wkt";
 import type { Delivery, Event } from "../../gen/outrider/pubsub/v1/pubsub_pb.ts";
+import { timeText } from "../blocks/pubsub/timestamps.ts";
 import { type JsonMember, jsonMember, lineOf, safe } from "./payload.ts";
 import { paint } from "./terminal.ts";
 
@@ -43,7 +44,7 @@ function attributesOf(event: Event): Record<string, unknown> {
   return {
     ...(id ? { specversion: "1.0", id, source, type } : {}),
     ...(subject ? { subject } : {}),
-    ...(time ? { time: timestampDate(time).toISOString() } : {}),
+    ...(time ? { time: timeText(time) } : {}),
     ...(dataContentType ? { datacontenttype: dataContentType } : {}),
     ...(dataSchema ? { dataschema: dataSchema } : {}),
     ...extensions,

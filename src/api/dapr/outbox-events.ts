@@ -1,9 +1,8 @@
 /** The events of a transaction on a store with an outbox, as Dapr makes them. */
 import { randomUUID } from "node:crypto";
-import { fromJson } from "@bufbuild/protobuf";
-import { TimestampSchema } from "@bufbuild/protobuf/wkt";
 import type { Event, Outgoing } from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
 import { isReadableName } from "../../blocks/pubsub/attributes.ts";
+import { readTime } from "../../blocks/pubsub/timestamps.ts";
 import type { OutboxTarget } from "../../blocks/state/outbox-note.ts";
 import type { TraceHeaders } from "../../telemetry/tracing.ts";
 import { outgoingOf } from "./published-event.ts";
@@ -68,17 +67,10 @@ function override(event: Event, name: string, value: string): void {
       event.dataSchema = value;
       return;
     case "time":
-      setTime(event, value);
+      // What is no time leaves it now, as the event was made.
+      event.time = readTime(value) ?? event.time;
       return;
     default:
       if (isReadableName(name)) event.extensions[name] = value;
-  }
-}
-
-function setTime(event: Event, value: string): void {
-  try {
-    event.time = fromJson(TimestampSchema, value.toUpperCase());
-  } catch {
-    // Then it is now, as it was made.
   }
 }

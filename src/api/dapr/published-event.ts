@@ -1,11 +1,12 @@
 /** What Dapr makes of what is published: a CloudEvent with its own attributes, or the bytes as they are. */
 import { randomUUID } from "node:crypto";
-import { create, fromJson } from "@bufbuild/protobuf";
-import { durationFromMs, TimestampSchema, timestampFromMs } from "@bufbuild/protobuf/wkt";
+import { create } from "@bufbuild/protobuf";
+import { durationFromMs, timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { type Event, EventSchema, type Outgoing } from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
 import { isReadableName } from "../../blocks/pubsub/attributes.ts";
 import { jsonMembers } from "../../blocks/pubsub/json-text.ts";
 import { isJsonType } from "../../blocks/pubsub/media-types.ts";
+import { readTime } from "../../blocks/pubsub/timestamps.ts";
 import { parseDurationMs } from "../../config/fields.ts";
 import type { TraceHeaders } from "../../telemetry/tracing.ts";
 import { DaprError, daprErrors } from "./errors.ts";
@@ -159,11 +160,9 @@ function parse(data: Uint8Array, context: PublishContext): Map<string, string> {
 }
 
 function timeOf(text: string, context: PublishContext): Event["time"] {
-  try {
-    return fromJson(TimestampSchema, text.toUpperCase());
-  } catch {
-    throw cloudEventError(context, `"${text}" is no time`);
-  }
+  const time = readTime(text);
+  if (time) return time;
+  throw cloudEventError(context, `"${text}" is no time`);
 }
 
 function cloudEventError({ appId, pubsubName }: PublishContext, why: string): DaprError {

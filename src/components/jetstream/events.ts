@@ -4,13 +4,13 @@
  * Out: a CloudEvent as one JSON document, as Dapr writes it, or the bare data of a raw event. In: that, and
  * CloudEvents in binary mode, whose attributes are headers (`ce-id`), and anything else as what is known of it.
  */
-import { create, fromJson } from "@bufbuild/protobuf";
-import { TimestampSchema } from "@bufbuild/protobuf/wkt";
+import { create } from "@bufbuild/protobuf";
 import { headers, type Msg, type MsgHdrs } from "@nats-io/transport-node";
 import { type Event, EventSchema } from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
 import { isExtensionName } from "../../blocks/pubsub/attributes.ts";
 import { cloudEventsJsonType, encodeCloudEvent, readCloudEvent } from "../../blocks/pubsub/cloudevents.ts";
 import type { Outgoing, Received } from "../../blocks/pubsub/driver.ts";
+import { readTime } from "../../blocks/pubsub/timestamps.ts";
 import { topicOf } from "./subjects.ts";
 
 const contentType = "content-type";
@@ -140,7 +140,9 @@ function binaryEvent(data: Uint8Array, given: MsgHdrs, dataContentType: string):
     return value;
   };
   if (required("specversion") !== "1.0") throw new Error("ce-specversion is not 1.0");
-  const time = attributes.get("time");
+  const text = attributes.get("time");
+  const time = text === undefined ? undefined : readTime(text);
+  if (text !== undefined && !time) throw new Error("ce-time is no time as in RFC 3339");
   const event = create(EventSchema, {
     id: required("id"),
     source: required("source"),
@@ -149,7 +151,7 @@ function binaryEvent(data: Uint8Array, given: MsgHdrs, dataContentType: string):
     dataSchema: attributes.get("dataschema") ?? "",
     dataContentType: attributes.get("datacontenttype") ?? dataContentType,
     data,
-    ...(time !== undefined && { time: fromJson(TimestampSchema, time.toUpperCase()) }),
+    ...(time && { time }),
   });
   for (const [name, value] of attributes) {
     if (isExtensionName(name)) event.extensions[name] = value;
