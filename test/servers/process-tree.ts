@@ -22,25 +22,32 @@ export function signalAll(pids: readonly number[], signal: NodeJS.Signals): void
   }
 }
 
-/** Whether a process runs; one that has ended and waits to be collected does not. */
+/**
+ * Whether a process runs; one that has ended and waits to be collected does not. It has ended with the last of its
+ * threads: until then its ports are not free, although the first may be gone.
+ */
 export function isRunning(pid: number): boolean {
   try {
     process.kill(pid, 0);
   } catch {
     return false;
   }
-  return !existsSync("/proc/self/stat") || stateOf(pid)?.state !== "Z";
+  return !existsSync("/proc/self/stat") || !threadsAre(/[ZX]/, pid);
 }
 
 /** Whether every thread of a process has stopped; true as well when it has ended, or the kernel does not say. */
 export function isStopped(pid: number): boolean {
-  let threads: readonly string[];
+  return threadsAre(/[TtZX]/, pid);
+}
+
+/** Whether each thread of a process is in one of the states, or gone. */
+function threadsAre(states: RegExp, pid: number): boolean {
   try {
-    threads = readdirSync(`/proc/${pid}/task`);
+    const threads = readdirSync(`/proc/${pid}/task`);
+    return threads.every((thread) => states.test(stateOf(`${pid}/task/${thread}`)?.state ?? "X"));
   } catch {
     return true;
   }
-  return threads.every((thread) => /^[TtZX]$/.test(stateOf(`${pid}/task/${thread}`)?.state ?? "Z"));
 }
 
 function parents(): (readonly [child: number, parent: number])[] {
