@@ -39,11 +39,8 @@ export const secretStoreTypes = {
   "secretstores.local.env": z.object({ prefix: text().default("") }),
 } as const;
 
-/** A key of `secretStoreTypes`. */
-export type SecretStoreType = keyof typeof secretStoreTypes;
-
 /** The runtime's own variables: an application's YAML has no business with its tokens. */
-export function isBlocked(variable: string): boolean {
+function isBlocked(variable: string): boolean {
   return /^(DAPR_|OUTRIDER_|APP_API_TOKEN$)/i.test(variable);
 }
 

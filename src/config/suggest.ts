@@ -28,7 +28,7 @@ export function didYouMean(name: string, candidates: Iterable<string>): string {
 }
 
 /** How many letters must be put in, left out, replaced or swapped with their neighbour. */
-export function editDistance(a: string, b: string): number {
+function editDistance(a: string, b: string): number {
   let beforePrevious: number[] = [];
   let previous = Array.from({ length: b.length + 1 }, (_, column) => column);
   for (let row = 1; row <= a.length; row++) {

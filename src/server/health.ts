@@ -14,10 +14,7 @@ export function healthMount(readiness: ReadinessSource, mounts: readonly (Mount 
 }
 
 /** Answers for the services of these names. */
-export function healthService(
-  readiness: ReadinessSource,
-  names: ReadonlySet<string>,
-): ServiceImpl<typeof Health> {
+function healthService(readiness: ReadinessSource, names: ReadonlySet<string>): ServiceImpl<typeof Health> {
   const statusOf = (name: string): Status => {
     if (name === "liveness") return Status.SERVING;
     if (!names.has(name)) return Status.SERVICE_UNKNOWN;

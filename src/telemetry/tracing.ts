@@ -62,7 +62,7 @@ export const maxBaggageLength = 8192;
  * The trace headers of a request. What is too long or no valid header counts as absent:
  * a client's broken trace never fails its call. tracestate without a valid traceparent means nothing.
  */
-export function traceOfHeaders(headers: Headers): TraceHeaders {
+function traceOfHeaders(headers: Headers): TraceHeaders {
   return checkedTrace(
     headers.get("traceparent") ?? "",
     headers.get("tracestate") ?? "",

@@ -28,7 +28,7 @@ export const apiCodes = {
 } as const;
 
 /** Whether the server's permissions keep the user from something. */
-export function isForbidden(error: unknown): boolean {
+function isForbidden(error: unknown): boolean {
   if (!(error instanceof Error)) return false;
   return error.name === "PermissionViolationError" || isForbidden(error.cause);
 }

@@ -13,7 +13,7 @@
  */
 
 /** Who has what nobody has. Shown by XINFO CONSUMERS and XPENDING. */
-export const parkedConsumer = "outrider:parked";
+const parkedConsumer = "outrider:parked";
 
 /** Keys, arguments that every script of a group has, and the time. */
 export const prelude = `

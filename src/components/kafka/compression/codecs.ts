@@ -8,9 +8,6 @@ import { compressSnappy, decompressSnappy } from "./snappy.ts";
 /** The names that users write, and Kafka's number of each. */
 export const codecNumbers = { none: 0, gzip: 1, snappy: 2, lz4: 3, zstd: 4 } as const;
 
-/** A name of a compression. */
-export type CodecName = keyof typeof codecNumbers;
-
 /** Compresses and decompresses. */
 export interface Codecs {
   compress(codec: number, bytes: Buffer): Promise<Buffer>;

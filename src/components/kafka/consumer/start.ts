@@ -20,7 +20,7 @@ export function parsePosition(position: string): ReadonlyMap<number, number> {
 }
 
 /** What to ask the broker for the offset to begin at; a number is the offset itself. */
-export function questionOf(start: StartAt, partition: number): { timestampMs: number } | { offset: number } {
+function questionOf(start: StartAt, partition: number): { timestampMs: number } | { offset: number } {
   if (start.at === "earliest") return { timestampMs: earliest };
   if (start.at === "latest") return { timestampMs: latest };
   if (start.at === "time") return { timestampMs: Math.max(0, Math.floor(start.timeMs)) };
