@@ -229,6 +229,16 @@ describeWith(["nats", "toxiproxy"], "pubsub.jetstream when something dies", () =
     expect(await subscription.receive(10, within(300))).toEqual([]);
   }, 60_000);
 
+  it("looks for a topic's stream again when the connection is lost before the answer has come", async () => {
+    await using proxy = await openProxy(nats.port);
+    const driver = await open(`nats://${proxy.host}:${proxy.port}`);
+    await proxy.poison({ type: "timeout", timeout: 0 });
+    const publishing = publish(driver, fresh("unanswered"), ["event"]);
+    await proxy.cut();
+    await proxy.mend();
+    await publishing;
+  }, 30_000);
+
   it("makes a group's consumer again that somebody deleted, and loses nothing", async () => {
     const [topic, group] = [fresh("deleted"), fresh("group")];
     const driver = await open(nats.url);

@@ -108,12 +108,24 @@ export class Connection {
    * asked again if it may be asked twice, else a NatsError is thrown: nobody knows whether it was done.
    */
   async request(subject: string, payload: Payload, options: RequestOptions, twice: boolean): Promise<Msg> {
+    return await this.#ask(() => this.nats.request(subject, payload, options), options.timeout, twice);
+  }
+
+  /**
+   * The same for what is asked through `manager` and may be asked twice: the library leaves questions that were lost with the
+   * connection to their time limits.
+   */
+  async asking<T>(ask: () => Promise<T>): Promise<T> {
+    return await this.#ask(ask, answerWithinMs, true);
+  }
+
+  async #ask<T>(ask: () => Promise<T>, withinMs: number, twice: boolean): Promise<T> {
     for (;;) {
-      if (!this.#connected) await this.#connectedWithin(options.timeout);
+      if (!this.#connected) await this.#connectedWithin(withinMs);
       const lost = new AbortController();
       const end = this.onChange(() => lost.abort());
       try {
-        return await until(this.nats.request(subject, payload, options), lost.signal);
+        return await until(ask(), lost.signal);
       } catch (error) {
         if (!lost.signal.aborted || this.closed) throw error;
         if (!twice)

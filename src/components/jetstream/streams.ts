@@ -30,7 +30,7 @@ export class Streams {
   of(subject: string): Promise<string> {
     const known = this.#known.get(subject);
     if (known !== undefined) return known;
-    const found = this.#find(subject);
+    const found = this.#connection.asking(() => this.#find(subject));
     if (this.#known.size >= maxKnown) {
       this.#known.clear();
       this.#names.clear();
