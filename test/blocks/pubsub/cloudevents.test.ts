@@ -278,9 +278,12 @@ function randomEvent(random: Random): Event {
   const data = pick([
     () => new Uint8Array(),
     () => bytes(JSON.stringify(randomJson(random, 4))),
-    // Spaces around JSON are not kept.
+    // Spaces around JSON are not kept, and both of these may be JSON.
     () => bytes(randomText(random).replace(/^[ \t\n]+|[ \t\n]+$/g, "")),
-    () => Uint8Array.from({ length: random(40) }, () => random(256)),
+    () =>
+      Uint8Array.from({ length: random(40) }, () => random(256)).filter(
+        (byte) => !" \t\n\r".includes(String.fromCharCode(byte)),
+      ),
     () => bytes(pick(["1.0", "-0", "1e3", "123456789012345678901234567890", '"\\ud800"', '{"__proto__":1}'])),
   ])();
   const extensions: Record<string, string> = {};
