@@ -36,7 +36,7 @@ export class Bucket {
   readonly #direct: boolean;
   readonly #readPrefix: string;
   readonly #writePrefix: string;
-  readonly #make: () => Promise<StreamInfo | undefined>;
+  readonly #make: () => Promise<Found>;
   readonly #log: Log;
   #mending: Promise<void> | undefined;
 
@@ -44,7 +44,7 @@ export class Bucket {
     connection: Connection,
     name: string,
     { config }: StreamInfo,
-    make: () => Promise<StreamInfo | undefined>,
+    make: () => Promise<Found>,
     log: Log,
   ) {
     this.connection = connection;
@@ -62,10 +62,8 @@ export class Bucket {
 
   /** Finds the bucket, or makes it; and again, when it is gone later. Throws what the library throws. */
   static async open(connection: Connection, name: string, replicas: number, log: Log): Promise<Bucket> {
-    const { streams } = connection.manager;
-    const stream = `KV_${name}`;
-    const make = () => makeStream(connection, configFor(connection, name, stream, replicas));
-    const info = (await make()) ?? (await streams.info(stream));
+    const make = () => findOrMake(connection, configFor(connection, name, `KV_${name}`, replicas));
+    const { info } = await make();
     return new Bucket(connection, name, info, make, log);
   }
 
@@ -153,8 +151,8 @@ export class Bucket {
 
   async #mend(): Promise<void> {
     try {
-      if (await this.#make())
-        this.#log.warn({ stream: this.stream }, "the bucket was gone and has been made again");
+      const { isNew } = await this.#make();
+      if (isNew) this.#log.warn({ stream: this.stream }, "the bucket was gone and has been made again");
     } catch {
       // Whoever tries again finds the same.
     }
@@ -174,23 +172,28 @@ export class Bucket {
   }
 }
 
-/** Makes a stream if it is not there. Undefined: it is. Throws what the library throws. */
-async function makeStream(
+interface Found {
+  readonly info: StreamInfo;
+  /** True: it was not there. */
+  readonly isNew: boolean;
+}
+
+/** Finds a stream, or makes it. Throws what the library throws. */
+async function findOrMake(
   { manager: { streams } }: Connection,
   config: Partial<StreamConfig> & { name: string },
-): Promise<StreamInfo | undefined> {
+): Promise<Found> {
   try {
-    await streams.info(config.name);
-    return undefined;
+    return { info: await streams.info(config.name), isNew: false };
   } catch (error) {
     if (apiCode(error) !== apiCodes.streamNotFound) throw error;
   }
   try {
-    return await streams.add(config);
+    return { info: await streams.add(config), isNew: true };
   } catch (error) {
     // Another sidecar was faster.
     if (apiCode(error) !== apiCodes.streamNameInUse) throw error;
-    return undefined;
+    return { info: await streams.info(config.name), isNew: false };
   }
 }
 
