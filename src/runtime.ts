@@ -1,5 +1,4 @@
 /** Configuration in, a running sidecar out. Nothing here is global: several can run in one process. */
-
 import { randomUUID } from "node:crypto";
 import { PubSubService } from "../gen/outrider/pubsub/v1/pubsub_pb.ts";
 import { RuntimeService } from "../gen/outrider/runtime/v1/runtime_pb.ts";

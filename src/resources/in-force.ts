@@ -2,7 +2,6 @@
  * The resources that are in force: what the YAML of the moment has made. Who looks something up by its name
  * finds what there is now; who has something already goes on with it until that is done.
  */
-
 import { isDeepStrictEqual } from "node:util";
 import { pipelineOf } from "../api/dapr/middleware/pipeline.ts";
 import type { Schemas, SidecarConfiguration } from "../assembly.ts";

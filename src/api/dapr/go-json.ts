@@ -29,9 +29,9 @@ export function readAsGo(bytes: Uint8Array, reading: GoJsonReading): GoJsonVerdi
 }
 
 /** JSON as it was written, and what it is. */
-export interface ReadJson {
+export interface ReadJson<Value = unknown> {
   readonly text: string;
-  readonly value: unknown;
+  readonly value: Value;
 }
 
 /** The first value of a text, as Dapr's API reads it: what comes after it does not count. Throws what `refuse` makes of Go's words. */

@@ -11,7 +11,7 @@ import {
 import { reasonOf } from "../../../faults.ts";
 import type { HttpRoute, RouteAnswer, RouteRequest } from "../../../server/http-route.ts";
 import { DaprError, daprErrors } from "../errors.ts";
-import { readFirst } from "../go-json.ts";
+import { type ReadJson, readFirst } from "../go-json.ts";
 import { type GoType, goMismatch } from "../go-types.ts";
 
 /** What is in details, as far as it is not written as it is. */
@@ -66,13 +66,6 @@ export function postAndPut(path: string, handle: HttpRoute["handle"]): HttpRoute
   ];
 }
 
-/** A body that has been read. */
-export interface ReadBody<Value> {
-  /** Its JSON, as it was written. */
-  readonly text: string;
-  readonly value: Value;
-}
-
 /**
  * The body, which is to be of a schema, and of the type that it has in Dapr. Throws what `refuse` makes of the reason,
  * by default ERR_MALFORMED_REQUEST.
@@ -82,7 +75,7 @@ export function jsonBody<Schema extends z.ZodType>(
   schema: Schema,
   type: GoType,
   refuse: (why: string) => Error = malformed,
-): ReadBody<z.output<Schema>> {
+): ReadJson<z.output<Schema>> {
   const { text, value } = readFirst(body, refuse);
   const parsed = schema.safeParse(value);
   if (parsed.success) return { text, value: parsed.data };
