@@ -1,5 +1,4 @@
 /** What a configuration may speak of in this build: the components, and what each block adds to their fields. */
-
 import { compileRules } from "./blocks/pubsub/rules.ts";
 import { pubSubSettings } from "./blocks/pubsub/settings.ts";
 import { stateSettings } from "./blocks/state/settings.ts";

@@ -1,5 +1,4 @@
 /** A component that is in force: its driver, and what its block makes of it. */
-
 import type { Schemas } from "../assembly.ts";
 import { Bus, type BusOptions } from "../blocks/pubsub/bus.ts";
 import { publishingUnderPolicy } from "../blocks/pubsub/under-policy.ts";

@@ -2,7 +2,6 @@
  * Spans through OpenTelemetry's SDK. Loaded only when tracing is configured:
  * the SDK costs start-up time and memory that nobody else should pay.
  */
-
 import { Code, ConnectError } from "@connectrpc/connect";
 import * as api from "@opentelemetry/api";
 import { resourceFromAttributes } from "@opentelemetry/resources";

@@ -10,6 +10,7 @@ import { readTime } from "../../blocks/pubsub/timestamps.ts";
 import { parseDurationMs } from "../../config/fields.ts";
 import type { TraceHeaders } from "../../telemetry/tracing.ts";
 import { DaprError, daprErrors } from "./errors.ts";
+import { isTrue } from "./go-bool.ts";
 import { readFirst } from "./go-json.ts";
 
 /** What is published, as a client gives it. */
@@ -175,7 +176,7 @@ function cloudEventError({ appId, pubsubName }: PublishContext, why: string): Da
 function isRaw(metadata: ReadonlyMap<string, string>, context: PublishContext): boolean {
   const text = metadata.get("rawpayload") ?? "";
   if (text === "" || /^(0|f|false)$/i.test(text)) return false;
-  if (/^(1|t|true)$/i.test(text)) return true;
+  if (isTrue(text)) return true;
   throw metadataError(`rawPayload value must be a valid boolean: actual is '${text}'`, context);
 }
 

@@ -1,5 +1,4 @@
 /** Dapr's gRPC service, of the blocks that there are: protobuf in, protobuf out. */
-
 import { create } from "@bufbuild/protobuf";
 import { EmptySchema } from "@bufbuild/protobuf/wkt";
 import { Code, ConnectError, type ServiceImpl } from "@connectrpc/connect";

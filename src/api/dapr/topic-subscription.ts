@@ -5,6 +5,7 @@ import type { SharedOptions } from "../../blocks/pubsub/options.ts";
 import { compileRouting } from "../../blocks/pubsub/routing.ts";
 import type { Consumer, Subscription } from "../../blocks/pubsub/subscription.ts";
 import { daprDocument } from "./cloud-event.ts";
+import { isTrue } from "./go-bool.ts";
 
 /** A rule of a route; an empty match always holds. */
 export interface RouteRule {
@@ -51,7 +52,7 @@ const lastRetryMs = 30_000;
 /** Whether the subscription wants records as they are. */
 export function isRaw({ metadata }: TopicSubscriptionSpec): boolean {
   const text = Object.entries(metadata).find(([name]) => /^(is)?rawpayload$/i.test(name))?.[1] ?? "";
-  return /^(1|t|true)$/i.test(text);
+  return isTrue(text);
 }
 
 /**

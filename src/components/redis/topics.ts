@@ -1,5 +1,4 @@
 /** Which topics there are, for subscriptions to patterns of them. Redis itself does not tell streams from other keys. */
-
 import type { Call } from "../../blocks/call.ts";
 import { type StartAt, UnknownPosition } from "../../blocks/pubsub/driver.ts";
 import { matchesPattern } from "../../blocks/pubsub/topics.ts";

@@ -1,5 +1,4 @@
 /** Streams whose component or declared subscription is replaced while they are open. */
-
 import { create } from "@bufbuild/protobuf";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { PublishStreamRequestSchema } from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
