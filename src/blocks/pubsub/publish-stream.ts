@@ -7,18 +7,16 @@
  */
 import { ConnectError } from "@connectrpc/connect";
 import type {
-  Failure,
   Outgoing,
-  Published,
-  PublishStreamFailure,
   PublishStreamRequest,
   PublishStreamResponse,
 } from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
-import { invalidRequest, reasonOf } from "../../faults.ts";
+import { invalidRequest } from "../../faults.ts";
 import type { TraceHeaders } from "../../telemetry/tracing.ts";
 import type { Call } from "../call.ts";
 import { untilAborted } from "../until-aborted.ts";
-import type { Bus, PublishedEvent } from "./bus.ts";
+import type { Bus } from "./bus.ts";
+import { type Answer, acknowledgementOf, type Outcomes } from "./publish-outcomes.ts";
 
 /** Events of one stream that are not acknowledged, and their data in bytes, until no more requests are read. */
 const maxInHand = 10_000;
@@ -28,8 +26,6 @@ export const maxEntries = 1000;
 /** Events that are handed over together, and their data in bytes; a request with more is a batch of its own. */
 const maxGathered = 200;
 const maxGatheredBytes = 256 * 1024;
-
-type Results = readonly (PublishedEvent | ConnectError)[];
 
 /** What goes to one topic together: the events of one request, or of several that came one after the other. */
 interface Batch {
@@ -41,194 +37,184 @@ interface Batch {
   bytes: number;
 }
 
-/** The outcomes of one batch. */
-interface Answer {
-  readonly results: Results;
-  /** Data of its events, in bytes. */
-  readonly bytes: number;
-}
+/** See the head of this file. */
+export class PublishStream {
+  readonly #busOf: (component: string) => Bus;
+  readonly #trace: TraceHeaders;
+  readonly #call: Call;
+  /** What the last request that named a topic said, or the first; undefined before it. */
+  #component: string | undefined;
+  #topic = "";
+  #wantPublished = false;
+  /** What each component was when it was last used. */
+  readonly #buses = new Map<string, Bus>();
+  /** Events that are read and not acknowledged, and their data in bytes. */
+  #inHand = 0;
+  #inHandBytes = 0;
+  /** What is handed over next. */
+  #gathered: Batch | undefined;
+  /** Resolves when all batches so far are answered. */
+  #order: Promise<void> = Promise.resolve();
+  readonly #answers: Answer[] = [];
+  /** Of the last event that is acknowledged. */
+  #sequence = 0n;
+  /** True: no further answer comes. */
+  #answered = false;
+  /** True: what is not acknowledged yet never is. */
+  #mute = false;
+  #wakeReader: (() => void) | undefined;
+  #wakeWriter: (() => void) | undefined;
 
-/** Serves one publish stream. `busOf` finds a component by name and throws a fault when there is none. */
-export async function* publishStream(
-  requests: AsyncIterable<PublishStreamRequest>,
-  busOf: (component: string) => Bus,
-  trace: TraceHeaders,
-  call: Call,
-): AsyncGenerator<PublishStreamResponse, void, undefined> {
-  const answers: Answer[] = [];
-  const state = { inHand: 0, inHandBytes: 0, done: false, over: false, cut: false, wantPublished: false };
-  let failure: unknown;
-  let wakeWriter: (() => void) | undefined;
-  let wakeReader: (() => void) | undefined;
-  let order: Promise<unknown> = Promise.resolve();
-  let gathered: Batch | undefined;
+  /** `busOf` finds a component by name and throws a fault when there is none. */
+  constructor(busOf: (component: string) => Bus, trace: TraceHeaders, call: Call) {
+    this.#busOf = busOf;
+    this.#trace = trace;
+    this.#call = call;
+  }
 
-  const publish = () => {
-    if (gathered === undefined) return;
-    const { bus, topic, outgoing, indexes, bytes } = gathered;
-    gathered = undefined;
-    const results = bus.publish(topic, outgoing, (index) => `outgoing[${indexes[index]}]`, trace, call);
-    bus.release();
-    // The broker may answer out of turn; acknowledgements may not.
-    order = Promise.all([
-      order,
-      results.catch((error: unknown) => outgoing.map(() => ConnectError.from(error))),
-    ]).then(([, settled]) => {
-      // What failed because the call is over may be published all the same: neither may be said of it.
-      state.cut ||= call.signal.aborted && settled.some((result) => result instanceof ConnectError);
-      if (state.cut) return wakeReader?.();
-      answers.push({ results: settled, bytes });
-      wakeWriter?.();
-    });
-  };
+  /** Publishes what the application says until it stops. Throws what ended the stream, when all before it is acknowledged. */
+  async *acknowledgements(
+    requests: AsyncIterable<PublishStreamRequest>,
+  ): AsyncGenerator<PublishStreamResponse, void, undefined> {
+    const reading = this.#read(requests);
+    // Who leaves early does not hear of it.
+    reading.catch(() => undefined);
+    try {
+      for (;;) {
+        const answers = this.#answers.splice(0);
+        if (answers.length > 0) {
+          const response = acknowledgementOf(answers, this.#sequence, this.#wantPublished);
+          this.#sequence = response.settledThrough;
+          yield response;
+          // Only now: a client that reads no acknowledgements must not fill the memory with them.
+          this.#letGo(answers);
+        } else if (this.#answered) {
+          break;
+        } else {
+          await new Promise<void>((resolve) => {
+            this.#wakeWriter = resolve;
+          });
+        }
+      }
+    } finally {
+      this.#mute = true;
+      this.#wakeReader?.();
+    }
+    await reading;
+  }
 
-  const gather = (bus: Bus, topic: string, outgoing: readonly Outgoing[], bytes: number) => {
+  async #read(requests: AsyncIterable<PublishStreamRequest>): Promise<void> {
+    try {
+      for await (const request of untilAborted(requests, this.#call.signal)) {
+        this.#follow(request);
+        // What is on its way by the component before arrives first, or the events of a key would not be in order.
+        if (this.#isReplaced()) await this.#settle();
+        this.#take(request.outgoing);
+        while (this.#isFull() && !this.#mute) {
+          await new Promise<void>((resolve) => {
+            this.#wakeReader = resolve;
+          });
+        }
+      }
+    } finally {
+      await this.#settle();
+      this.#answered = true;
+      this.#wakeWriter?.();
+    }
+  }
+
+  /** A request that names no topic goes where the one before it went. */
+  #follow({ component, topic, wantPublished }: PublishStreamRequest): void {
+    const isFirst = this.#component === undefined;
+    if (isFirst) this.#wantPublished = wantPublished;
+    if (!isFirst && topic === "") return;
+    this.#component = component;
+    this.#topic = topic;
+  }
+
+  /** Whether another component has the name since it was last used here. */
+  #isReplaced(): boolean {
+    const before = this.#buses.get(this.#component!);
+    return before !== undefined && before !== this.#busOf(this.#component!);
+  }
+
+  /** Checks the events of a request and gathers them. Throws a fault. */
+  #take(outgoing: readonly Outgoing[]): void {
+    const bus = this.#busOf(this.#component!);
+    this.#buses.set(this.#component!, bus);
+    const topic = this.#topic || bus.publishTopic;
+    if (topic === "")
+      throw invalidRequest({ field: "topic", description: "must be set in the first message" });
+    if (outgoing.length > maxEntries)
+      throw invalidRequest({ field: "outgoing", description: `must be at most ${maxEntries}` });
+    if (outgoing.length === 0) return;
+    const bytes = outgoing.reduce((sum, { event }) => sum + (event?.data.length ?? 0), 0);
+    this.#inHand += outgoing.length;
+    this.#inHandBytes += bytes;
+    this.#gather(bus, topic, outgoing, bytes);
+  }
+
+  #gather(bus: Bus, topic: string, outgoing: readonly Outgoing[], bytes: number): void {
     const fits =
-      gathered?.bus === bus &&
-      gathered.topic === topic &&
-      gathered.outgoing.length + outgoing.length <= maxGathered &&
-      gathered.bytes + bytes <= maxGatheredBytes;
+      this.#gathered?.bus === bus &&
+      this.#gathered.topic === topic &&
+      this.#gathered.outgoing.length + outgoing.length <= maxGathered &&
+      this.#gathered.bytes + bytes <= maxGatheredBytes;
     if (!fits) {
-      publish();
-      gathered = { bus, topic, outgoing: [], indexes: [], bytes: 0 };
+      this.#publish();
+      this.#gathered = { bus, topic, outgoing: [], indexes: [], bytes: 0 };
       // The component may be replaced before it is published, and is not closed until it is.
       bus.hold();
-      setImmediate(publish);
+      setImmediate(this.#publish);
     }
-    const batch = gathered!;
+    const batch = this.#gathered!;
     batch.bytes += bytes;
     for (let index = 0; index < outgoing.length; index++) {
       batch.outgoing.push(outgoing[index]!);
       batch.indexes.push(index);
     }
-  };
-
-  const read = async () => {
-    const buses = new Map<string, Bus>();
-    let component: string | undefined;
-    let named = "";
-    for await (const request of untilAborted(requests, call.signal)) {
-      if (component === undefined) state.wantPublished = request.wantPublished;
-      if (component === undefined || request.topic !== "") ({ component, topic: named } = request);
-      // Found anew each time: the component may have been replaced. Then what is on its way by the one before it
-      // arrives first, or the events of a key would not be in order.
-      const before = buses.get(component);
-      if (before !== undefined && before !== busOf(component)) {
-        publish();
-        await order;
-      }
-      const bus = busOf(component);
-      buses.set(component, bus);
-      const topic = named || bus.publishTopic;
-      if (topic === "")
-        throw invalidRequest({ field: "topic", description: "must be set in the first message" });
-      const { outgoing } = request;
-      if (outgoing.length > maxEntries)
-        throw invalidRequest({ field: "outgoing", description: `must be at most ${maxEntries}` });
-      if (outgoing.length === 0) continue;
-      const bytes = outgoing.reduce((sum, { event }) => sum + (event?.data.length ?? 0), 0);
-      state.inHand += outgoing.length;
-      state.inHandBytes += bytes;
-      gather(bus, topic, outgoing, bytes);
-      const full = () => state.inHand >= maxInHand || state.inHandBytes >= maxInHandBytes;
-      while (!state.over && !state.cut && full()) {
-        await new Promise<void>((resolve) => {
-          wakeReader = resolve;
-        });
-      }
-    }
-  };
-
-  const reading = read()
-    .catch((error: unknown) => {
-      failure = error;
-    })
-    .then(() => {
-      publish();
-      return order;
-    })
-    .finally(() => {
-      state.done = true;
-      wakeWriter?.();
-    });
-
-  let sequence = 0n;
-  try {
-    for (;;) {
-      if (answers.length > 0) {
-        const settled = answers.splice(0);
-        const response = acknowledge(settled, sequence, state.wantPublished);
-        sequence = response.settledThrough;
-        yield response;
-        // Only now: a client that reads no acknowledgements must not fill the memory with them.
-        for (const { results, bytes } of settled) {
-          state.inHand -= results.length;
-          state.inHandBytes -= bytes;
-        }
-        wakeReader?.();
-      } else if (state.done) {
-        break;
-      } else {
-        await new Promise<void>((resolve) => {
-          wakeWriter = resolve;
-        });
-      }
-    }
-  } finally {
-    state.over = true;
-    wakeReader?.();
   }
-  await reading;
-  if (failure !== undefined) throw failure;
-}
 
-function acknowledge(
-  answers: readonly Answer[],
-  after: bigint,
-  wantPublished: boolean,
-): PublishStreamResponse {
-  const failures: PublishStreamFailure[] = [];
-  const published: Published[] = [];
-  let sequence = after;
-  for (const { results } of answers) {
-    if (!wantPublished && !results.some((result) => result instanceof ConnectError)) {
-      sequence += BigInt(results.length);
-      continue;
+  /** Hands over what is gathered. */
+  readonly #publish = (): void => {
+    if (this.#gathered === undefined) return;
+    const { bus, topic, outgoing, indexes, bytes } = this.#gathered;
+    this.#gathered = undefined;
+    const outcomes = bus
+      .publish(topic, outgoing, (index) => `outgoing[${indexes[index]}]`, this.#trace, this.#call)
+      .catch((error: unknown) => outgoing.map(() => ConnectError.from(error)));
+    bus.release();
+    // The broker may answer out of turn; acknowledgements may not.
+    this.#order = Promise.all([outcomes, this.#order]).then(([settled]) => this.#answer(settled, bytes));
+  };
+
+  #answer(outcomes: Outcomes, bytes: number): void {
+    // What failed because the call is over may be published all the same: neither may be said of it.
+    if (this.#call.signal.aborted && outcomes.some((outcome) => outcome instanceof ConnectError))
+      this.#mute = true;
+    if (this.#mute) {
+      this.#wakeReader?.();
+      return;
     }
-    for (const result of results) {
-      sequence += 1n;
-      const failed = result instanceof ConnectError;
-      if (failed)
-        failures.push({
-          $typeName: "outrider.pubsub.v1.PublishStreamFailure",
-          sequence,
-          failure: failureOf(result),
-        });
-      if (wantPublished) published.push(publishedOf(failed ? { id: "", position: "" } : result));
-    }
+    this.#answers.push({ outcomes, bytes });
+    this.#wakeWriter?.();
   }
-  return {
-    $typeName: "outrider.pubsub.v1.PublishStreamResponse",
-    settledThrough: sequence,
-    failures,
-    published,
-  };
-}
 
-/** The message of an event that the broker has. */
-export function publishedOf({ id, position }: PublishedEvent): Published {
-  return { $typeName: "outrider.pubsub.v1.Published", id, position };
-}
+  /** Resolves when everything that was read is answered. */
+  #settle(): Promise<void> {
+    this.#publish();
+    return this.#order;
+  }
 
-/** The message of an event that was not published. */
-export function failureOf(error: ConnectError): Failure {
-  const reason = reasonOf(error);
-  return {
-    $typeName: "outrider.pubsub.v1.Failure",
-    code: error.code,
-    reason: reason ?? "",
-    message: reason ? error.rawMessage : "internal error",
-    retryable:
-      reason === "COMPONENT_UNAVAILABLE" || reason === "SHUTTING_DOWN" || reason === "DEADLINE_EXCEEDED",
-  };
+  #letGo(answers: readonly Answer[]): void {
+    for (const { outcomes, bytes } of answers) {
+      this.#inHand -= outcomes.length;
+      this.#inHandBytes -= bytes;
+    }
+    this.#wakeReader?.();
+  }
+
+  #isFull(): boolean {
+    return this.#inHand >= maxInHand || this.#inHandBytes >= maxInHandBytes;
+  }
 }

@@ -16,7 +16,8 @@ import { encodeAcknowledgement, encodeDeliver } from "./deliver-encoder.ts";
 import { agreedOpen, type DeclaredSubscription, parseOpen, withDeclared } from "./options.ts";
 import type { ParsedOpen } from "./parsed-open.ts";
 import { decodePublishStreamRequest } from "./publish-decoder.ts";
-import { failureOf, maxEntries, publishedOf, publishStream } from "./publish-stream.ts";
+import { failureOf, publishedOf } from "./publish-outcomes.ts";
+import { maxEntries, PublishStream } from "./publish-stream.ts";
 import { Session } from "./session.ts";
 import { decodeSubscribeRequest } from "./settle-decoder.ts";
 
@@ -104,7 +105,8 @@ export function pubSubService(options: PubSubServiceOptions): PubSubServer {
       };
     },
 
-    publishStream: (requests, context) => publishStream(requests, busOf, traceOf(context), context),
+    publishStream: (requests, context) =>
+      new PublishStream(busOf, traceOf(context), context).acknowledgements(requests),
 
     subscribe(requests, context) {
       if (draining) throw fault("SHUTTING_DOWN", "the sidecar is going away", { retryAfterMs: 1000 });
