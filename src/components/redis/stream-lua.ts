@@ -23,6 +23,8 @@ export const prelude = `
   local time = redis.call('TIME')
   local now = time[1] * 1000 + math.floor(time[2] / 1000)
   local parkedMore, woken = 0, false
+  -- A Redis without memory refuses what may take some, unless something was written before it: who looks after a group makes room.
+  redis.call('HDEL', meta, '')
   -- Ids in their order, as far as a number holds them; the rest is in the order of their texts.
   local function score(id)
     local ms, seq = string.match(id, '^(%d+)%-(%d+)$')

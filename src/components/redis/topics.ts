@@ -6,9 +6,13 @@ import type { Link, Reply, Sending } from "./link.ts";
 import { Script } from "./script.ts";
 import { topicNames, topicNews, topicPatterns } from "./stream-keys.ts";
 
-/** Adds a topic. Answers the patterns that groups have asked for, each with the id after which they begin. */
+/**
+ * Adds a topic. Answers the patterns that groups have asked for, each with the id after which they begin. A topic that is
+ * known can be joined although Redis has no memory left, and refuses every SADD.
+ */
 const addScript = new Script(`
-  if redis.call('SADD', KEYS[1], ARGV[1]) == 1 then
+  if redis.call('SISMEMBER', KEYS[1], ARGV[1]) == 0 then
+    redis.call('SADD', KEYS[1], ARGV[1])
     redis.call('XADD', KEYS[2], 'MAXLEN', '~', 1000, '*', 'topic', ARGV[1])
   end
   return redis.call('HGETALL', KEYS[3])
