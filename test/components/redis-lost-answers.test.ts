@@ -123,8 +123,8 @@ describeWith(["redis", "toxiproxy"], "Redis does what it is asked to, and its an
       expect(await nameOf()).toEqual([]);
     });
 
-    it("settles what it holds although it does not know whether Redis has heard its other name", async () => {
-      const [topic, group] = [pubsub.topic(), pubsub.group()];
+    /** A member that has two events, and does not know whether Redis has heard its other name. */
+    const halfRenamed = async (topic: string, group: string) => {
       const fields = pubSubSchema.parse({ redisHost: hostOf(proxy) });
       const context = openContext();
       const link = await Link.open(connectionSettings(fields), context);
@@ -163,10 +163,29 @@ describeWith(["redis", "toxiproxy"], "Redis does what it is asked to, and its an
       await pubsub.publish(topic, ["third"]);
       await takeInVain(["member-2", "member-2", "member-2"]);
       await takeInVain(["member-3", "member-3", "outrider:parked"]);
-      const settlements = [first, second].map((one) => ({ receipt: one!.receipt, kind: "done" }) as const);
+      return { feed, pending, held: [first!, second!] };
+    };
+
+    it("settles what it holds although it does not know whether Redis has heard its other name", async () => {
+      const { feed, pending, held } = await halfRenamed(pubsub.topic(), pubsub.group());
+      const settlements = held.map(({ receipt }) => ({ receipt, kind: "done" }) as const);
       await feed.settle(settlements, pubsub.call());
       expect(await pending()).toEqual(["outrider:parked"]);
       expect((await feed.take(1, pubsub.call())).map(textOf)).toEqual(["third"]);
+    });
+
+    it("gives back at once when it leaves, although it does not know whether Redis has heard its other name", async () => {
+      const [topic, group] = [pubsub.topic(), pubsub.group()];
+      const { feed, pending } = await halfRenamed(topic, group);
+      await feed.leave(pubsub.call());
+      expect(await pending()).toEqual(["outrider:parked", "outrider:parked", "outrider:parked"]);
+      const others = await pubsub.open(topic, { group });
+      const received = await pubsub.take(others, 3);
+      expect(received.map((one) => [textOf(one), one.attempt])).toEqual([
+        ["first", 1],
+        ["second", 1],
+        ["third", 1],
+      ]);
     });
 
     it("publishes again, and an event that is there already is not there twice", async () => {

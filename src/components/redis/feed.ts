@@ -227,8 +227,10 @@ export class Feed {
 
   /** Leaves the group, and gives back what is held. Throws RedisFailure. */
   async leave(call: Call): Promise<void> {
-    this.#held.clear();
-    await this.#run(leaveScript, [this.#options.broadcast ? 1 : 0], call, repeat);
+    // And nobody joins again for a settlement that is on its way.
+    this.#lost();
+    const next = this.#nextName === undefined ? [] : [this.#nextName];
+    await this.#run(leaveScript, [this.#options.broadcast ? 1 : 0, ...next], call, repeat);
   }
 
   async #rejoin(call: Call): Promise<void> {

@@ -105,7 +105,10 @@ export const joinScript = new Script(`${prelude}${giveBackLua}${forgetLua}${coun
   return made
 `);
 
-/** Leaves a group, giving back what the member has. More arguments: "1" to end the group too. Answers "gone" or "ok". */
+/**
+ * Leaves a group, giving back what the member has. More arguments: "1" to end the group too, and another name of the member if it may
+ * have one. Answers "gone" or "ok".
+ */
 export const leaveScript = new Script(`${prelude}${giveBackLua}${forgetLua}
   if ARGV[5] == '1' then
     redis.pcall('XGROUP', 'DESTROY', stream, group)
@@ -113,13 +116,18 @@ export const leaveScript = new Script(`${prelude}${giveBackLua}${forgetLua}
     forget(heads, lanes, members, back, again, meta, wake)
     return 'ok'
   end
-  if not redis.call('ZSCORE', members, me) then return 'gone' end
   if redis.pcall('XPENDING', stream, group).err then return 'gone' end
-  giveBack(me, {}, true)
-  redis.call('XGROUP', 'DELCONSUMER', stream, group, me)
-  redis.call('ZREM', members, me)
+  local answer = 'gone'
+  for _, name in ipairs({me, ARGV[6]}) do
+    if redis.call('ZSCORE', members, name) then
+      giveBack(name, {}, true)
+      redis.call('XGROUP', 'DELCONSUMER', stream, group, name)
+      redis.call('ZREM', members, name)
+      answer = 'ok'
+    end
+  end
   finish()
-  return 'ok'
+  return answer
 `);
 
 /**
