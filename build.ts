@@ -5,6 +5,7 @@
  * one file, to be put wherever a daprd was: it names its interpreter by its path, and needs nothing else.
  */
 import { chmod, rm, writeFile } from "node:fs/promises";
+import { relative } from "node:path";
 import { type BuildOptions, build, type Plugin } from "esbuild";
 
 const folder = process.argv[2] ?? "dist";
@@ -19,8 +20,9 @@ const lazyBuiltins: Plugin = {
   name: "lazy-builtins",
   setup({ onLoad, onResolve }) {
     const namespace = "builtin";
-    onResolve({ filter: /^node:/ }, ({ kind, path }) => {
-      return kind === "import-statement" ? { path, namespace, sideEffects: false } : undefined;
+    onResolve({ filter: /^node:/ }, ({ importer, kind, path }) => {
+      if (kind !== "import-statement") return undefined;
+      return { path, suffix: `?${relative(".", importer)}`, namespace, sideEffects: false };
     });
     onLoad({ filter: /.*/, namespace }, ({ path }) => {
       return {

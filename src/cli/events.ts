@@ -1,7 +1,7 @@
 /** Deliveries as lines, for people and for programs. */
 import { timestampDate } from "@bufbuild/protobuf/wkt";
 import type { Delivery, Event } from "../../gen/outrider/pubsub/v1/pubsub_pb.ts";
-import { timeText } from "../blocks/pubsub/timestamps.ts";
+import { eachAttribute } from "../blocks/pubsub/event-attributes.ts";
 import { type JsonMember, jsonMember, lineOf, safe } from "./payload.ts";
 import { paint } from "./terminal.ts";
 
@@ -40,15 +40,11 @@ export function deliveryJson(delivery: Delivery): [Record<string, unknown>, Json
 }
 
 function attributesOf(event: Event): Record<string, unknown> {
-  const { id, source, type, subject, time, dataContentType, dataSchema, extensions } = event;
-  return {
-    ...(id ? { specversion: "1.0", id, source, type } : {}),
-    ...(subject ? { subject } : {}),
-    ...(time ? { time: timeText(time) } : {}),
-    ...(dataContentType ? { datacontenttype: dataContentType } : {}),
-    ...(dataSchema ? { dataschema: dataSchema } : {}),
-    ...extensions,
-  };
+  const attributes: Record<string, unknown> = event.id === "" ? {} : { specversion: "1.0" };
+  eachAttribute(event, (name, value) => {
+    attributes[name] = value;
+  });
+  return { ...attributes, ...event.extensions };
 }
 
 /** As in the JSON format of CloudEvents, section 3.1: JSON as it is, text as a string, anything else in base64. */

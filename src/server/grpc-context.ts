@@ -18,7 +18,7 @@ export class GrpcContext implements HandlerContext {
   /** Milliseconds since 1970; Infinity for none. */
   readonly #deadline: number;
   #abort: AbortController | undefined;
-  #aborted: ConnectError | undefined;
+  #aborted: Error | undefined;
   #requestHeader: Headers | undefined;
   #responseHeader: Headers | undefined;
   #responseTrailer: Headers | undefined;
@@ -79,14 +79,14 @@ export class GrpcContext implements HandlerContext {
   }
 
   /** Aborts the signal, also one that nobody has asked for yet. The first reason stays. */
-  abort(reason: ConnectError): void {
+  abort(reason: Error): void {
     if (this.#aborted) return;
     this.#aborted = reason;
     this.#abort?.abort(reason);
   }
 
   /** Why the signal has aborted; undefined while it has not. */
-  get aborted(): ConnectError | undefined {
+  get aborted(): Error | undefined {
     return this.#aborted;
   }
 
@@ -111,8 +111,11 @@ export class GrpcContext implements HandlerContext {
   }
 }
 
-/** One for all calls: to make an error costs more than to abort a signal. */
-const callIsOver = new ConnectError("the call is over", Code.Canceled);
+/**
+ * One for all calls: to make an error costs more than to abort a signal. No ConnectError, which has `Headers`:
+ * with the first of them Node loads its whole HTTP client. Connect takes this one for CANCELED, too.
+ */
+const callIsOver = new DOMException("the call is over", "AbortError");
 
 /** The trace headers of request metadata, without making `Headers` of it. */
 export function traceOfMetadata(metadata: grpc.Metadata): TraceHeaders {

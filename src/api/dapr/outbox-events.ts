@@ -1,8 +1,7 @@
 /** The events of a transaction on a store with an outbox, as Dapr makes them. */
 import { randomUUID } from "node:crypto";
-import type { Event, Outgoing } from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
-import { isReadableName } from "../../blocks/pubsub/attributes.ts";
-import { readTime } from "../../blocks/pubsub/timestamps.ts";
+import type { Outgoing } from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
+import { setAttribute } from "../../blocks/pubsub/event-attributes.ts";
 import type { OutboxTarget } from "../../blocks/state/outbox-note.ts";
 import type { TraceHeaders } from "../../telemetry/tracing.ts";
 import { outgoingOf } from "./published-event.ts";
@@ -39,38 +38,12 @@ export function outboxEvents(
       const context = { appId, pubsubName: component, topic, trace };
       const outgoing = outgoingOf({ data, contentType, metadata: {} }, context);
       const event = outgoing.event!;
-      event.id = `outbox-${randomUUID()}`;
+      // What is no time leaves it now, as the event was made; what can be no attribute says nothing.
       for (const [name, value] of Object.entries(item.metadata))
-        if (!ownMetadata.test(name)) override(event, name.replace(/^cloudevent\./, ""), value);
+        if (!ownMetadata.test(name)) setAttribute(event, name.replace(/^cloudevent\./, ""), value);
+      event.id = `outbox-${randomUUID()}`;
       // Events of one item stay in order where a broker has such a thing.
       outgoing.key = item.key;
       return outgoing;
     });
-}
-
-function override(event: Event, name: string, value: string): void {
-  switch (name) {
-    case "id":
-    case "data":
-    case "data_base64":
-    case "specversion":
-      return;
-    case "source":
-    case "type":
-    case "subject":
-      event[name] = value;
-      return;
-    case "datacontenttype":
-      event.dataContentType = value;
-      return;
-    case "dataschema":
-      event.dataSchema = value;
-      return;
-    case "time":
-      // What is no time leaves it now, as the event was made.
-      event.time = readTime(value) ?? event.time;
-      return;
-    default:
-      if (isReadableName(name)) event.extensions[name] = value;
-  }
 }

@@ -4,6 +4,7 @@ import { create } from "@bufbuild/protobuf";
 import { durationFromMs, timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { type Event, EventSchema, type Outgoing } from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
 import { isReadableName } from "../../blocks/pubsub/attributes.ts";
+import { bareEvent } from "../../blocks/pubsub/event-attributes.ts";
 import { jsonMembers } from "../../blocks/pubsub/json-text.ts";
 import { isJsonType } from "../../blocks/pubsub/media-types.ts";
 import { readTime } from "../../blocks/pubsub/timestamps.ts";
@@ -76,18 +77,8 @@ export function outgoingOf(input: PublishInput, context: PublishContext): Outgoi
 
 /** The event around data that is none. */
 function wrapped({ data, contentType }: PublishInput, context: PublishContext): Event {
-  const event: Event = {
-    $typeName: "outrider.pubsub.v1.Event",
-    id: "",
-    source: "",
-    type: "",
-    subject: "",
-    time: undefined,
-    dataContentType: contentType || defaultContentType,
-    dataSchema: "",
-    data,
-    extensions: {},
-  };
+  const event = bareEvent(data);
+  event.dataContentType = contentType || defaultContentType;
   complete(event, context);
   return event;
 }
@@ -107,8 +98,7 @@ function given(data: Uint8Array, context: PublishContext): Event {
   const time = text("time");
   if (time !== "") event.time = timeOf(time, context);
   for (const [name, json] of members)
-    if (isReadableName(name) && !/^(specversion|data_base64)$/.test(name) && json !== "null")
-      event.extensions[name] = stringOf(json) ?? json;
+    if (isReadableName(name) && json !== "null") event.extensions[name] = stringOf(json) ?? json;
   // Whatever a publisher wrote there, a trace is what this call belongs to.
   for (const name of ["traceid", "traceparent", "tracestate"])
     if (stringOf(members.get(name)) === undefined) delete event.extensions[name];

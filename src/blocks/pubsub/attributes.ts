@@ -13,7 +13,7 @@ export const maxExtensions = 64;
 const minSeconds = -62_135_596_800n;
 const maxSeconds = 253_402_300_799n;
 
-/** Names that an extension must not have: the attributes of the specification, and `data`. */
+/** Names that an extension must not have: the attributes of the specification, and the members of a document that hold data. */
 export const takenNames: ReadonlySet<string> = new Set([
   "id",
   "source",
@@ -24,6 +24,7 @@ export const takenNames: ReadonlySet<string> = new Set([
   "datacontenttype",
   "dataschema",
   "data",
+  "data_base64",
 ]);
 
 /** Whether an extension may have this name: 1 to 20 lower-case letters and digits, not the name of an attribute. */

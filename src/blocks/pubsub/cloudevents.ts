@@ -8,9 +8,10 @@ import type { Event } from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
 import { invalidRequest, type Violation } from "../../faults.ts";
 import { noData } from "../../protobuf/reader.ts";
 import { isExtensionName, isReadableName, takenNames } from "./attributes.ts";
+import { eachAttribute } from "./event-attributes.ts";
 import { compactJson, jsonMembers } from "./json-text.ts";
 import { isJsonType, isTextType } from "./media-types.ts";
-import { readTime, timeText } from "./timestamps.ts";
+import { readTime } from "./timestamps.ts";
 
 /** The media type of one event as JSON. */
 export const cloudEventsJsonType = "application/cloudevents+json";
@@ -27,16 +28,9 @@ const dataDecoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
  */
 export function encodeCloudEvent(event: Event): string {
   let attributes = '{"specversion":"1.0"';
-  const add = (name: string, value: string) => {
-    if (value !== "") attributes += `,"${name}":${JSON.stringify(value)}`;
-  };
-  add("id", event.id);
-  add("source", event.source);
-  add("type", event.type);
-  add("subject", event.subject);
-  if (event.time) add("time", timeText(event.time));
-  add("datacontenttype", event.dataContentType);
-  add("dataschema", event.dataSchema);
+  eachAttribute(event, (name, value) => {
+    attributes += `,"${name}":${JSON.stringify(value)}`;
+  });
   for (const name in event.extensions)
     if (isReadableName(name)) attributes += `,"${name}":${JSON.stringify(event.extensions[name])}`;
   return event.data.byteLength === 0 ? `${attributes}}` : `${attributes},${dataMember(event)}}`;
@@ -161,7 +155,7 @@ class DocumentReader {
   extensions(): Record<string, string> {
     const extensions: Record<string, string> = {};
     for (const [name, json] of this.#document) {
-      if (knownMembers.has(name) || json === "null") continue;
+      if (takenNames.has(name) || json === "null") continue;
       if (!this.#mayHaveName(name)) {
         this.no(
           name.slice(0, 40),
@@ -205,9 +199,6 @@ class DocumentReader {
     return json === "null" ? undefined : json;
   }
 }
-
-/** Members that are no extensions. */
-const knownMembers = new Set([...takenNames, "data_base64"]);
 
 /** Undefined when it is no string. What is JSON, and has nothing escaped, is the text between its quotes. */
 function stringOf(json: string): string | undefined {

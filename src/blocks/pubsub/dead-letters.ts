@@ -7,28 +7,54 @@ import type { Outgoing, Received } from "./driver.ts";
 /** Why a group gave an event up; the value of the extension `deadletterreason`. */
 export type DeadLetterReason = "rejected" | "attempts" | "expired" | "nocloudevent";
 
+/** What is known of it. */
+export interface GivenUp {
+  readonly reason: DeadLetterReason;
+  /** What the application said, if anything. */
+  readonly detail: string;
+  readonly group: string | undefined;
+}
+
 /** The extension that sends an event back to one group only: others pass it over. */
 export const redriveGroupExtension = "redrivegroup";
 
 const maxDetailLength = 1024;
+/** What a dead letter can do without when there is no room for it. */
+const traceExtensions = ["traceparent", "tracestate", "baggage"];
 
-/** The dead letter of an event, for the dead-letter topic. `detail` is what the application said, if anything. */
-export function deadLetterOf(
-  received: Received,
-  why: { readonly reason: DeadLetterReason; readonly detail: string; readonly group: string | undefined },
-): Outgoing {
-  const { event } = received;
+/** The dead letter of an event, for the dead-letter topic. */
+export function deadLetterOf(received: Received, { detail, group, reason }: GivenUp): Outgoing {
   const extensions: Record<string, string> = {
-    ...event.extensions,
-    deadletterreason: why.reason,
+    ...received.event.extensions,
+    deadletterreason: reason,
     deadlettertime: new Date().toISOString(),
     deadletterattempts: String(received.attempt),
     deadlettertopic: received.topic,
-    deadlettergroup: why.group ?? "",
+    deadlettergroup: group ?? "",
   };
-  delete extensions[redriveGroupExtension];
-  if (why.detail !== "") extensions["deadletterdetail"] = why.detail.slice(0, maxDetailLength);
+  if (detail !== "") extensions["deadletterdetail"] = detail.slice(0, maxDetailLength);
   else delete extensions["deadletterdetail"];
+  return letterOf(received, extensions);
+}
+
+/**
+ * The same with what it takes to know why and to send it back, and no more, for a broker that has no room for the whole
+ * of it: the event itself has had room, but as it was.
+ */
+export function shortDeadLetterOf(received: Received, { group, reason }: GivenUp): Outgoing {
+  const extensions: Record<string, string> = {
+    ...received.event.extensions,
+    deadletterreason: reason,
+    deadlettertopic: received.topic,
+    deadlettergroup: group ?? "",
+  };
+  for (const name of traceExtensions) delete extensions[name];
+  return { ...letterOf(received, extensions), compact: true };
+}
+
+function letterOf(received: Received, extensions: Record<string, string>): Outgoing {
+  const { event } = received;
+  delete extensions[redriveGroupExtension];
   // A raw event has no attributes; as a dead letter it needs the required ones.
   const letter: Event = {
     ...event,

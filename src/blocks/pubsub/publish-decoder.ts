@@ -16,6 +16,7 @@ import {
   PublishStreamRequestSchema,
 } from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
 import { lengthDelimited, noData, Reader, tag, varint } from "../../protobuf/reader.ts";
+import { bareEvent } from "./event-attributes.ts";
 
 /** The message of some bytes. `bytes` fields are views of them. Throws what protobuf-es throws. */
 export function decodePublishStreamRequest(bytes: Uint8Array): PublishStreamRequest {
@@ -104,18 +105,7 @@ function readOutgoing(reader: Reader, end: number): Outgoing {
 }
 
 function readEvent(reader: Reader, end: number): Event {
-  const event: Event = {
-    $typeName: "outrider.pubsub.v1.Event",
-    id: "",
-    source: "",
-    type: "",
-    subject: "",
-    time: undefined,
-    dataContentType: "",
-    dataSchema: "",
-    data: noData,
-    extensions: {},
-  };
+  const event = bareEvent(noData);
   while (reader.position < end) {
     switch (reader.varint()) {
       case tag(1, lengthDelimited):

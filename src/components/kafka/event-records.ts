@@ -1,9 +1,8 @@
 /** Events as records, and records as events: the CloudEvents binding for Kafka, and what Dapr writes. */
 import type { Event } from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
-import { isExtensionName } from "../../blocks/pubsub/attributes.ts";
 import { cloudEventsJsonType, encodeCloudEvent, readCloudEvent } from "../../blocks/pubsub/cloudevents.ts";
 import type { Outgoing } from "../../blocks/pubsub/driver.ts";
-import { readTime, timeText } from "../../blocks/pubsub/timestamps.ts";
+import { bareEvent, eachAttribute, setAttribute } from "../../blocks/pubsub/event-attributes.ts";
 import type { FetchedRecord, RecordFields } from "./record-batch.ts";
 
 /** How events are written. */
@@ -39,14 +38,9 @@ export function toRecord(outgoing: Outgoing, mode: ContentMode, nowMs: number): 
 
 function binaryHeaders(event: Event): [string, string][] {
   const headers: [string, string][] = [["ce_specversion", "1.0"]];
-  const add = (name: string, value: string) => value !== "" && headers.push([name, value]);
-  add("ce_id", event.id);
-  add("ce_source", event.source);
-  add("ce_type", event.type);
-  add("ce_subject", event.subject);
-  if (event.time) add("ce_time", timeText(event.time));
-  add("ce_dataschema", event.dataSchema);
-  add("content-type", event.dataContentType);
+  eachAttribute(event, (name, value) =>
+    headers.push([name === "datacontenttype" ? "content-type" : attributePrefix + name, value]),
+  );
   for (const [name, value] of Object.entries(event.extensions)) headers.push([attributePrefix + name, value]);
   return headers;
 }
@@ -94,21 +88,21 @@ function plain(
   notCloudEvent: string | undefined,
   dataContentType = "",
 ): RecordEvent {
-  const event = emptyEvent(data);
+  const event = bareEvent(data);
   event.dataContentType = dataContentType;
   return { event, headers, expiresAtMs: timeOf(headers[expirationName]), notCloudEvent };
 }
 
 function fromBinary(data: Uint8Array, headers: Readonly<Record<string, string>>): RecordEvent {
   const rest: Record<string, string> = {};
-  const event = emptyEvent(data);
+  const event = bareEvent(data);
   let problem: string | undefined;
   for (const [name, value] of Object.entries(headers)) {
     if (name === "content-type") event.dataContentType = value;
     else if (!name.startsWith(attributePrefix)) rest[name] = value;
     else {
       const attribute = name.slice(attributePrefix.length);
-      const known = setAttribute(event, attribute, value);
+      const known = attribute === "specversion" ? isVersion(value) : setAttribute(event, attribute, value);
       if (!known) problem ??= `the header ${JSON.stringify(name.slice(0, 40))} makes no sense`;
     }
   }
@@ -119,31 +113,8 @@ function fromBinary(data: Uint8Array, headers: Readonly<Record<string, string>>)
   return withExpiration(event, rest);
 }
 
-function setAttribute(event: Event, name: string, value: string): boolean {
-  switch (name) {
-    case "specversion":
-      return value === "1.0" || value === "0.3";
-    case "id":
-    case "source":
-    case "type":
-    case "subject":
-      event[name] = value;
-      return true;
-    case "dataschema":
-      event.dataSchema = value;
-      return true;
-    case "datacontenttype":
-      event.dataContentType = value;
-      return true;
-    case "time": {
-      event.time = readTime(value);
-      return event.time !== undefined;
-    }
-    default:
-      if (!isExtensionName(name)) return false;
-      event.extensions[name] = value;
-      return true;
-  }
+function isVersion(text: string): boolean {
+  return text === "1.0" || text === "0.3";
 }
 
 /** What expires says so in an attribute, which is no part of the event. */
@@ -208,7 +179,7 @@ function quickEvent(text: string): Event | undefined {
   }
   const { specversion, id, source, type } = document;
   if (specversion !== "1.0" || !isText(id) || !isText(source) || !isText(type)) return undefined;
-  const event = emptyEvent(noData);
+  const event = bareEvent(noData);
   event.id = id;
   event.source = source;
   event.type = type;
@@ -243,20 +214,4 @@ function quickEvent(text: string): Event | undefined {
 
 function isText(value: unknown): value is string {
   return typeof value === "string" && value !== "";
-}
-
-/** An event without attributes. */
-function emptyEvent(data: Uint8Array): Event {
-  return {
-    $typeName: "outrider.pubsub.v1.Event",
-    id: "",
-    source: "",
-    type: "",
-    subject: "",
-    time: undefined,
-    dataContentType: "",
-    dataSchema: "",
-    data,
-    extensions: {},
-  };
 }

@@ -81,6 +81,17 @@ describe("records that others wrote", () => {
     expect(read.event.time?.nanos).toBe(123_456_789);
   });
 
+  it("keep the extensions whose names only the specification allows, in either mode", () => {
+    const extensions = { com_example_trace_of_the_order: "1", UpperCase: "2" };
+    const attributes = { specversion: "1.0", id: "1", source: "s", type: "t", ...extensions };
+    const inHeaders = Object.entries(attributes).map(([name, value]) => [`ce_${name}`, value]);
+    for (const one of [record(JSON.stringify(attributes)), record("x", Object.fromEntries(inHeaders))]) {
+      const { event, notCloudEvent } = fromRecord(one, false);
+      expect(notCloudEvent).toBeUndefined();
+      expect(event.extensions).toEqual(extensions);
+    }
+  });
+
   it.each([
     ["no JSON", record("plain text"), "there is no envelope"],
     ["no value", record(null), "the record has no value"],

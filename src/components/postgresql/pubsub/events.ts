@@ -1,9 +1,9 @@
 /** Events as rows: attributes by their names as JSON, and the data as bytes, so that they can be read with psql. */
 import { create } from "@bufbuild/protobuf";
-import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import { type Event, EventSchema } from "../../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
 import { encodeCloudEvent } from "../../../blocks/pubsub/cloudevents.ts";
 import type { Outgoing, Received } from "../../../blocks/pubsub/driver.ts";
+import { bareEvent, eachAttribute, setAttribute } from "../../../blocks/pubsub/event-attributes.ts";
 
 /** An event on its way to the publishing function; the names are those of its parameter. */
 export interface EventRow {
@@ -51,33 +51,18 @@ export function toRow({ event, key, headers, raw, deliverAtMs, timeToLiveMs }: O
 
 function toAttributes(event: Event): Attributes {
   const attributes: Attributes = { ...event.extensions };
-  if (event.id !== "") attributes["id"] = event.id;
-  if (event.source !== "") attributes["source"] = event.source;
-  if (event.type !== "") attributes["type"] = event.type;
-  if (event.subject !== "") attributes["subject"] = event.subject;
-  if (event.time) attributes["time"] = timeText(event.time);
-  if (event.dataContentType !== "") attributes["datacontenttype"] = event.dataContentType;
-  if (event.dataSchema !== "") attributes["dataschema"] = event.dataSchema;
+  eachAttribute(event, (name, value) => {
+    attributes[name] = value;
+  });
   return attributes;
 }
 
 /** The event of a row. With `asBytes`, an event with an envelope is one structured CloudEvent as bytes. */
 export function toEvent({ attributes, data, raw }: ClaimedRow, asBytes: boolean): Event {
   if (raw || attributes === null) return create(EventSchema, { data: data! });
-  const { id, source, type, subject, time, datacontenttype, dataschema, ...extensions } = JSON.parse(
-    attributes,
-  ) as Attributes;
-  const event = create(EventSchema);
-  event.id = id ?? "";
-  event.source = source ?? "";
-  event.type = type ?? "";
-  event.subject = subject ?? "";
-  event.dataContentType = datacontenttype ?? "";
-  event.dataSchema = dataschema ?? "";
-  event.extensions = extensions;
-  event.data = data!;
-  const timestamp = time === undefined ? undefined : timeOf(time);
-  if (timestamp) event.time = timestamp;
+  const event = bareEvent(data!);
+  for (const [name, value] of Object.entries(JSON.parse(attributes) as Attributes))
+    setAttribute(event, name, value);
   return asBytes ? create(EventSchema, { data: Buffer.from(encodeCloudEvent(event)) }) : event;
 }
 
@@ -94,17 +79,4 @@ export function toReceived(row: ClaimedRow, receipt: unknown, asBytes: boolean):
     attempt: row.attempt!,
     headers: row.headers === null ? {} : (JSON.parse(row.headers) as Record<string, string>),
   };
-}
-
-function timeText({ seconds, nanos }: Timestamp): string {
-  const whole = new Date(Number(seconds) * 1000).toISOString().slice(0, -5);
-  return nanos === 0 ? `${whole}Z` : `${whole}.${String(nanos).padStart(9, "0")}Z`;
-}
-
-function timeOf(text: string): Timestamp | undefined {
-  const [whole, fraction = ""] = text.replace(/Z$/, "").split(".");
-  const ms = Date.parse(`${whole}Z`);
-  if (Number.isNaN(ms)) return undefined;
-  const nanos = Number(fraction.padEnd(9, "0"));
-  return { $typeName: "google.protobuf.Timestamp", seconds: BigInt(Math.floor(ms / 1000)), nanos };
 }
