@@ -204,6 +204,24 @@ describeWith("redis", "pubsub.redis when something dies", () => {
   });
 
   describe("a primary", () => {
+    it("that is made a replica under the same address: publishes connect anew, and wait for it", async () => {
+      await using server = await startRedis();
+      const driver = await openPubSub(server);
+      drivers.push(driver);
+      const publish = async (text: string) =>
+        (await driver.publish("topic", [outgoing(text)], { signal: AbortSignal.timeout(10_000) }))[0];
+      const clients = async () =>
+        new Set(String(await ask(server, "CLIENT", "LIST")).match(/(?<=^id=)\d+/gm) ?? []);
+      await publish("before");
+      const before = await clients();
+      await ask(server, "REPLICAOF", "127.0.0.1", "1");
+      const published = publish("meanwhile");
+      // Behind the address there may be another server by now.
+      await expect.poll(async () => before.intersection(await clients()).size, { timeout: 5000 }).toBe(0);
+      await ask(server, "REPLICAOF", "NO", "ONE");
+      expect(await published).not.toBeInstanceOf(Error);
+    });
+
     it("with a sentinel: the replica takes over, and publishing and receiving go on", {
       timeout: 60_000,
     }, async () => {

@@ -37,7 +37,11 @@ export const publishScript = new Script(`
       redis.call('ZADD', KEYS[2], enters, number)
     else
       answer = append(ARGV[1], ARGV[2], fields)
-      if type(answer) == 'table' and answer.err then answer = '!' .. answer.err end
+      if type(answer) == 'table' and answer.err then
+        -- A replica takes no event at all: it is the script that fails, is sent again, and finds the primary.
+        if string.find(answer.err, 'READONLY') then return answer end
+        answer = '!' .. answer.err
+      end
     end
     answers[#answers + 1] = answer
   end
