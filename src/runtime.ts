@@ -379,7 +379,11 @@ class Sidecar implements Runtime {
       startedAtMs: this.#startedAtMs,
       dataDirectory: () => (resources.useDataDirectory ? dataDirectory : ""),
       ports: (): readonly ListeningPort[] => this.#ports,
-      components: () => resources.shown.components.map(({ opened }) => opened.view),
+      components: () =>
+        resources.shown.components.map(({ opened: { view } }) => ({
+          ...view,
+          trouble: () => resources.buses.get(view.name)?.trouble ?? "",
+        })),
       subscriptions: () =>
         subscriptionViews(resources.buses.values(), resources.declared.values(), this.#pubsub.streams),
       subscribeStreams: () => this.#pubsub.streams.size,

@@ -10,6 +10,7 @@ import type { Connection } from "../connection.ts";
 import { InFlight } from "../in-flight.ts";
 import { settledOrAborted } from "../settled-or-aborted.ts";
 import { TopicAccess } from "./access.ts";
+import { DeadLetterRefused } from "./dead-letter-post.ts";
 import {
   OrderConflict,
   type Outgoing,
@@ -238,6 +239,12 @@ export class Bus {
     return this.#subscriptions.values();
   }
 
+  /** What an operator should know of its subscriptions, although the broker answers; "" when all is well. */
+  get trouble(): string {
+    const troubles = new Set([...this.#subscriptions.values()].map(({ trouble }) => trouble));
+    return [...troubles].filter((trouble) => trouble !== "").join("; ");
+  }
+
   /** Stops taking events from the broker. */
   stopTaking(): void {
     for (const subscription of this.#subscriptions.values()) subscription.stopTaking();
@@ -352,8 +359,14 @@ export class Bus {
   }
 
   async #publishDeadLetter(topic: string, letter: Outgoing, call: Call): Promise<void> {
-    const [answer] = await this.#options.connection.current().publish(topic, [letter], call);
-    if (answer instanceof Error) throw answer;
+    const driver = this.#options.connection.current();
+    try {
+      const [answer] = await driver.publish(topic, [letter], call);
+      if (answer instanceof Error) throw answer;
+    } catch (error) {
+      if (driver.classify(error) !== "refused") throw error;
+      throw new DeadLetterRefused(this.translate(error, driver, call).rawMessage, { cause: error });
+    }
   }
 
   /** The counters of a topic, whose name and use are checked when it is new. Throws a fault. */

@@ -7,6 +7,9 @@ import type { Outgoing, Received } from "./driver.ts";
 /** Why a group gave an event up; the value of the extension `deadletterreason`. */
 export type DeadLetterReason = "rejected" | "attempts" | "expired" | "nocloudevent";
 
+/** The extension that sends an event back to one group only: others pass it over. */
+export const redriveGroupExtension = "redrivegroup";
+
 /** What is known of it. */
 export interface GivenUp {
   readonly reason: DeadLetterReason;
@@ -15,46 +18,31 @@ export interface GivenUp {
   readonly group: string | undefined;
 }
 
-/** The extension that sends an event back to one group only: others pass it over. */
-export const redriveGroupExtension = "redrivegroup";
-
 const maxDetailLength = 1024;
 /** What a dead letter can do without when there is no room for it. */
-const traceExtensions = ["traceparent", "tracestate", "baggage"];
+const dispensable = [
+  "deadletterdetail",
+  "deadletterattempts",
+  "deadlettertime",
+  "traceparent",
+  "tracestate",
+  "baggage",
+];
 
 /** The dead letter of an event, for the dead-letter topic. */
-export function deadLetterOf(received: Received, { detail, group, reason }: GivenUp): Outgoing {
+export function deadLetterOf(received: Received, why: GivenUp): Outgoing {
+  const { event } = received;
   const extensions: Record<string, string> = {
-    ...received.event.extensions,
-    deadletterreason: reason,
+    ...event.extensions,
+    deadletterreason: why.reason,
     deadlettertime: new Date().toISOString(),
     deadletterattempts: String(received.attempt),
     deadlettertopic: received.topic,
-    deadlettergroup: group ?? "",
+    deadlettergroup: why.group ?? "",
   };
-  if (detail !== "") extensions["deadletterdetail"] = detail.slice(0, maxDetailLength);
-  else delete extensions["deadletterdetail"];
-  return letterOf(received, extensions);
-}
-
-/**
- * The same with what it takes to know why and to send it back, and no more, for a broker that has no room for the whole
- * of it: the event itself has had room, but as it was.
- */
-export function shortDeadLetterOf(received: Received, { group, reason }: GivenUp): Outgoing {
-  const extensions: Record<string, string> = {
-    ...received.event.extensions,
-    deadletterreason: reason,
-    deadlettertopic: received.topic,
-    deadlettergroup: group ?? "",
-  };
-  for (const name of traceExtensions) delete extensions[name];
-  return { ...letterOf(received, extensions), compact: true };
-}
-
-function letterOf(received: Received, extensions: Record<string, string>): Outgoing {
-  const { event } = received;
   delete extensions[redriveGroupExtension];
+  if (why.detail !== "") extensions["deadletterdetail"] = why.detail.slice(0, maxDetailLength);
+  else delete extensions["deadletterdetail"];
   // A raw event has no attributes; as a dead letter it needs the required ones.
   const letter: Event = {
     ...event,
@@ -72,4 +60,14 @@ function letterOf(received: Received, extensions: Record<string, string>): Outgo
     deliverAtMs: undefined,
     timeToLiveMs: undefined,
   };
+}
+
+/**
+ * A dead letter with what it takes to know why and to send the event back, and no more: for a topic that has no room for
+ * the whole of it.
+ */
+export function shortened(letter: Outgoing): Outgoing {
+  const extensions = { ...letter.event.extensions };
+  for (const name of dispensable) delete extensions[name];
+  return { ...letter, event: { ...letter.event, extensions }, compact: true };
 }

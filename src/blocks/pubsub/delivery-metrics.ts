@@ -32,6 +32,8 @@ export interface DeliveryMetrics {
 /** What the gauges show at a scrape. */
 export interface DeliveryGauges {
   inFlight(): number;
+  /** Dead letters that the broker does not have yet. */
+  lettersWaiting(): number;
   /** Undefined: unknown. */
   lag(): Promise<Lag | undefined>;
 }
@@ -50,6 +52,11 @@ export function deliveryMetrics(
   const inFlight = metrics.gauge(
     "outrider_pubsub_in_flight",
     "Deliveries that the application holds.",
+    names,
+  );
+  const letters = metrics.gauge(
+    "outrider_pubsub_dead_letters_waiting",
+    "Events given up whose dead letter the broker does not have yet.",
     names,
   );
   const lag = metrics.gauge("outrider_pubsub_lag_events", "Events that the group has not settled.", names);
@@ -71,6 +78,7 @@ export function deliveryMetrics(
   });
   const remove = metrics.onScrape(async () => {
     inFlight.with(labels).set(gauges.inFlight());
+    letters.with(labels).set(gauges.lettersWaiting());
     const behind = await gauges.lag();
     if (!behind) return;
     lag.with(labels).set(behind.events);
@@ -89,7 +97,7 @@ export function deliveryMetrics(
       .with(labels),
     close() {
       remove();
-      for (const gauge of [inFlight, lag, trimmed]) gauge.remove(labels);
+      for (const gauge of [inFlight, letters, lag, trimmed]) gauge.remove(labels);
       for (const one of seen) {
         const space = one.indexOf(" ");
         partitions.remove(partitionLabels(one.slice(space + 1), Number(one.slice(0, space))));

@@ -98,6 +98,8 @@ export interface Outgoing {
   readonly timeToLiveMs: number | undefined;
   /** The partition, instead of the key's. Only with `supports.partitions`. */
   readonly partition?: number;
+  /** Has been refused in another form: in whichever takes least room, whatever limits the component has of its own. */
+  readonly compact?: boolean;
 }
 
 /** An event that the broker has. */

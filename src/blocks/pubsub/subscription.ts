@@ -11,7 +11,8 @@ import type { Telemetry } from "../../telemetry/telemetry.ts";
 import type { Span } from "../../telemetry/tracing.ts";
 import type { Call } from "../call.ts";
 import { settledOrAborted } from "../settled-or-aborted.ts";
-import { type DeadLetterReason, deadLetterOf, redriveGroupExtension } from "./dead-letters.ts";
+import { DeadLetterPost } from "./dead-letter-post.ts";
+import { type DeadLetterReason, redriveGroupExtension } from "./dead-letters.ts";
 import { type DeliveryMetrics, deliveryMetrics } from "./delivery-metrics.ts";
 import type { DriverSubscription, Lag, Outgoing, Received } from "./driver.ts";
 import { traceOfEvent, withTrace } from "./event-trace.ts";
@@ -37,7 +38,7 @@ export interface SubscriptionContext {
   openDriver(call: Call): Promise<DriverSubscription>;
   /** Whether what `openDriver` threw says that the broker is away, so that it may be there later. */
   isUnavailable(error: unknown): boolean;
-  /** Publishes to the dead-letter topic; resolves when the broker has it. */
+  /** Publishes to the dead-letter topic; resolves when the broker has it. Throws DeadLetterRefused when it says no. */
   publishDeadLetter(letter: Outgoing, call: Call): Promise<void>;
   /** Called once, when the last consumer has left and everything is settled or given back. */
   onClosed(): void;
@@ -75,6 +76,7 @@ export class Subscription {
   #held = 0;
   /** Consumers that wait until the group is joined. */
   #waiting = 0;
+  readonly #letters: DeadLetterPost;
   #settlements: EngineSettlement[] = [];
   #unconfirmed = 0;
   #flushing: Promise<void> | undefined;
@@ -86,10 +88,22 @@ export class Subscription {
     this.#context = context;
     this.options = context.options;
     const { component, options, telemetry } = context;
+    const { topic, group, deadLetterTopic } = options;
+    this.#letters = new DeadLetterPost({
+      publish: (letter) => context.publishDeadLetter(letter, this.#call),
+      deserted: () => this.deserted,
+      signal: this.#closing.signal,
+      log: telemetry.log,
+      fields: { component, topic, group, deadLetterTopic },
+    });
     this.metrics = deliveryMetrics(
       telemetry.metrics,
-      { component, topic: options.topic, group: options.group ?? "" },
-      { inFlight: () => this.#held, lag: () => this.lag() },
+      { component, topic, group: group ?? "" },
+      {
+        inFlight: () => this.#held,
+        lettersWaiting: () => this.#letters.waiting,
+        lag: () => this.lag(),
+      },
     );
   }
 
@@ -114,6 +128,7 @@ export class Subscription {
   leave(consumer: Consumer): void {
     const index = this.#consumers.indexOf(consumer);
     if (index >= 0) this.#consumers.splice(index, 1);
+    if (this.deserted) this.#letters.giveBackRefused();
     this.#closeIfIdle();
   }
 
@@ -167,6 +182,15 @@ export class Subscription {
       "outrider.attempt": received.attempt,
     });
     return { event: withTrace(event, span.headers), span };
+  }
+
+  /** What an operator should know of it; "" when all is well. */
+  get trouble(): string {
+    const { refused } = this.#letters;
+    if (refused === undefined) return "";
+    const { topic, deadLetterTopic } = this.options;
+    const letters = refused.count === 1 ? "a dead letter" : `${refused.count} dead letters`;
+    return `"${deadLetterTopic}" does not take ${letters} of "${topic}": ${refused.why}`;
   }
 
   /** Deliveries that consumers hold. */
@@ -359,36 +383,13 @@ export class Subscription {
       return;
     }
     this.#unconfirmed += 1;
-    void this.#sendDeadLetter(received, deadLetterOf(received, { reason, detail, group })).finally(() => {
+    void this.#letters.send(received, { reason, detail, group }).then((sent) => {
+      if (sent) this.metrics.outcome.dead_lettered.add();
+      this.#settle({ receipt: received.receipt, kind: sent ? "done" : "returned" });
       this.#unconfirmed -= 1;
       this.#closeIfIdle();
       this.wake();
     });
-  }
-
-  /** The event is settled only when the broker has its dead letter. */
-  async #sendDeadLetter(received: Received, letter: Outgoing): Promise<void> {
-    for (let failures = 1; ; failures++) {
-      try {
-        await this.#context.publishDeadLetter(letter, this.#call);
-        this.metrics.outcome.dead_lettered.add();
-        this.#settle({ receipt: received.receipt, kind: "done" });
-        return;
-      } catch (error) {
-        const { component, telemetry } = this.#context;
-        const { topic, group, deadLetterTopic } = this.options;
-        if (!this.#closing.signal.aborted) {
-          telemetry.log.warn(
-            { component, topic, group, deadLetterTopic, failures, err: error },
-            "publishing a dead letter failed; trying again",
-          );
-          await this.#pause(failures);
-        }
-        if (!this.#closing.signal.aborted) continue;
-        this.#settle({ receipt: received.receipt, kind: "returned" });
-        return;
-      }
-    }
   }
 
   #settle(settlement: EngineSettlement): void {

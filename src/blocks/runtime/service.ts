@@ -59,6 +59,8 @@ export interface ComponentView {
     readonly message: string;
     readonly sinceMs: number;
   };
+  /** What an operator should know of it although it is ready; "" when all is well. No secrets. Absent: nothing. */
+  trouble?(): string;
   /** Resolves when its server answers. Only while it is ready. */
   ping(signal: AbortSignal): Promise<void>;
 }
@@ -110,7 +112,7 @@ export function runtimeService(sidecar: Sidecar): ServiceImpl<typeof RuntimeServ
             version: component.version,
             capabilities: [...component.capabilities()],
             status: statuses[state],
-            statusMessage: message,
+            statusMessage: state === "ready" ? (component.trouble?.() ?? "") : message,
             declaredIn: component.declaredIn,
           };
         }),
@@ -165,7 +167,7 @@ async function health(component: ComponentView, signal: AbortSignal) {
   if (state !== "ready") return { ...known, since: durationFromMs(now - sinceMs) };
   try {
     await answered(component, AbortSignal.any([signal, AbortSignal.timeout(healthCheckTimeoutMs)]));
-    return { ...known, since: durationFromMs(now - sinceMs) };
+    return { ...known, message: component.trouble?.() ?? "", since: durationFromMs(now - sinceMs) };
   } catch {
     // What a library says of it may have a connection string in it; the log has that.
     return {

@@ -10,6 +10,7 @@ import { type Event, EventSchema } from "../../../gen/outrider/pubsub/v1/pubsub_
 import { isExtensionName } from "../../blocks/pubsub/attributes.ts";
 import { cloudEventsJsonType, encodeCloudEvent, readCloudEvent } from "../../blocks/pubsub/cloudevents.ts";
 import type { Outgoing, Received } from "../../blocks/pubsub/driver.ts";
+import { eachAttribute } from "../../blocks/pubsub/event-attributes.ts";
 import { readTime } from "../../blocks/pubsub/timestamps.ts";
 import { topicOf } from "./subjects.ts";
 
@@ -31,7 +32,7 @@ export interface Message {
 }
 
 /** Makes the message of an event. */
-export function toMessage({ event, key, headers: given, raw, timeToLiveMs }: Outgoing): Message {
+export function toMessage({ event, key, headers: given, raw, timeToLiveMs, compact }: Outgoing): Message {
   const written = headers();
   if (key !== "")
     written.set(keyHeader, plainValue.test(key) && !key.startsWith("%") ? key : escapeText(key));
@@ -47,8 +48,25 @@ export function toMessage({ event, key, headers: given, raw, timeToLiveMs }: Out
   }
   if (others) written.set(otherHeaders, asciiJson(others));
   if (raw) return { payload: event.data, headers: written };
+  // Data that are no text take a third more in a document.
+  if (compact && !event.dataContentType.startsWith(cloudEventsJsonType)) {
+    writeAttributes(event, written);
+    return { payload: event.data, headers: written };
+  }
   written.set(contentType, cloudEventsJsonType);
   return { payload: encodeCloudEvent(event), headers: written };
+}
+
+/** The attributes of an event as headers, in binary mode. */
+function writeAttributes(event: Event, written: MsgHdrs): void {
+  const write = (name: string, value: string) =>
+    written.set(
+      name === "datacontenttype" ? contentType : `ce-${name}`,
+      plainValue.test(value) && !value.includes("%") ? value : encodeURIComponent(value),
+    );
+  write("specversion", "1.0");
+  eachAttribute(event, write);
+  for (const [name, value] of Object.entries(event.extensions)) if (value !== "") write(name, value);
 }
 
 /** What a message says of itself: where it is in its stream, and how it came. */

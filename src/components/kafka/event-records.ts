@@ -14,7 +14,7 @@ const attributePrefix = "ce_";
 
 /** The record of an event that is published at a time. */
 export function toRecord(outgoing: Outgoing, mode: ContentMode, nowMs: number): RecordFields {
-  const { event, key, headers, raw, timeToLiveMs } = outgoing;
+  const { compact = false, event, key, headers, raw, timeToLiveMs } = outgoing;
   const expiration = timeToLiveMs === undefined ? undefined : new Date(nowMs + timeToLiveMs).toISOString();
   const own = Object.entries(headers);
   const recordKey = key === "" ? null : key;
@@ -27,8 +27,9 @@ export function toRecord(outgoing: Outgoing, mode: ContentMode, nowMs: number): 
     expiration === undefined
       ? event
       : { ...event, extensions: { ...event.extensions, [expirationName]: expiration } };
-  if (mode === "binary") {
-    return { key: recordKey, value: event.data, headers: [...binaryHeaders(complete), ...own] };
+  if (mode === "binary" || compact) {
+    const all = [...binaryHeaders(complete), ...own];
+    return { key: recordKey, value: event.data, headers: all, anySize: compact };
   }
   // A header of the same name that the application gave stays as it is: the document says what it is.
   if (!own.some(([name]) => name.toLowerCase() === "content-type"))

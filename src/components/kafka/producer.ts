@@ -136,9 +136,10 @@ export class Producer {
     };
     this.#tallies.add(tally);
     for (let index = 0; index < records.length; index += 1) {
-      const tail = encodeTail(records[index]!);
+      const record = records[index]!;
+      const tail = encodeTail(record);
       const bytes = tail.length + recordOverheadBytes + batchHeaderBytes;
-      if (bytes > this.#settings.maxBatchBytes)
+      if (bytes > this.#settings.maxBatchBytes && !record.anySize)
         this.#finish(tally, index, tooLarge(bytes, this.#settings.maxBatchBytes));
       else {
         const lane = this.#lane(topic, partitionOf(index));

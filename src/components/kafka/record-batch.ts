@@ -19,6 +19,8 @@ export interface RecordFields {
   readonly key: string | Uint8Array | null;
   readonly value: string | Uint8Array | null;
   readonly headers: readonly (readonly [name: string, value: string])[];
+  /** How large it may be is for the broker alone to say. */
+  readonly anySize?: boolean;
 }
 
 /** A batch as it goes over the wire. */

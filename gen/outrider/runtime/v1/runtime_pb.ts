@@ -238,7 +238,8 @@ export type Component = Message<"outrider.runtime.v1.Component"> & {
   status: ComponentStatus;
 
   /**
-   * Why not, when it cannot; no secrets.
+   * Why not, when it cannot. When it can, what else an operator should know,
+   * such as dead letters that the broker refuses. No secrets.
    *
    * @generated from field: string status_message = 6;
    */
@@ -457,7 +458,7 @@ export type ComponentHealth = Message<"outrider.runtime.v1.ComponentHealth"> & {
   status: ComponentStatus;
 
   /**
-   * Why not; no secrets.
+   * As status_message of Component.
    *
    * @generated from field: string message = 3;
    */
