@@ -6,6 +6,7 @@ import { type KafkaServer, startKafka } from "../servers/kafka.ts";
 import { describeWith } from "../servers/require.ts";
 import { openProxy } from "../servers/toxiproxy.ts";
 import { openKafkaDriver } from "./kafka/driver.ts";
+import { Member } from "./kafka/member.ts";
 import { KafkaScene } from "./kafka/scene.ts";
 import { openContext } from "./open-context.ts";
 
@@ -172,5 +173,33 @@ describeWith(["kafka", "toxiproxy"], "a Kafka that goes away and comes back", ()
     // Nobody else was made to begin where this one had been.
     const second = await join(other, topic, { group });
     expect(await second.receive(1, call(500))).toEqual([]);
+  }, 60_000);
+
+  it("gets nothing out of a member that was frozen for longer than its session, not even with an answer that came before", async () => {
+    const [topic, group] = [fresh("frozen"), fresh("group")];
+    await using way = await openProxy(kafka.ports.proxied, kafka.ports.proxy);
+    const fields = { sessionTimeout: "6s", heartbeatInterval: "50ms" };
+    const other = await driver({ ...fields, heartbeatInterval: "200ms" });
+    await other.publish(topic, numbered(3), call());
+    const member = await Member.start(way.port, topic, group, { ordered: false, fields });
+    onTestFinished(() => member.kill("SIGKILL"));
+    expect(await member.line()).toBe("received 0");
+    // So that a heartbeat is under way most of the time, and its answer is read when the member goes on.
+    await way.poison({ type: "latency", latency: 900 });
+    const second = await join(other, topic, { group });
+    expect(await second.receive(1, call(1500))).toEqual([]);
+    member.kill("SIGSTOP");
+    expect((await take(second, 3)).map(textOf)).toEqual(["0", "1", "2"]);
+    member.kill("SIGCONT");
+    member.say("settle");
+    expect(await member.line()).toBe("settled");
+    await other.publish(topic, [outgoing("3")], call());
+    // It has read 1 and 2, but they are the other's; once that has left with them, it gets them anew.
+    const next = member.line();
+    expect(
+      await Promise.race([next, second.receive(1, call(3000)).then((all) => all.map(textOf).join())]),
+    ).toBe("3");
+    await second.close();
+    expect(await next).toBe("received 0");
   }, 60_000);
 });

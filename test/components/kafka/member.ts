@@ -4,7 +4,14 @@ import { once } from "node:events";
 import { join } from "node:path";
 import { createInterface, type Interface } from "node:readline";
 
-/** See the head of this file. It receives one event and waits to be told to settle it. */
+/** How it subscribes. */
+export interface MemberOptions {
+  readonly ordered?: boolean;
+  /** Of the component. */
+  readonly fields?: Readonly<Record<string, string>>;
+}
+
+/** See the head of this file. It receives an event, and the next one when it has been told to settle that. */
 export class Member {
   readonly #child: ChildProcess;
   readonly #lines: AsyncIterator<string>;
@@ -14,11 +21,16 @@ export class Member {
     this.#lines = lines[Symbol.asyncIterator]();
   }
 
-  static async start(port: number, topic: string, group: string): Promise<Member> {
+  static async start(
+    port: number,
+    topic: string,
+    group: string,
+    { ordered = true, fields = {} }: MemberOptions = {},
+  ): Promise<Member> {
     const program = join(import.meta.dirname, "member-process.ts");
-    const child = spawn(process.execPath, [program, String(port), topic, group], {
-      stdio: ["pipe", "pipe", "inherit"],
-    });
+    const more = JSON.stringify({ sessionTimeout: "2s", heartbeatInterval: "200ms", ...fields });
+    const words = [program, String(port), topic, group, String(ordered), more];
+    const child = spawn(process.execPath, words, { stdio: ["pipe", "pipe", "inherit"] });
     await once(child, "spawn");
     return new Member(child, createInterface({ input: child.stdout! }));
   }

@@ -74,7 +74,7 @@ export class Consumer {
     });
     if (group === undefined) return;
     this.#membership = new Membership(
-      own,
+      { own, shared },
       { ...settings, group },
       {
         topics: () => [...this.#topicsRead],
@@ -170,7 +170,7 @@ export class Consumer {
     this.#closing.abort();
     clearInterval(this.#commitTimer);
     this.#fetcher.close();
-    await this.#membership?.close(this.#context.shared, this.#context.closeWithinMs);
+    await this.#membership?.close(this.#context.closeWithinMs);
     this.#context.own.close();
   }
 

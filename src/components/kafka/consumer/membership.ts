@@ -22,6 +22,14 @@ export interface MembershipSettings {
   readonly heartbeatMs: number;
 }
 
+/** How it is spoken to the group. */
+export interface MembershipClients {
+  /** Connections of its own: those who join wait there until the others have. */
+  readonly own: KafkaClient;
+  /** Others, for what has to get through meanwhile. */
+  readonly shared: KafkaClient;
+}
+
 /** What a membership is for. */
 export interface MembershipHost {
   /** The topics to be read now. */
@@ -44,25 +52,35 @@ const rebalanceSessions = 3;
 /** How often a heartbeat that is not answered may be sent again, on another connection, before the session ends. */
 const heartbeatsASession = 3;
 
+/** A time, by both clocks. */
+interface Moment {
+  readonly monotonicMs: number;
+  readonly wallMs: number;
+}
+
+function moment(): Moment {
+  return { monotonicMs: performance.now(), wallMs: Date.now() };
+}
+
 /** See the head of this file. */
 export class Membership {
-  readonly #client: KafkaClient;
+  readonly #clients: MembershipClients;
   readonly #settings: MembershipSettings;
   readonly #host: MembershipHost;
   readonly #closing = new AbortController();
   #running: Promise<void> | undefined;
   #memberId = "";
   #generation = -1;
-  #contact = { monotonicMs: Number.NEGATIVE_INFINITY, wallMs: 0 };
-  #joining = false;
+  /** When it was sent what the group has answered last. */
+  #contact: Moment = { monotonicMs: Number.NEGATIVE_INFINITY, wallMs: 0 };
   #rejoin = false;
   #wake: AbortController | undefined;
   #refusal: KafkaError | undefined;
   #out = false;
   #sharedCounts: ReadonlyMap<string, number> | undefined;
 
-  constructor(client: KafkaClient, settings: MembershipSettings, host: MembershipHost) {
-    this.#client = client;
+  constructor(clients: MembershipClients, settings: MembershipSettings, host: MembershipHost) {
+    this.#clients = clients;
     this.#settings = settings;
     this.#host = host;
   }
@@ -89,9 +107,7 @@ export class Membership {
 
   /** Whether the group still counts on this member, as far as can be known: else others may have its partitions. */
   get sound(): boolean {
-    const { sessionTimeoutMs } = this.#settings;
-    const graceMs = this.#joining ? sessionTimeoutMs * (1 + rebalanceSessions) : sessionTimeoutMs;
-    const sound = this.#silentMs() < graceMs;
+    const sound = this.#silentMs() < this.#settings.sessionTimeoutMs;
     if (!sound) this.#out = true;
     return sound;
   }
@@ -102,15 +118,15 @@ export class Membership {
     this.#wake?.abort();
   }
 
-  /** Leaves the group through another client, because this one may be waiting for an answer. Never throws. */
-  async close(through: KafkaClient, withinMs: number): Promise<void> {
+  /** Leaves the group. Never throws. */
+  async close(withinMs: number): Promise<void> {
     this.#closing.abort();
     this.#wake?.abort();
     const memberId = this.#memberId;
     if (memberId === "") return;
     this.#memberId = "";
     try {
-      const left = through.leaveGroup(this.#settings.group, memberId);
+      const left = this.#clients.shared.leaveGroup(this.#settings.group, memberId);
       await abortable(left, AbortSignal.timeout(withinMs));
     } catch (error) {
       this.#host.log("leaving the group failed; it will notice by itself", { err: error });
@@ -135,8 +151,10 @@ export class Membership {
 
   async #join(): Promise<void> {
     const { group, sessionTimeoutMs } = this.#settings;
+    const { own } = this.#clients;
     this.#rejoin = false;
-    this.#joining = true;
+    const joining = new AbortController();
+    void this.#keepMeanwhile(joining.signal);
     try {
       const subscription = {
         topics: this.#host.topics(),
@@ -150,21 +168,22 @@ export class Membership {
         rebalanceTimeoutMs: sessionTimeoutMs * rebalanceSessions,
         protocols: [{ name: cooperativeSticky, metadata: encodeSubscription(subscription) }],
       };
-      const joined = await this.#client.joinGroup(request, (memberId) => {
+      const joined = await own.joinGroup(request, (memberId) => {
         this.#memberId = memberId;
       });
       this.#memberId = joined.memberId;
       this.#generation = joined.generation;
       this.#sharedCounts = undefined;
       const assignments = joined.leader ? await this.#share(joined.members) : [];
-      const mine = await this.#client.syncGroup({ ...this.member, assignments });
-      this.#touch();
+      const at = moment();
+      const mine = await own.syncGroup({ ...this.member, assignments });
+      this.#answered(at);
       this.#refusal = undefined;
       const partitions = decodeAssignment(mine);
       this.#host.log("joined the group", { generation: joined.generation, partitions: partitions.length });
       if (!this.#closing.signal.aborted) this.#host.assigned(partitions);
     } finally {
-      this.#joining = false;
+      joining.abort();
     }
   }
 
@@ -186,8 +205,7 @@ export class Membership {
       await pause(this.#settings.heartbeatMs, this.#wake.signal);
       if (this.#rejoin || this.#closing.signal.aborted) return;
       try {
-        await this.#client.heartbeat(this.member, this.#settings.sessionTimeoutMs / heartbeatsASession);
-        this.#touch();
+        await this.#heartbeat(this.#clients.own);
       } catch (error) {
         const about = ["REBALANCE_IN_PROGRESS", "UNKNOWN_MEMBER_ID", "ILLEGAL_GENERATION"];
         if (!(error instanceof KafkaError) || error.kind !== "unavailable" || hasCode(error, ...about))
@@ -197,12 +215,38 @@ export class Membership {
     }
   }
 
-  #touch(): void {
-    // A process that was stopped for a while does not know yet that its time has run out.
-    const regained = this.#out || this.#silentMs() > this.#settings.sessionTimeoutMs;
-    this.#contact = { monotonicMs: performance.now(), wallMs: Date.now() };
+  /**
+   * Joining takes as long as the slowest of the others, and nobody knows whether the broker has heard of it: heartbeats
+   * tell for how long this member may go on meanwhile.
+   */
+  async #keepMeanwhile(over: AbortSignal): Promise<void> {
+    for (;;) {
+      await pause(this.#settings.heartbeatMs, over);
+      if (over.aborted) return;
+      if (this.#generation >= 0) await this.#heartbeat(this.#clients.shared).catch(() => {});
+    }
+  }
+
+  async #heartbeat(client: KafkaClient): Promise<void> {
+    const at = moment();
+    try {
+      await client.heartbeat(this.member, this.#settings.sessionTimeoutMs / heartbeatsASession);
+      this.#answered(at);
+    } catch (error) {
+      if (hasCode(error, "REBALANCE_IN_PROGRESS")) this.#answered(at);
+      throw error;
+    }
+  }
+
+  /** The group has answered, as a member, who asked at this moment. A process that was stopped since may read it long after. */
+  #answered(at: Moment): void {
+    // Two connections may answer in another order than they were asked in.
+    if (at.monotonicMs < this.#contact.monotonicMs) return;
+    const silent = !this.sound;
+    this.#contact = at;
+    if (!silent && !this.#out) return;
     this.#out = false;
-    if (regained) this.#host.regained();
+    if (this.sound) this.#host.regained();
   }
 
   /**
@@ -210,8 +254,8 @@ export class Membership {
    * the machine sleeps: whichever says more is believed, because to be too careful costs one heartbeat.
    */
   #silentMs(): number {
-    const { monotonicMs, wallMs } = this.#contact;
-    return Math.max(performance.now() - monotonicMs, Date.now() - wallMs);
+    const now = moment();
+    return Math.max(now.monotonicMs - this.#contact.monotonicMs, now.wallMs - this.#contact.wallMs);
   }
 
   #note(error: unknown): void {
