@@ -1,5 +1,6 @@
 /** Flags that several commands have. */
 import { type Command, InvalidArgumentError, Option } from "commander";
+import { readBoolean } from "../config/booleans.ts";
 
 /** Which sidecar a command talks to. */
 export interface SidecarOptions {
@@ -72,8 +73,8 @@ export function gatherPairs(value: string, before: Readonly<Record<string, strin
 
 /** "true" and "false", as in --enable-metrics=false; alone, the flag is true. */
 export function onOff(value: string): boolean {
-  if (/^(true|t|1)$/i.test(value)) return true;
-  if (/^(false|f|0)$/i.test(value)) return false;
+  const on = readBoolean(value);
+  if (on !== undefined) return on;
   throw new InvalidArgumentError('Expected "true" or "false".');
 }
 

@@ -3,6 +3,7 @@
  * YAML gives any scalar, mostly strings; these read them as Dapr's Go code does.
  */
 import * as z from "zod";
+import { isTruthy } from "./booleans.ts";
 import { didYouMean } from "./suggest.ts";
 
 const scalar = z.union([z.string(), z.number(), z.boolean()]).transform((value) => String(value));
@@ -15,7 +16,7 @@ export function text() {
 /** "true", "1", "yes", "on" and their opposites, in any case. */
 export function flag() {
   return scalar.transform((value, context) => {
-    if (/^(true|t|1|y|yes|on)$/i.test(value)) return true;
+    if (isTruthy(value)) return true;
     if (/^(false|f|0|n|no|off|)$/i.test(value)) return false;
     context.addIssue({ code: "custom", message: 'expected "true" or "false"' });
     return z.NEVER;

@@ -1,5 +1,6 @@
 /** Declared subscriptions: what a stream can open by name instead of saying it itself. */
 import { Buffer } from "node:buffer";
+import { readBoolean } from "./booleans.ts";
 import { isInScope } from "./components.ts";
 import { subscriptionV1, subscriptionV2 } from "./kinds/subscription.ts";
 import type { Resource, Source } from "./resource.ts";
@@ -23,7 +24,9 @@ export interface DeclaredSubscription {
   readonly defaultPath: string;
   /** "" when there is none. */
   readonly deadLetterTopic: string;
-  /** For the component, such as `rawPayload`. */
+  /** Its events have no envelope: what was published is the data. */
+  readonly raw: boolean;
+  /** For the component. */
   readonly metadata: Readonly<Record<string, string>>;
   /** Undefined when it says nothing about it. 0: the default. */
   readonly bulk: DeclaredBulk | undefined;
@@ -119,10 +122,17 @@ export function readSubscription(
     rules: Object.freeze(rules),
     defaultPath: spec.default,
     deadLetterTopic: spec.deadLetterTopic,
+    raw: wantsRaw(spec.metadata),
     metadata: Object.freeze(spec.metadata),
     bulk: spec.bulkSubscribe && Object.freeze(spec.bulkSubscribe),
     source: resource.source,
   });
+}
+
+/** Whether the metadata of a subscription asks for events without an envelope. */
+export function wantsRaw(metadata: Readonly<Record<string, string>>): boolean {
+  const text = Object.entries(metadata).find(([name]) => /^(is)?rawpayload$/i.test(name))?.[1];
+  return readBoolean(text ?? "") ?? false;
 }
 
 /** Both versions, as the second has it. */

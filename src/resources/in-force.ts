@@ -51,7 +51,7 @@ export class ResourcesInForce {
   readonly #stores = new Map<string, StateStore>();
   readonly #connections = new Map<string, Connection<StateDriver>>();
   readonly #secretStores = new Map<string, SecretStore>();
-  readonly #declared = new Map<string, DeclaredSubscription & { readonly raw: boolean }>();
+  readonly #declared = new Map<string, DeclaredSubscription>();
   /** Not in force any more, with work under way. */
   readonly #leaving = new Set<ComponentInForce>();
   /** Being opened, and not in force yet. */
@@ -91,7 +91,7 @@ export class ResourcesInForce {
   }
 
   /** Declared subscriptions by name: what has stayed the same first, in the order in which it was read. */
-  get declared(): ReadonlyMap<string, DeclaredSubscription & { readonly raw: boolean }> {
+  get declared(): ReadonlyMap<string, DeclaredSubscription> {
     return this.#declared;
   }
 
@@ -263,7 +263,7 @@ export class ResourcesInForce {
     this.#subscriptions = inOrder(this.#subscriptions, configuration.subscriptions);
     replace(
       this.#declared,
-      this.#subscriptions.map((each) => [each.name, { ...each, raw: isRaw(each) }]),
+      this.#subscriptions.map((each) => [each.name, each]),
     );
     if (!isDeepStrictEqual(pipelineSources(this.#configuration), pipelineSources(configuration)))
       this.#pipelines = pipelinesOf(configuration);
@@ -297,11 +297,6 @@ function inOrder(
   const same = before.flatMap((one) => after.find((other) => isSameSubscription(one, other)) ?? []);
   const others = after.filter((each) => !same.includes(each));
   return [...same, ...others];
-}
-
-/** Whether the events of a subscription have no envelope. */
-function isRaw({ metadata }: DeclaredSubscription): boolean {
-  return /^(true|1)$/i.test(metadata["rawPayload"] ?? "");
 }
 
 function replace<T>(map: Map<string, T>, entries: Iterable<readonly [string, T]>): void {

@@ -26,6 +26,7 @@ bulkSubscribe: {enabled: true, maxMessagesCount: 10}`);
         routes: [{ name: "/new", rule: 'event.type == "new"' }],
         defaultRoute: "/other",
         deadLetterTopic: "failed",
+        raw: true,
         metadata: { rawPayload: "true", priority: "3" },
         bulk: { enabled: true, maxMessagesCount: 10, maxAwaitDurationMs: 0 },
         source: { line: 8 },
@@ -39,6 +40,21 @@ bulkSubscribe: {enabled: true, maxMessagesCount: 10}`);
     expect(subscriptions).toMatchObject([
       { component: "pubsub", routes: [], defaultRoute: "/orders", bulk: undefined },
     ]);
+  });
+
+  it.each([
+    ["rawPayload", "t", true],
+    ["isRawPayload", "true", true],
+    ["rawpayload", "1", true],
+    ["rawPayload", "false", false],
+    ["rawPayload", "", false],
+    ["raw", "true", false],
+  ])("asks for events without an envelope as it does of daprd: %s: %j", async (name, value, raw) => {
+    const yaml = subscription(
+      `pubsubname: bus\ntopic: t\nroutes: {default: /a}\nmetadata: {${name}: "${value}"}`,
+    );
+    const { subscriptions } = await loadText(`${bus}---\n${yaml}`);
+    expect(subscriptions).toMatchObject([{ raw }]);
   });
 
   it("gives every event that reaches it to a rule without a match, as Dapr does", async () => {

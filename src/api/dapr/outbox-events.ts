@@ -3,6 +3,7 @@ import { randomUUID } from "node:crypto";
 import type { Outgoing } from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
 import { setAttribute } from "../../blocks/pubsub/event-attributes.ts";
 import type { OutboxTarget } from "../../blocks/state/outbox-note.ts";
+import { isTruthy } from "../../config/booleans.ts";
 import type { TraceHeaders } from "../../telemetry/tracing.ts";
 import { outgoingOf } from "./published-event.ts";
 import type { StateOperation } from "./state-item.ts";
@@ -14,7 +15,7 @@ const ownMetadata = /^(outbox\.projection|contentType|ttlInSeconds|ttl)$/;
 
 /** Whether an operation says only what the event of its key is to have. */
 export function isProjection({ item }: StateOperation): boolean {
-  return /^(1|t|true|y|yes|on)$/i.test(item.metadata[projection] ?? "");
+  return isTruthy(item.metadata[projection] ?? "");
 }
 
 /**

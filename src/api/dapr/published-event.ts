@@ -8,10 +8,10 @@ import { bareEvent } from "../../blocks/pubsub/event-attributes.ts";
 import { jsonMembers } from "../../blocks/pubsub/json-text.ts";
 import { isJsonType } from "../../blocks/pubsub/media-types.ts";
 import { readTime } from "../../blocks/pubsub/timestamps.ts";
+import { readBoolean } from "../../config/booleans.ts";
 import { parseDurationMs } from "../../config/fields.ts";
 import type { TraceHeaders } from "../../telemetry/tracing.ts";
 import { DaprError, daprErrors } from "./errors.ts";
-import { isTrue } from "./go-bool.ts";
 import { readFirst } from "./go-json.ts";
 
 /** What is published, as a client gives it. */
@@ -165,8 +165,8 @@ function cloudEventError({ appId, pubsubName }: PublishContext, why: string): Da
 
 function isRaw(metadata: ReadonlyMap<string, string>, context: PublishContext): boolean {
   const text = metadata.get("rawpayload") ?? "";
-  if (text === "" || /^(0|f|false)$/i.test(text)) return false;
-  if (isTrue(text)) return true;
+  const isRaw = text === "" ? false : readBoolean(text);
+  if (isRaw !== undefined) return isRaw;
   throw metadataError(`rawPayload value must be a valid boolean: actual is '${text}'`, context);
 }
 

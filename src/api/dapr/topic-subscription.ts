@@ -4,8 +4,8 @@ import type { Received } from "../../blocks/pubsub/driver.ts";
 import type { SharedOptions } from "../../blocks/pubsub/options.ts";
 import { compileRouting } from "../../blocks/pubsub/routing.ts";
 import type { Consumer, Subscription } from "../../blocks/pubsub/subscription.ts";
+import { wantsRaw } from "../../config/subscriptions.ts";
 import { daprDocument } from "./cloud-event.ts";
-import { isTrue } from "./go-bool.ts";
 
 /** A rule of a route; an empty match always holds. */
 export interface RouteRule {
@@ -51,8 +51,7 @@ const lastRetryMs = 30_000;
 
 /** Whether the subscription wants records as they are. */
 export function isRaw({ metadata }: TopicSubscriptionSpec): boolean {
-  const text = Object.entries(metadata).find(([name]) => /^(is)?rawpayload$/i.test(name))?.[1] ?? "";
-  return isTrue(text);
+  return wantsRaw(metadata);
 }
 
 /**

@@ -1,4 +1,5 @@
 /** daprd's command line, read as Go reads it. */
+import { readBoolean } from "../../config/booleans.ts";
 
 /** Flags as they were given, by name. */
 export class CommandLine {
@@ -30,19 +31,13 @@ export class CommandLine {
 
   /** Throws FlagError for what Go does not take for a boolean. */
   flag(name: FlagName, usual: boolean): boolean {
-    const value = this.text(name);
-    if (value === undefined || value === "") return usual;
-    if (/^(1|t|true)$/i.test(value)) return true;
-    if (/^(0|f|false)$/i.test(value)) return false;
-    throw new FlagError(name, value, "expected true or false");
+    return this.value(name, readBoolean, "true or false") ?? usual;
   }
 
   /** A whole number. Empty text is as if it were not given. Throws FlagError. */
   integer(name: FlagName, usual: number): number {
-    const value = this.text(name);
-    if (value === undefined || value === "") return usual;
-    if (/^[+-]?\d+$/.test(value)) return Number(value);
-    throw new FlagError(name, value, "expected a whole number");
+    const read = (text: string) => (/^[+-]?\d+$/.test(text) ? Number(text) : undefined);
+    return this.value(name, read, "a whole number") ?? usual;
   }
 
   /** 0 to 65535. Undefined when it was not given. Throws FlagError. */

@@ -1,4 +1,5 @@
 /** Flags that are taken because whoever starts a daprd gives them, and that change nothing here. */
+import { readBoolean } from "../../config/booleans.ts";
 import type { CommandLine, FlagName } from "./command-line.ts";
 
 const noActors = "there are no actors";
@@ -28,16 +29,16 @@ export const unusedFlags = {
   "unix-domain-socket": "the ports are TCP",
 } as const satisfies Partial<Record<FlagName, string>>;
 
-/** What would be missed by whoever gives these. */
-const missed: readonly (readonly [keyof typeof unusedFlags, RegExp])[] = [
-  ["enable-mtls", /^(1|t|true)$/i],
-  ["mode", /^kubernetes$/i],
-  ["unix-domain-socket", /./],
+/** What would be missed by whoever gives these such a value. */
+const missed: readonly (readonly [keyof typeof unusedFlags, (value: string) => boolean])[] = [
+  ["enable-mtls", (value) => readBoolean(value) === true],
+  ["mode", (value) => /^kubernetes$/i.test(value)],
+  ["unix-domain-socket", (value) => value !== ""],
 ];
 
 /** The flags that were given and ask for something that there is not, and why there is not. */
 export function missedFlags(line: CommandLine): readonly { readonly flag: string; readonly why: string }[] {
   return missed
-    .filter(([name, asks]) => asks.test(line.text(name) ?? ""))
+    .filter(([name, asks]) => asks(line.text(name) ?? ""))
     .map(([name]) => ({ flag: `--${name}=${line.text(name)}`, why: unusedFlags[name] }));
 }
