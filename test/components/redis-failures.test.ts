@@ -210,7 +210,8 @@ describeWith("redis", "pubsub.redis when something dies", () => {
       drivers.push(driver);
       const publish = async (text: string) =>
         (await driver.publish("topic", [outgoing(text)], { signal: AbortSignal.timeout(10_000) }))[0];
-      const clients = async () => String(await ask(server, "CLIENT", "LIST")).match(/(?<=^id=)\d+/gm) ?? [];
+      const clients = async (): Promise<string[]> =>
+        String(await ask(server, "CLIENT", "LIST")).match(/(?<=^id=)\d+/gm) ?? [];
       await publish("before");
       const before = await clients();
       await ask(server, "REPLICAOF", "127.0.0.1", "1");
