@@ -163,6 +163,15 @@ describeWith("postgresql", "opening a component on PostgreSQL", () => {
     expect(errorClass).toBe("refused");
   });
 
+  it("of pubsub says that transactions are isolated in another way than the log needs", async () => {
+    const schema = await Schema.make();
+    const user = `strict_${schema.name}`;
+    await schema.sql(`CREATE ROLE ${user} LOGIN SUPERUSER PASSWORD 'secret'`);
+    await schema.sql(`ALTER ROLE ${user} SET default_transaction_isolation = 'repeatable read'`);
+    const opening = schema.pubsub({ ...(await parts()), user }).then((driver) => driver.close());
+    await expect(opening).rejects.toThrow(/isolation of "repeatable read"/);
+  });
+
   it.each([
     ["connectionString", "mysql://x"],
     ["connectionString", "postgresql://u:p@h/d?sslmode=maybe"],
@@ -288,6 +297,42 @@ describeWith("postgresql", "a server that goes away", () => {
     await Promise.all(running);
     expect([...acknowledged].filter((text) => !got.has(text))).toEqual([]);
     expect((await subscription.lag!(call())).events).toBe(0);
+  });
+
+  it("that takes no writes any more is left for the one that does, which may be behind the same address", async () => {
+    const publisher = await schema.pubsub({
+      connectionString: `${server.url}?application_name=publisher`,
+      maxConns: "1",
+    });
+    const connections = async () => {
+      const text = "SELECT pid FROM pg_stat_activity WHERE application_name = 'publisher'";
+      return (await schema.sql<{ pid: number }>(text)).map(({ pid }) => pid);
+    };
+    const readOnly = async (words: string) => {
+      await schema.sql(`ALTER SYSTEM ${words}`);
+      await schema.sql("SELECT pg_reload_conf()");
+    };
+    await fixture.publish("topic", ["before"], publisher);
+    const before = await connections();
+    await readOnly("SET default_transaction_read_only = on");
+    const publish = () => fixture.publish("topic", ["after"], publisher).then(() => "published", String);
+    const still = async () => {
+      await publish();
+      return (await connections()).filter((pid) => before.includes(pid));
+    };
+    await expect.poll(still, { timeout: 20_000 }).toEqual([]);
+    await readOnly("RESET default_transaction_read_only");
+    await expect.poll(publish, { timeout: 20_000 }).toBe("published");
+    await publisher.close();
+  });
+
+  it("whose tables are altered by somebody else serves on", async () => {
+    await state.write([setOf("key")], call());
+    await state.get(["key"], call());
+    await schema.sql("ALTER TABLE state ALTER COLUMN key TYPE varchar(2000)");
+    await schema.sql("ALTER TABLE state ALTER COLUMN etag TYPE text");
+    await state.write([setOf("key", "after")], call());
+    expect((await state.get(["key"], call()))[0]?.value).toEqual(Buffer.from("after"));
   });
 
   it("is asked again whether its notifications arrive, so that events from elsewhere come at once", async () => {

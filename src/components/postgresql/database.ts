@@ -5,14 +5,14 @@ import type { Call } from "../../blocks/call.ts";
 import { endedWithin } from "../../ended-within.ts";
 import { Clients } from "./clients.ts";
 import type { ConnectionSettings } from "./connection-fields.ts";
-import { asPostgresError, isRolledBack, PostgresError } from "./errors.ts";
+import { asPostgresError, isRolledBack, isStale, PostgresError } from "./errors.ts";
 import { within } from "./within.ts";
 
 /** How long a call waits for a connection while the server is away, in milliseconds. */
 const connectionLimitMs = 10_000;
 const firstRetryMs = 50;
 const lastRetryMs = 1000;
-/** How often a statement that lost to another is sent again. */
+/** How often a statement is sent that lost to another, or met a connection of no use. */
 const maxConflicts = 8;
 /** How long closing waits for connections that are in use, or whose server does not answer. */
 const closeWithinMs = 2000;
@@ -101,7 +101,7 @@ export class Database {
         const known = asPostgresError(error, this.server);
         const broken = known.errorClass === "unavailable" && known.code.startsWith("OR") === false;
         const again =
-          (isRolledBack(error) && attempt < maxConflicts) ||
+          ((isRolledBack(error) || isStale(error)) && attempt < maxConflicts) ||
           (idempotent && broken && performance.now() < untilMs && !this.closing.aborted);
         if (!again) throw known;
         await pause(retryMs(attempt) * Math.random(), signal);
@@ -116,7 +116,7 @@ export class Database {
       return await this.#run(
         client,
         async () => {
-          await client.query("BEGIN");
+          await client.query("BEGIN ISOLATION LEVEL READ COMMITTED");
           try {
             const result = await body(client);
             await client.query("COMMIT");
@@ -202,7 +202,8 @@ export class Database {
         // An error without SQLSTATE is one of the connection.
         const fatal =
           !(error instanceof Error && "severity" in error) ||
-          /^57P/.test(String("code" in error && error.code));
+          /^57P/.test(String("code" in error && error.code)) ||
+          isStale(error);
         release(fatal ? new Error("broken") : undefined);
       },
     );

@@ -75,6 +75,16 @@ export function isRolledBack(error: unknown): boolean {
   return ["40001", "40P01"].includes(codeOf(error));
 }
 
+/**
+ * Whether another connection may serve where this one cannot: its server takes no writes (another may by now, at the same
+ * address), or it has plans of tables that were altered since. Nothing of the statement was done.
+ */
+export function isStale(error: unknown): boolean {
+  const code = codeOf(error);
+  if (code === "25006" || code === "26000") return true;
+  return ["0A000", "42804"].includes(code) && /cached plan|preparing the plan/.test(reasonOf(error));
+}
+
 /** SQLSTATE, or the code of the operating system; "" when there is none. */
 export function codeOf(error: unknown): string {
   if (error instanceof AggregateError && error.errors.length > 0) return codeOf(error.errors[0]);

@@ -1,4 +1,5 @@
 /** Makes the tables and functions of a log. */
+import type { PoolClient } from "pg";
 import type { Call } from "../../../blocks/call.ts";
 import type { Database } from "../database.ts";
 import { PostgresError } from "../errors.ts";
@@ -18,6 +19,7 @@ export function prepareLog(database: Database, prefix: TableName, call: Call): P
   return alone(
     database,
     async (client) => {
+      await checkIsolation(client);
       const probe = { schema: prefix.schema, table: `${prefix.table}topics` };
       const tables = tablesOf(await schemaOf(client, probe), prefix);
       if (await exists(client, tables.version)) {
@@ -40,6 +42,17 @@ export function prepareLog(database: Database, prefix: TableName, call: Call): P
     },
     call,
   );
+}
+
+/** The functions lock a row and then read what others have committed meanwhile, which they see at this level only. */
+async function checkIsolation(client: PoolClient): Promise<void> {
+  const { rows } = await client.query<{ level: string }>(
+    "SELECT current_setting('default_transaction_isolation') AS level",
+  );
+  const { level } = rows[0]!;
+  if (level === "read committed") return;
+  const text = `the user's transactions have by default an isolation of "${level}"; the log needs "read committed"`;
+  throw new PostgresError("refused", `${text} (ALTER ROLE ... SET default_transaction_isolation)`);
 }
 
 function ddl(t: Tables): string {
