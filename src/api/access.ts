@@ -3,7 +3,7 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import { PubSubService } from "../../gen/outrider/pubsub/v1/pubsub_pb.ts";
 import { RuntimeService } from "../../gen/outrider/runtime/v1/runtime_pb.ts";
 import { StateService } from "../../gen/outrider/state/v1/state_pb.ts";
-import type { HttpRoutes } from "../server/http-route.ts";
+import type { HttpRoute, HttpRoutes } from "../server/http-route.ts";
 import type { LateMount, Mount } from "../server/mount.ts";
 import { daprTypeName } from "./dapr/contract.ts";
 
@@ -62,12 +62,16 @@ export class ApiAccess {
   }
 
   /** The routes that are open. */
-  routes({ routes, ...rest }: HttpRoutes): HttpRoutes {
-    const open = routes.filter(({ path }) => {
+  routes({ routes, late, ...rest }: HttpRoutes): HttpRoutes {
+    const isOpen = ({ path }: HttpRoute) => {
       const api = apiOfPath(path);
       return api === undefined || this.#allows(api);
-    });
-    return { ...rest, routes: open };
+    };
+    return {
+      ...rest,
+      routes: routes.filter(isOpen),
+      ...(late && { late: { ...late, load: async () => (await late.load()).filter(isOpen) } }),
+    };
   }
 
   #allows(api: Api): boolean {

@@ -1,12 +1,6 @@
 /** What a handler on the gRPC port knows of its call: made when it is asked for, and not before. */
 import type { DescMethod, DescService } from "@bufbuild/protobuf";
-import {
-  Code,
-  ConnectError,
-  type ContextKey,
-  type ContextValues,
-  type HandlerContext,
-} from "@connectrpc/connect";
+import type { ContextKey, ContextValues, HandlerContext } from "@connectrpc/connect";
 import type * as grpc from "@grpc/grpc-js";
 import { checkedTrace, noTrace, type TraceHeaders, traceKey } from "../telemetry/tracing.ts";
 import { headersOf, metadataOf, textOf } from "./grpc-metadata.ts";

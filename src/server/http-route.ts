@@ -40,6 +40,16 @@ export interface HttpRoute {
 /** Routes that belong together. */
 export interface HttpRoutes {
   readonly routes: readonly HttpRoute[];
+  /** More of them. */
+  readonly late?: LateRoutes;
   /** The answer for what a route threw, or for a request that the server itself refuses with a fault. */
   errorAnswer(error: unknown): RouteAnswer;
+}
+
+/** Routes that are loaded when one of them is asked for first: what nobody calls takes no time at the start, and no memory. */
+export interface LateRoutes {
+  /** Whether one of them is at this path, whatever the method. */
+  covers(path: string): boolean;
+  /** Rejects when a file of the program cannot be read; it can be tried again. */
+  load(): Promise<readonly HttpRoute[]>;
 }

@@ -9,7 +9,7 @@ import { ApiTokens, tokenHeaders } from "./authentication.ts";
 import { errorForClient } from "./errors.ts";
 import type { HttpRequest, HttpResponse } from "./http-calls.ts";
 import type { HttpPipeline } from "./http-pipeline.ts";
-import type { HttpRoute, HttpRoutes, RouteAnswer } from "./http-route.ts";
+import type { HttpRoute, HttpRoutes, LateRoutes, RouteAnswer } from "./http-route.ts";
 import type { Limits } from "./limits.ts";
 import type { ServerOptions } from "./mount.ts";
 import { RouteTree } from "./route-tree.ts";
@@ -21,6 +21,14 @@ interface Served {
   observe(seconds: number, status: number): void;
 }
 
+/** Routes that are not in the tree yet. */
+interface Late {
+  readonly routes: LateRoutes;
+  readonly owner: HttpRoutes;
+  /** Under way; rejects as `LateRoutes.load` does. */
+  loading: Promise<void> | undefined;
+}
+
 /** What routing is made of. */
 export interface RoutingOptions extends ServerOptions {
   /** Has the bodies first, at the moment. */
@@ -30,6 +38,7 @@ export interface RoutingOptions extends ServerOptions {
 /** See the head of this file. */
 export class HttpRouting {
   readonly #tree = new RouteTree<Served>();
+  readonly #late = new Set<Late>();
   readonly #limits: Limits;
   readonly #tokens: ApiTokens;
   readonly #telemetry: Telemetry;
@@ -46,10 +55,13 @@ export class HttpRouting {
     this.#pipeline = options.pipeline;
     if (options.telemetry.callLog) this.#callLog = options.telemetry.log.child({ scope: "api" });
     for (const owner of groups) {
-      for (const route of owner.routes) {
-        this.#tree.add(route.method, route.path, this.#served(route, owner));
-      }
+      this.#add(owner.routes, owner);
+      if (owner.late) this.#late.add({ routes: owner.late, owner, loading: undefined });
     }
+  }
+
+  #add(routes: readonly HttpRoute[], owner: HttpRoutes): void {
+    for (const route of routes) this.#tree.add(route.method, route.path, this.#served(route, owner));
   }
 
   /** Serves the request, or returns false: no route has its path and method. */
@@ -58,13 +70,32 @@ export class HttpRouting {
     const plain = path.replace(/\/{2,}/g, "/").replaceAll("+", "%20");
     const readable = readablePath(plain);
     const found = this.#find(request.method ?? "", readable) ?? this.#find("ANY", readable);
-    if (!found) return false;
-    const params = readable === plain ? found.params : undefined;
-    this.#run(found.value, params, query, request, response).catch((err: unknown) => {
+    const late = found ? undefined : [...this.#late].find(({ routes }) => routes.covers(readable));
+    if (!found && !late) return false;
+    const params = readable === plain ? found?.params : undefined;
+    const answered = found
+      ? this.#run(found.value, params, query, request, response)
+      : this.#load(late!).then(() => void this.serve(request, response));
+    answered.catch((err: unknown) => {
       this.#telemetry.log.error({ err, path }, "an answer could not be made");
       response.destroy();
     });
     return true;
+  }
+
+  /** Puts late routes into the tree. */
+  #load(late: Late): Promise<void> {
+    late.loading ??= late.routes.load().then(
+      (routes) => {
+        this.#add(routes, late.owner);
+        this.#late.delete(late);
+      },
+      (error: unknown) => {
+        late.loading = undefined;
+        throw error;
+      },
+    );
+    return late.loading;
   }
 
   /** A slash at the end is one too many, unless a route has a wildcard there. Parameters are never empty. */

@@ -7,20 +7,16 @@ import type { Policy } from "../../resilience/policy.ts";
 import type { HttpRoutes } from "../../server/http-route.ts";
 import type { LateMount } from "../../server/mount.ts";
 import type { Telemetry } from "../../telemetry/telemetry.ts";
-import { absentMethods, absentRoutes } from "./absent/answers.ts";
 import type { AppPipeline } from "./app/app-pipeline.ts";
 import { Application } from "./app/application.ts";
 import type { AppOptions } from "./app/channel.ts";
 import { bulkOf } from "./bulk.ts";
-import { daprRpcs, daprTypeName } from "./contract.ts";
+import { daprRpcs, daprTypeName, isDaprPath } from "./contract.ts";
 import { ErrorCodes } from "./error-codes.ts";
-import { daprRoutes, publicRoutes } from "./http/routes.ts";
+import { errorAnswer } from "./http/answers.ts";
+import { healthAndMetadataRoutes } from "./http/sidecar.ts";
 import { DaprMetadata, type DaprMetadataOptions } from "./metadata.ts";
-import { DaprPublish } from "./publish.ts";
 import { DaprPubSubMetrics } from "./pubsub-metrics.ts";
-import { DaprSecrets } from "./secrets.ts";
-import type { DaprApi } from "./service.ts";
-import { DaprState } from "./state.ts";
 import { Subscriptions } from "./subscriptions.ts";
 import type { TopicSubscriptionSpec } from "./topic-subscription.ts";
 
@@ -71,20 +67,16 @@ export class DaprSide {
   readonly #declared: ReadonlyMap<string, DeclaredSubscription>;
 
   constructor(options: DaprApiOptions) {
-    const { appId, app, buses, maxMessageBytes, outboundReady, stores, telemetry } = options;
+    const { appId, app, buses, maxMessageBytes, outboundReady, telemetry } = options;
     const subscriptions = this.#subscriptions;
     const pubsubMetrics = new DaprPubSubMetrics(telemetry.metrics, appId, options.namespace);
     this.#declared = options.declared;
     this.#setDeclared();
     subscriptions.showDeclared();
-    const api: DaprApi = {
-      state: new DaprState(stores, appId),
-      publish: new DaprPublish(buses, appId, pubsubMetrics),
-      secrets: new DaprSecrets(options.secretStores, options.secretScopes),
-      metadata: new DaprMetadata({ ...options, ...options.metadata, subscriptions }),
-      subscriptions,
-      inboundPolicyOf: options.inboundPolicyOf,
-      shutdown: options.shutdown,
+    const metadata = new DaprMetadata({ ...options, ...options.metadata, subscriptions });
+    const api = async () => {
+      const { daprApi } = await import("./calls.ts");
+      return daprApi(options, { metadata, subscriptions, pubsubMetrics });
     };
     this.application =
       app &&
@@ -104,13 +96,27 @@ export class DaprSide {
       typeName: daprTypeName,
       methodNames: daprRpcs,
       load: async () => {
-        const { daprMount } = await import("./service.ts");
-        return daprMount(api, absentMethods(options));
+        const [{ daprMount }, own] = await Promise.all([import("./service.ts"), api()]);
+        return daprMount(own, options);
       },
     };
+    const open = healthAndMetadataRoutes(metadata, health);
+    this.publicRoutes = { routes: open, errorAnswer };
     const errorCodes = options.recordErrorCodes ? new ErrorCodes(telemetry.metrics, appId) : undefined;
-    this.routes = daprRoutes(api, absentRoutes(options), health, errorCodes);
-    this.publicRoutes = publicRoutes(api, health);
+    this.routes = {
+      routes: open,
+      late: {
+        covers: isDaprPath,
+        load: async () => {
+          const [{ daprRoutes }, own] = await Promise.all([import("./http/routes.ts"), api()]);
+          return daprRoutes(own, options);
+        },
+      },
+      errorAnswer(error) {
+        errorCodes?.count(error);
+        return errorAnswer(error);
+      },
+    };
   }
 
   /** Begins to call the application; to be called when the ports listen. */

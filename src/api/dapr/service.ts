@@ -8,44 +8,25 @@ import {
 } from "../../../gen/dapr/proto/common/v1/common_pb.ts";
 import { Dapr } from "../../../gen/dapr/proto/runtime/v1/dapr_pb.ts";
 import { compactJson } from "../../blocks/pubsub/json-text.ts";
-import type { Policy } from "../../resilience/policy.ts";
 import { type Mount, mount } from "../../server/mount.ts";
 import { traceOf } from "../../telemetry/tracing.ts";
+import { type AbsentOptions, absentMethods } from "./absent/answers.ts";
+import type { DaprApi } from "./calls.ts";
 import { daprCodecs } from "./codecs.ts";
 import { isForced } from "./force-shutdown.ts";
 import { readAsGo } from "./go-json.ts";
-import type { DaprMetadata } from "./metadata.ts";
-import type { DaprPublish } from "./publish.ts";
-import type { DaprSecrets } from "./secrets.ts";
-import { type DaprState, itemMetadata } from "./state.ts";
+import { itemMetadata } from "./state.ts";
 import type { StateItemInput } from "./state-item.ts";
 import { SubscribeStream } from "./subscribe-stream.ts";
-import type { Subscriptions } from "./subscriptions.ts";
 import { daprTokenRefusals } from "./token-refusals.ts";
 
-/** What the API is made of; both protocols share it. */
-export interface DaprApi {
-  readonly state: DaprState;
-  readonly publish: DaprPublish;
-  readonly secrets: DaprSecrets;
-  readonly metadata: DaprMetadata;
-  readonly subscriptions: Subscriptions;
-  /** What deliveries of a pub/sub component are under, now; undefined: nothing. */
-  inboundPolicyOf(pubsubName: string): Policy | undefined;
-  /** Begins to stop the sidecar, and returns at once. `force`: without waiting for anything. */
-  shutdown(force: boolean): void;
-}
-
 /** Makes the service with its contract, which is why it is loaded late: see `contract.ts`. */
-export function daprMount(api: DaprApi, absent: Partial<ServiceImpl<typeof Dapr>>): Mount {
-  return mount(Dapr, daprService(api, absent), { codecs: daprCodecs, tokenRefusals: daprTokenRefusals });
+export function daprMount(api: DaprApi, absent: AbsentOptions): Mount {
+  const implementation = { ...absentMethods(absent), ...daprService(api) };
+  return mount(Dapr, implementation, { codecs: daprCodecs, tokenRefusals: daprTokenRefusals });
 }
 
-/** Makes the service, `absent` being the methods of blocks without a component. */
-function daprService(
-  api: DaprApi,
-  absent: Partial<ServiceImpl<typeof Dapr>>,
-): Partial<ServiceImpl<typeof Dapr>> {
+function daprService(api: DaprApi): Partial<ServiceImpl<typeof Dapr>> {
   const { state, publish, secrets, metadata, subscriptions } = api;
   const bulkPublish: ServiceImpl<typeof Dapr>["bulkPublishEvent"] = async (request, context) => {
     const entries = request.entries.map(({ entryId, event, contentType, metadata: own }) => {
@@ -55,8 +36,6 @@ function daprService(
     return { failedEntries: failed.map(({ entryId, error }) => ({ entryId, error })) };
   };
   return {
-    ...absent,
-
     async getState({ storeName, key, metadata: own }, context) {
       const item = await state.get(storeName, key, context, own);
       return item

@@ -12,8 +12,9 @@ import {
 import { Dapr } from "../../../gen/dapr/proto/runtime/v1/dapr_pb.ts";
 import { absentRoutes } from "../../../src/api/dapr/absent/answers.ts";
 import { absentBlocks } from "../../../src/api/dapr/absent/blocks.ts";
-import { daprRoutes } from "../../../src/api/dapr/http/routes.ts";
-import type { DaprApi } from "../../../src/api/dapr/service.ts";
+import type { DaprApi } from "../../../src/api/dapr/calls.ts";
+import { servedRoutes } from "../../../src/api/dapr/http/routes.ts";
+import { healthAndMetadataRoutes } from "../../../src/api/dapr/http/sidecar.ts";
 import { makeAssembly } from "../../../src/assembly.ts";
 import { flagNames } from "../../../src/cli/daprd/command-line.ts";
 import { unusedFlags } from "../../../src/cli/daprd/unused-flags.ts";
@@ -109,7 +110,7 @@ describe("the page of paths", () => {
   const refused = absentRoutes({ appId: "", namespace: "" });
 
   it("has every route, in the table where it belongs", async () => {
-    const served = daprRoutes(api, [], health).routes;
+    const served = [...healthAndMetadataRoutes(api.metadata, health), ...servedRoutes(api)];
     expect(sorted(endpoints(await namesOf("http", "Served")))).toEqual(routed(served));
     expect(sorted(endpoints(await namesOf("http", "Refused", 1)))).toEqual(routed(refused));
   });

@@ -2,6 +2,7 @@
 import { Code, type ServiceImpl } from "@connectrpc/connect";
 import type { Dapr } from "../../../../gen/dapr/proto/runtime/v1/dapr_pb.ts";
 import type { HttpRoute } from "../../../server/http-route.ts";
+import { daprPaths } from "../contract.ts";
 import { DaprError, type DaprErrorKind } from "../errors.ts";
 import { type AbsentBlock, absentBlocks } from "./blocks.ts";
 
@@ -14,8 +15,6 @@ export interface AbsentOptions {
 
 /** Where requests have the name that the message repeats. */
 const nameFields = ["name", "storeName", "componentName", "id"] as const;
-/** Versions that paths of Dapr's API begin with. */
-const versions = ["/v1.0", "/v1.0-alpha1", "/v1.0-alpha2", "/v1.0-beta1"] as const;
 
 const noAppId: DaprErrorKind = { code: Code.NotFound, status: 404, errorCode: "ERR_DIRECT_INVOKE" };
 const notReady: DaprErrorKind = { code: Code.Internal, status: 500, errorCode: "ERR_DIRECT_INVOKE" };
@@ -52,8 +51,8 @@ export function absentRoutes(options: AbsentOptions): HttpRoute[] {
   };
   return [
     ...routes,
-    ...versions.flatMap((version) =>
-      [version, `${version}/*`].map(
+    ...daprPaths.flatMap((start) =>
+      [start, `${start}/*`].map(
         (path): HttpRoute => ({ method: "ANY", path, isFallback: true, handle: unknown }),
       ),
     ),

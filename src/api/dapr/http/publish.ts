@@ -6,7 +6,8 @@ import { anyCase, memberOf } from "../any-case.ts";
 import { daprErrors } from "../errors.ts";
 import { goBodies } from "../go-types.ts";
 import type { BulkEntry, DaprPublish, Destination } from "../publish.ts";
-import { json, jsonBody, noContent, postAndPut, queryMetadata } from "./answers.ts";
+import { json, noContent, postAndPut } from "./answers.ts";
+import { jsonBody, queryMetadata } from "./requests.ts";
 
 const bulkEntries = z
   .array(

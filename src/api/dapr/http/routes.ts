@@ -1,37 +1,23 @@
-/** Dapr's HTTP API: every route. */
-import type { HttpRoute, HttpRoutes } from "../../../server/http-route.ts";
-import type { ErrorCodes } from "../error-codes.ts";
-import type { DaprApi } from "../service.ts";
-import { errorAnswer } from "./answers.ts";
+/** Dapr's HTTP API: the routes that are loaded when one of them is asked for first. Health and metadata are there from the start. */
+import type { HttpRoute } from "../../../server/http-route.ts";
+import { type AbsentOptions, absentRoutes } from "../absent/answers.ts";
+import type { DaprApi } from "../calls.ts";
 import { publishRoutes } from "./publish.ts";
 import { secretRoutes } from "./secrets.ts";
-import { controlRoutes, healthAndMetadataRoutes, type SidecarHealth } from "./sidecar.ts";
+import { controlRoutes } from "./sidecar.ts";
 import { stateRoutes } from "./state.ts";
 
-/** Makes the routes of the public port. */
-export function publicRoutes({ metadata }: DaprApi, health: SidecarHealth): HttpRoutes {
-  return { routes: healthAndMetadataRoutes(metadata, health), errorAnswer };
+/** Makes the routes, with those of blocks that have no component. */
+export function daprRoutes(api: DaprApi, absent: AbsentOptions): HttpRoute[] {
+  return [...servedRoutes(api), ...absentRoutes(absent)];
 }
 
-/** Makes the routes, `absent` being those of blocks without a component. Errors are counted where that is asked for. */
-export function daprRoutes(
-  api: DaprApi,
-  absent: readonly HttpRoute[],
-  health: SidecarHealth,
-  errorCodes?: ErrorCodes,
-): HttpRoutes {
-  return {
-    routes: [
-      ...stateRoutes(api.state),
-      ...publishRoutes(api.publish),
-      ...secretRoutes(api.secrets),
-      ...healthAndMetadataRoutes(api.metadata, health),
-      ...controlRoutes(api.metadata, (force) => api.shutdown(force)),
-      ...absent,
-    ],
-    errorAnswer(error) {
-      errorCodes?.count(error);
-      return errorAnswer(error);
-    },
-  };
+/** The routes of blocks that there are. */
+export function servedRoutes(api: DaprApi): HttpRoute[] {
+  return [
+    ...stateRoutes(api.state),
+    ...publishRoutes(api.publish),
+    ...secretRoutes(api.secrets),
+    ...controlRoutes(api.metadata, (force) => api.shutdown(force)),
+  ];
 }

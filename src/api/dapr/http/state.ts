@@ -7,7 +7,8 @@ import { anyCase, memberOf } from "../any-case.ts";
 import { goBodies } from "../go-types.ts";
 import { type DaprState, itemMetadata } from "../state.ts";
 import type { StateItemInput } from "../state-item.ts";
-import { jsonBody, jsonText, malformedAs, noContent, postAndPut, queryMetadata } from "./answers.ts";
+import { jsonText, noContent, postAndPut } from "./answers.ts";
+import { jsonBody, malformedAs, queryMetadata } from "./requests.ts";
 
 const metadata = z.record(z.string(), z.string()).nullish();
 const options = anyCase({ concurrency: z.string().nullish(), consistency: z.string().nullish() }).nullish();
