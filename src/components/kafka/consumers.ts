@@ -50,6 +50,8 @@ interface Group {
   readonly consumer: Consumer;
   readonly readings: Map<string, Reading>;
   members: number;
+  /** Readings that are ended and whose positions are being committed. */
+  leaving: number;
 }
 
 /** See the head of this file. */
@@ -110,7 +112,7 @@ export class Consumers {
     this.#subscriptions.add(subscription);
     this.#refreshing ??= this.#refresh();
     try {
-      await this.#begun(group.consumer, groupId, partitions, signal);
+      await this.#begun(group.consumer, groupId, partitions, isPattern(spec.topic), signal);
     } catch (error) {
       await subscription.close();
       throw error;
@@ -162,7 +164,7 @@ export class Consumers {
       warn: (message, fields) => warn(message, named(fields)),
       closeWithinMs,
     });
-    const group: Group = { consumer, readings: new Map(), members: 0 };
+    const group: Group = { consumer, readings: new Map(), members: 0, leaving: 0 };
     this.#groups.set(key, group);
     return group;
   }
@@ -194,6 +196,7 @@ export class Consumers {
     consumer: Consumer,
     groupId: string | undefined,
     partitions: readonly TopicPartition[],
+    pattern: boolean,
     signal: AbortSignal,
   ): Promise<void> {
     let open = partitions;
@@ -201,6 +204,10 @@ export class Consumers {
       if (signal.aborted) throw cancelled(signal);
       if (consumer.refusal) throw consumer.refusal;
       open = open.filter(({ topic, partition }) => !consumer.log(topic, partition));
+      // Of many topics some may be nothing for this user; one that is asked for by its name is.
+      if (pattern) open = open.filter(({ topic }) => !consumer.refusalOf(topic));
+      const refusal = open.map(({ topic }) => consumer.refusalOf(topic)).find((one) => one !== undefined);
+      if (refusal) throw refusal;
       if (groupId !== undefined && open.length > 0) {
         const begun = await abortable(
           this.#context.client.fetchOffsets(groupId, open).catch(() => []),
@@ -221,8 +228,10 @@ export class Consumers {
     group.readings.delete(reading.spec.topic);
     if (group.members === 0) this.#groups.delete(key);
     reading.feed.close();
+    group.leaving += 1;
     await group.consumer.remove(reading.feed, [...reading.topics]);
-    if (group.members === 0) await group.consumer.close();
+    group.leaving -= 1;
+    if (group.members + group.leaving === 0) await group.consumer.close();
   }
 
   /** Looks for topics and partitions that are new, now and then. */

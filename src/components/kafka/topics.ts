@@ -58,13 +58,22 @@ export class Topics {
     return this.#learn(topic, found);
   }
 
-  /** The same for topics that are there; those that are not are left out. */
+  /** The same for a topic that is there. Throws a KafkaError. */
+  async find(topic: string): Promise<readonly number[]> {
+    return this.#learn(topic, (await this.#client.metadata([topic], false))[0]);
+  }
+
+  /**
+   * The same for many. Those that are not there, or may not be seen, are left out, so that one does not hold up the
+   * others; a partition that has no leader now has the leader -1.
+   */
   async lookUp(topics: readonly string[]): Promise<ReadonlyMap<string, readonly number[]>> {
     const found = topics.length === 0 ? [] : await this.#client.metadata(topics, false);
     const leaders = new Map<string, readonly number[]>();
-    for (const topic of found) {
-      if (topic.error === "UNKNOWN_TOPIC_OR_PARTITION") continue;
-      leaders.set(topic.topic, this.#learn(topic.topic, topic));
+    for (const { topic, ...about } of found) {
+      if (about.error !== "" || !isWhole(about.leaders)) continue;
+      leaders.set(topic, about.leaders);
+      this.#known.set(topic, { leaders: about.leaders, at: performance.now() });
     }
     return leaders;
   }
@@ -100,8 +109,7 @@ export class Topics {
       throw new KafkaError("refused", `the topic "${topic}" may not be used by this user`, found.error);
     }
     if (found.error !== "") throw brokerError(found.error, `the topic "${topic}" cannot be used now`);
-    // A hole, or -1: nobody leads that partition yet.
-    if (found.leaders.length === 0 || Array.from(found.leaders).some((leader) => leader === undefined)) {
+    if (!isWhole(found.leaders)) {
       throw new KafkaError("unavailable", `the topic "${topic}" has no partitions yet`);
     }
     if (found.leaders.every((leader) => leader < 0)) {
@@ -110,6 +118,11 @@ export class Topics {
     this.#known.set(topic, { leaders: found.leaders, at: performance.now() });
     return found.leaders;
   }
+}
+
+/** Whether all partitions are known: of a topic that is being made, some may not be there yet. */
+function isWhole(leaders: readonly number[]): boolean {
+  return leaders.length > 0 && Array.from(leaders).every((leader) => leader !== undefined);
 }
 
 function missing(topic: string, brokerWasAsked: boolean): KafkaError {

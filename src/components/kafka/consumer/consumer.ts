@@ -3,7 +3,7 @@
  * far the group is. All topics of a group that are read here share it.
  */
 import type { CommittedOffset, FetchResult, KafkaClient, TopicPartition } from "../client.ts";
-import { hasCode, KafkaError } from "../errors.ts";
+import { brokerError, hasCode, KafkaError } from "../errors.ts";
 import { abortable, backoffMs, pause } from "../patience.ts";
 import type { Topics } from "../topics.ts";
 import { Committer } from "./committer.ts";
@@ -61,6 +61,8 @@ export class Consumer {
   #changed = Promise.withResolvers<void>();
   #topicsRead: ReadonlySet<string> = new Set();
   #counts = "";
+  /** Topics that the broker does not let this user read, with what it says. */
+  readonly #refusals = new Map<string, KafkaError>();
 
   constructor(context: ConsumerContext) {
     this.#context = context;
@@ -120,6 +122,11 @@ export class Consumer {
   /** Why the broker does not let this group in. */
   get refusal(): KafkaError | undefined {
     return this.#membership?.refusal;
+  }
+
+  /** Why it does not let it read a topic. */
+  refusalOf(topic: string): KafkaError | undefined {
+    return this.#refusals.get(topic);
   }
 
   /** Resolves at the next change of what is read. */
@@ -236,25 +243,50 @@ export class Consumer {
       const assigned = this.#assigned;
       try {
         const positions = await this.#positions(wanted);
-        for (const committed of positions) {
-          const feed = this.#feedOf(committed.topic);
-          const key = keyOf(committed);
-          if (feed === undefined || !this.#assigned.has(key) || this.#logs.has(key)) continue;
-          // Another member has had it since it was asked where the group is: whoever began when it came again knows better.
-          if (this.#assigned.get(key) !== assigned.get(key)) continue;
-          const log = new PartitionLog(committed, feed.ordered, committed);
-          // What waits there is not read long before its time.
-          if (feed.retryTopics.has(log.topic)) log.maxHeldBytes = maxWaitingBytes;
-          this.#logs.set(key, log);
-        }
+        for (const one of positions) this.#beginAt(one, assigned);
         this.#notify();
         this.#fetcher.pump();
         return;
       } catch (error) {
         if (signal.aborted) return;
-        this.#context.log("finding where to begin failed; trying again", { err: error });
+        const topics = Map.groupBy(wanted, ({ topic }) => topic);
+        if (topics.size > 1) {
+          // One that cannot be read holds up none of the others.
+          for (const own of topics.values()) void this.#begin(own);
+          return;
+        }
+        this.#cannotBegin(wanted[0]!.topic, error);
         await pause(backoffMs(attempt), signal);
       }
+    }
+  }
+
+  #beginAt(committed: CommittedOffset, assigned: ReadonlyMap<string, number>): void {
+    const feed = this.#feedOf(committed.topic);
+    const key = keyOf(committed);
+    this.#refusals.delete(committed.topic);
+    if (feed === undefined || !this.#assigned.has(key) || this.#logs.has(key)) return;
+    // Another member has had it since it was asked where the group is: whoever began when it came again knows better.
+    if (this.#assigned.get(key) !== assigned.get(key)) return;
+    this.#logs.set(key, this.#logAt(committed, feed));
+  }
+
+  #logAt(committed: CommittedOffset, feed: Feed): PartitionLog {
+    const log = new PartitionLog(committed, feed.ordered, committed);
+    // What waits there is not read long before its time.
+    if (feed.retryTopics.has(log.topic)) log.maxHeldBytes = maxWaitingBytes;
+    return log;
+  }
+
+  #cannotBegin(topic: string, error: unknown): void {
+    const { log, warn } = this.#context;
+    const fields = { topic, err: error };
+    if (!(error instanceof KafkaError) || error.kind !== "refused")
+      log("finding where to begin failed; trying again", fields);
+    else if (!this.#refusals.has(topic)) {
+      this.#refusals.set(topic, error);
+      warn("a topic may not be read; trying again", fields);
+      this.#notify();
     }
   }
 
@@ -282,8 +314,7 @@ export class Consumer {
     if (member) {
       const errors = await shared.commitOffsets(member, begun);
       const problem = errors.find((error) => error !== "");
-      if (problem)
-        throw new KafkaError("unavailable", `the beginning could not be committed (${problem})`, problem);
+      if (problem) throw brokerError(problem, "the beginning could not be committed");
     }
     return [...committed, ...begun];
   }
@@ -351,10 +382,19 @@ export class Consumer {
   }
 
   #jumped(log: PartitionLog, offset: number, lost: number): void {
-    const from = log.nextOffset;
-    log.jump(offset);
+    const { topic, partition, nextOffset: from } = log;
+    const feed = this.#feedOf(topic);
     log.trimmed += lost;
-    const { topic, partition } = log;
+    if (offset >= from) log.jump(offset);
+    else if (feed && !log.draining) {
+      // These are other events than those that had these offsets: nothing that is known of them is true any more.
+      feed.detach(log);
+      log.gone = true;
+      const anew = this.#logAt({ topic, partition, offset, metadata: "" }, feed);
+      anew.trimmed = log.trimmed;
+      this.#logs.set(keyOf(log), anew);
+      this.#notify();
+    }
     const message =
       lost > 0 ? "events were removed before they were settled" : "the position was past the end";
     this.#context.warn(message, { topic, partition, from, to: offset, events: lost });

@@ -1,6 +1,6 @@
 /** Reads the partitions that have room: one request at a time to each node, for all of its partitions together. */
 import { earliest, type FetchResult, type KafkaClient, latest } from "../client.ts";
-import { KafkaError } from "../errors.ts";
+import { brokerError, KafkaError } from "../errors.ts";
 import { backoffMs } from "../patience.ts";
 import type { Topics } from "../topics.ts";
 import type { PartitionLog } from "./partition-log.ts";
@@ -32,6 +32,9 @@ const idleWaitMs = 250;
 /** The same while other partitions have no room, and may have it again at any time. */
 const busyWaitMs = 10;
 const maxAnswerBytes = 16 * 1024 * 1024;
+const minAnswerBytes = 16 * 1024;
+/** How much more is asked for after each answer that came in time, until it is as much as it may be. */
+const growth = 1.1;
 /** Failures in a row, a second apart in the end, after which an operator should look: a minute without a broker. */
 const failuresToWarnOf = 60;
 
@@ -42,6 +45,8 @@ export class Fetcher {
   readonly #settings: FetchSettings;
   readonly #host: FetchHost;
   readonly #busy = new Set<number>();
+  /** What is asked for at once: less when the network is too narrow for the answer to come in time. */
+  #answerBytes = maxAnswerBytes;
   #timer: NodeJS.Timeout | undefined;
   #closed = false;
 
@@ -94,26 +99,30 @@ export class Fetcher {
   }
 
   async #fetch(nodeId: number, logs: readonly PartitionLog[], maxWaitMs: number): Promise<void> {
+    const { minBytes, partitionBytes } = this.#settings;
+    const maxBytes = Math.min(this.#answerBytes, partitionBytes * logs.length);
     this.#busy.add(nodeId);
     for (const log of logs) log.fetching = true;
     try {
       const results = await this.#client.fetch(nodeId, {
         maxWaitMs,
-        minBytes: this.#settings.minBytes,
-        maxBytes: maxAnswerBytes,
+        minBytes,
+        maxBytes,
         partitions: logs.map(({ topic, partition, nextOffset }) => ({
           topic,
           partition,
           offset: nextOffset,
-          maxBytes: this.#settings.partitionBytes,
+          maxBytes: Math.min(partitionBytes, maxBytes),
         })),
       });
+      this.#answerBytes = Math.min(maxAnswerBytes, Math.ceil(this.#answerBytes * growth));
       const byKey = new Map(logs.map((log) => [`${log.partition}/${log.topic}`, log]));
       for (const result of results) {
         const log = byKey.get(`${result.partition}/${result.topic}`);
         if (log && !log.gone) await this.#take(log, result);
       }
     } catch (error) {
+      this.#answerBytes = Math.max(minAnswerBytes, Math.floor(maxBytes / 2));
       for (const log of logs) this.#failed(log, error);
     } finally {
       this.#busy.delete(nodeId);
@@ -129,7 +138,7 @@ export class Fetcher {
       log.logStartOffset = result.logStartOffset;
       this.#host.fetched(log, result);
     } else if (result.error === "OFFSET_OUT_OF_RANGE") await this.#reset(log);
-    else this.#failed(log, new KafkaError("unavailable", `Kafka: ${result.error}`, result.error));
+    else this.#failed(log, brokerError(result.error, `the topic "${log.topic}" cannot be read`));
   }
 
   #failed(log: PartitionLog, error: unknown): void {
@@ -138,7 +147,8 @@ export class Fetcher {
     this.#topics.forget(log.topic);
     const fields = { topic: log.topic, partition: log.partition, failures: log.failures, err: error };
     if (this.#closed) return;
-    if (log.failures % failuresToWarnOf === 0)
+    const refused = log.failures === 1 && error instanceof KafkaError && error.kind === "refused";
+    if (refused || log.failures % failuresToWarnOf === 0)
       this.#host.warn("a partition cannot be read; trying again", fields);
     else this.#host.log("reading a partition failed; trying again", fields);
   }
@@ -146,8 +156,8 @@ export class Fetcher {
   async #findLeader(log: PartitionLog): Promise<void> {
     log.fetching = true;
     try {
-      const leaders = (await this.#topics.lookUp([log.topic])).get(log.topic);
-      if ((leaders?.[log.partition] ?? -1) < 0) {
+      const leaders = await this.#topics.find(log.topic);
+      if ((leaders[log.partition] ?? -1) < 0) {
         throw new KafkaError("unavailable", "the partition has no leader", "LEADER_NOT_AVAILABLE");
       }
     } catch (error) {

@@ -1,7 +1,7 @@
 /** Where a group begins in a partition that it has no position in. */
 import { type StartAt, UnknownPosition } from "../../../blocks/pubsub/driver.ts";
 import { earliest, type KafkaClient, latest, type TopicPartition } from "../client.ts";
-import { KafkaError } from "../errors.ts";
+import { brokerError } from "../errors.ts";
 import type { Topics } from "../topics.ts";
 
 /** The position of an event: its partition and offset. */
@@ -61,7 +61,9 @@ export async function listOffsets(
 ): Promise<readonly number[]> {
   if (questions.length === 0) return [];
   const unknown = new Set(questions.filter(({ topic }) => !topics.known(topic)).map(({ topic }) => topic));
-  await topics.lookUp([...unknown]);
+  const found = await topics.lookUp([...unknown]);
+  // Whoever asks is told what is wrong with one.
+  for (const topic of unknown) if (!found.has(topic)) await topics.find(topic);
   const byNode = Map.groupBy(questions, ({ topic, partition }) => topics.known(topic)?.[partition] ?? -1);
   const offsets = new Map<string, number>();
   await Promise.all(
@@ -69,7 +71,10 @@ export async function listOffsets(
       for (const answer of await client.listOffsets(nodeId, own)) {
         if (answer.error !== "") {
           topics.forget(answer.topic);
-          throw new KafkaError("unavailable", `Kafka: ${answer.error}`, answer.error);
+          throw brokerError(
+            answer.error,
+            `the topic "${answer.topic}" does not tell where it begins and ends`,
+          );
         }
         offsets.set(`${answer.partition}/${answer.topic}`, answer.offset);
       }
