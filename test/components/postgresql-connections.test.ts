@@ -326,6 +326,37 @@ describeWith("postgresql", "a server that goes away", () => {
     await publisher.close();
   });
 
+  it("that comes back empty is filled with tables again, and watches end", async () => {
+    await state.write([setOf("key")], call());
+    await fixture.publish("topic", ["before"]);
+    const before = await fixture.open("topic", { group: "group" });
+    const watch = state.watch!({ kind: "prefix", prefix: "", resumeAfter: undefined }, call())[
+      Symbol.asyncIterator
+    ]();
+    expect((await watch.next()).value).toMatchObject({ changes: [{ key: "key" }] });
+    await schema.sql(`DROP SCHEMA ${schema.name} CASCADE`);
+    expect(await state.get(["key"], call())).toEqual([undefined]);
+    await state.write([setOf("key", "after")], call());
+    await expect(watch.next()).rejects.toMatchObject({ errorClass: "unavailable" });
+    await Promise.all([fixture.publish("topic", ["one"]), fixture.publish("topic", ["two"])]);
+    // Its member is not known there: the engine opens another.
+    await expect(before.receive(1, call())).rejects.toMatchObject({ errorClass: "unavailable" });
+    const after = await fixture.open("topic", { group: "group" });
+    expect((await fixture.takeTexts(after, 2)).sort()).toEqual(["one", "two"]);
+  });
+
+  it("some of whose tables were dropped has them again when a sidecar starts", async () => {
+    await state.write([setOf("key")], call());
+    await Promise.all([state.close(), pubsub.close()]);
+    await schema.sql("DROP TABLE state, outrider_events");
+    [state, pubsub] = await Promise.all([schema.state("v2"), schema.pubsub()]);
+    fixture.use(pubsub, undefined);
+    expect(await state.get(["key"], call())).toEqual([undefined]);
+    await state.write([setOf("key", "after")], call());
+    await fixture.publish("topic", ["after"]);
+    expect(await fixture.takeTexts(await fixture.open("topic"), 1)).toEqual(["after"]);
+  });
+
   it("whose tables are altered by somebody else serves on", async () => {
     await state.write([setOf("key")], call());
     await state.get(["key"], call());

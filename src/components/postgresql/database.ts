@@ -5,7 +5,7 @@ import type { Call } from "../../blocks/call.ts";
 import { endedWithin } from "../../ended-within.ts";
 import { Clients } from "./clients.ts";
 import type { ConnectionSettings } from "./connection-fields.ts";
-import { asPostgresError, isRolledBack, isStale, PostgresError } from "./errors.ts";
+import { asPostgresError, isMissing, isRolledBack, isStale, PostgresError } from "./errors.ts";
 import { within } from "./within.ts";
 
 /** How long a call waits for a connection while the server is away, in milliseconds. */
@@ -16,6 +16,8 @@ const lastRetryMs = 1000;
 const maxConflicts = 8;
 /** How long closing waits for connections that are in use, or whose server does not answer. */
 const closeWithinMs = 2000;
+/** Between two attempts at making again what is missing, in milliseconds. */
+const restoreEveryMs = 1000;
 /** The oldest server that has what is needed (pg_current_xact_id, gen_random_uuid). */
 const oldestVersion = 130_000;
 
@@ -35,6 +37,9 @@ export class Database {
   readonly #pool: Pool;
   readonly #closing = new AbortController();
   #prepare: boolean;
+  #restore: (() => Promise<void>) | undefined;
+  #restoring: Promise<boolean> | undefined;
+  #restoredAtMs = Number.NEGATIVE_INFINITY;
   /** By text. */
   readonly #names = new Map<string, string>();
 
@@ -70,6 +75,11 @@ export class Database {
     this.#prepare = this.settings.prepare ?? true;
   }
 
+  /** Says how to make again what somebody has removed, or a server does not have that has taken the place of another. */
+  onMissing(restore: () => Promise<void>): void {
+    this.#restore = restore;
+  }
+
   /** Aborts when `close` begins. */
   get closing(): AbortSignal {
     return this.#closing.signal;
@@ -91,8 +101,10 @@ export class Database {
       name = this.#names.get(text) ?? `outrider_${this.#names.size}`;
       this.#names.set(text, name);
     }
+    let restored = false;
     for (let attempt = 1; ; attempt += 1) {
       const client = await this.#acquire(untilMs, signal);
+      const sentAtMs = performance.now();
       try {
         const query = { text, values: values as unknown[], ...(name !== undefined && { name }) };
         return await this.#run(client, () => client.query<Row>(query).then(({ rows }) => rows), signal);
@@ -103,6 +115,10 @@ export class Database {
         const again =
           ((isRolledBack(error) || isStale(error)) && attempt < maxConflicts) ||
           (idempotent && broken && performance.now() < untilMs && !this.closing.aborted);
+        if (!again && isMissing(error) && !restored) {
+          restored = true;
+          if (await this.#madeAgain(sentAtMs)) continue;
+        }
         if (!again) throw known;
         await pause(retryMs(attempt) * Math.random(), signal);
       }
@@ -138,6 +154,24 @@ export class Database {
   async close(): Promise<void> {
     this.#closing.abort();
     await endedWithin(this.#pool.end(), closeWithinMs);
+  }
+
+  /** Makes again what is missing, unless that was done since a time. False: it was of no avail. */
+  async #madeAgain(sinceMs: number): Promise<boolean> {
+    if (this.#restoredAtMs > sinceMs) return true;
+    if (!this.#restoring) {
+      if (!this.#restore || performance.now() - this.#restoredAtMs < restoreEveryMs) return false;
+      const end = () => {
+        this.#restoredAtMs = performance.now();
+        this.#restoring = undefined;
+      };
+      const made = this.#restore().then(
+        () => true,
+        () => false,
+      );
+      this.#restoring = made.finally(end);
+    }
+    return this.#restoring;
   }
 
   /** A free connection, waited for while the server is away. */

@@ -85,6 +85,11 @@ export function isStale(error: unknown): boolean {
   return ["0A000", "42804"].includes(code) && /cached plan|preparing the plan/.test(reasonOf(error));
 }
 
+/** Whether tables or functions are not there, which were when the component was opened. */
+export function isMissing(error: unknown): boolean {
+  return ["3F000", "42P01", "42703", "42883"].includes(codeOf(error));
+}
+
 /** SQLSTATE, or the code of the operating system; "" when there is none. */
 export function codeOf(error: unknown): string {
   if (error instanceof AggregateError && error.errors.length > 0) return codeOf(error.errors[0]);

@@ -17,6 +17,11 @@ export async function openState(fields: StateFields, context: OpenContext): Prom
   try {
     const { layout, metadata } = await prepareStore(database, names, context);
     const state = new PostgresState(database, layout, cleanupIntervalMs, metadata, context.telemetry.log);
+    database.onMissing(async () => {
+      await prepareStore(database, names, { signal: database.closing });
+      state.madeAgain();
+      tell(context);
+    });
     await state.start(context);
     return state;
   } catch (error) {
@@ -31,7 +36,12 @@ export async function openPubSub(fields: PubSubFields, context: OpenContext): Pr
   const database = await Database.open(settings, `outrider ${context.appId}`, context.signal);
   try {
     const { schema, table } = fields.tablePrefix ?? { schema: undefined, table: "outrider_" };
-    const tables = await prepareLog(database, { schema: schema ?? fields.schema, table }, context);
+    const prefix = { schema: schema ?? fields.schema, table };
+    const tables = await prepareLog(database, prefix, context);
+    database.onMissing(async () => {
+      await prepareLog(database, prefix, { signal: database.closing });
+      tell(context);
+    });
     const pubsub = new PostgresPubSub(database, tables, retentionSettings(fields), context);
     pubsub.start();
     return pubsub;
@@ -39,4 +49,8 @@ export async function openPubSub(fields: PubSubFields, context: OpenContext): Pr
     await database.close();
     throw error;
   }
+}
+
+function tell({ telemetry: { log } }: OpenContext): void {
+  log.warn("tables or functions in PostgreSQL were gone, and have been made again");
 }

@@ -40,10 +40,11 @@ export async function schemaOf(client: PoolClient, { schema, table }: TableName)
   return found;
 }
 
-/** Whether a table is there. */
-export async function exists(client: PoolClient, table: string): Promise<boolean> {
-  const { rows } = await client.query<{ there: boolean }>("SELECT to_regclass($1) IS NOT NULL AS there", [
-    table,
-  ]);
+/** Whether all of these tables are there. */
+export async function exist(client: PoolClient, ...tables: readonly string[]): Promise<boolean> {
+  const { rows } = await client.query<{ there: boolean }>(
+    "SELECT bool_and(to_regclass(name) IS NOT NULL) AS there FROM unnest($1::text[]) AS name",
+    [tables],
+  );
   return rows[0]!.there;
 }

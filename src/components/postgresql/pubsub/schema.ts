@@ -4,7 +4,7 @@ import type { Call } from "../../../blocks/call.ts";
 import type { Database } from "../database.ts";
 import { PostgresError } from "../errors.ts";
 import type { TableName } from "../names.ts";
-import { alone, exists, schemaOf } from "../preparing.ts";
+import { alone, exist, schemaOf } from "../preparing.ts";
 import { claimFunctions } from "./claim-functions.ts";
 import { memberFunctions } from "./member-functions.ts";
 import { publishFunctions } from "./publish-functions.ts";
@@ -22,14 +22,14 @@ export function prepareLog(database: Database, prefix: TableName, call: Call): P
       await checkIsolation(client);
       const probe = { schema: prefix.schema, table: `${prefix.table}topics` };
       const tables = tablesOf(await schemaOf(client, probe), prefix);
-      if (await exists(client, tables.version)) {
+      if (await exist(client, tables.version)) {
         const { rows } = await client.query<{ version: number }>(`SELECT version FROM ${tables.version}`);
         const found = rows[0]?.version ?? 0;
         if (found > ourVersion) {
           const text = `the log was made by a newer Outrider (version ${found}, this one knows ${ourVersion})`;
           throw new PostgresError("refused", text);
         }
-        if (found === ourVersion) return tables;
+        if (found === ourVersion && (await exist(client, ...tables.all))) return tables;
       }
       await client.query(ddl(tables));
       for (const make of [publishFunctions, memberFunctions, claimFunctions, retentionFunctions])

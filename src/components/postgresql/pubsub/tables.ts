@@ -34,6 +34,8 @@ const functions = [
 /** Each qualified and quoted. */
 export type Tables = Readonly<Record<(typeof tables)[number] | (typeof functions)[number], string>> & {
   readonly schema: string;
+  /** Every table. */
+  readonly all: readonly string[];
   /** What notifications go to. */
   readonly channel: string;
   /** The first of the two numbers of every advisory lock. */
@@ -49,6 +51,7 @@ export function tablesOf(schema: string, { table: prefix }: TableName): Tables {
   return {
     ...(names as Record<(typeof tables)[number] | (typeof functions)[number], string>),
     schema: quoted(schema),
+    all: tables.map(name),
     channel: derived(`${schema}_${prefix}`.toLowerCase(), "log"),
     lockClass: createHash("sha256").update(`${schema}.${prefix}`.toLowerCase()).digest().readInt32BE(0),
     index: (table, what) => quoted(derived(`${prefix}${table}`, what)),

@@ -4,7 +4,7 @@ import type { Call } from "../../../blocks/call.ts";
 import type { Database } from "../database.ts";
 import { PostgresError } from "../errors.ts";
 import { quoted, type TableName } from "../names.ts";
-import { alone, exists, schemaOf } from "../preparing.ts";
+import { alone, exist, schemaOf } from "../preparing.ts";
 import { type Layout, type LayoutVersion, layoutOf } from "./layout.ts";
 import { writeFunction } from "./write-function.ts";
 
@@ -38,7 +38,7 @@ export function prepareStore(database: Database, names: StoreNames, call: Call):
       const layout = layoutOf(names.version, names.items, await schemaOf(client, names.items));
       const metadata = `${quoted(await schemaOf(client, names.metadata))}.${quoted(names.metadata.table)}`;
       const prepared = { layout, metadata };
-      if (!(await exists(client, metadata)))
+      if (!(await exist(client, metadata)))
         await client.query(`CREATE TABLE ${metadata} (key text NOT NULL PRIMARY KEY, value text NOT NULL)`);
       const key = `outrider-state-${layout.version}-${layout.items}`;
       const { rows } = await client.query<{ value: string }>(`SELECT value FROM ${metadata} WHERE key = $1`, [
@@ -49,7 +49,7 @@ export function prepareStore(database: Database, names: StoreNames, call: Call):
         const text = `the table ${layout.items} was made by a newer Outrider (version ${found}, this one knows ${ourVersion})`;
         throw new PostgresError("refused", text);
       }
-      if (found === ourVersion) return prepared;
+      if (found === ourVersion && (await isComplete(client, layout))) return prepared;
       await client.query(`INSERT INTO ${metadata} VALUES ('lock', 'lock') ON CONFLICT (key) DO NOTHING`);
       await client.query(`SELECT value FROM ${metadata} WHERE key = 'lock' FOR UPDATE`);
       await checkColumns(client, layout);
@@ -71,6 +71,17 @@ export function prepareStore(database: Database, names: StoreNames, call: Call):
     },
     call,
   );
+}
+
+/** Whether nobody has removed what was made. Another program may have made Dapr's table again, without what is ours. */
+async function isComplete(client: PoolClient, layout: Layout): Promise<boolean> {
+  const { items, changes, about, chunks, blobs } = layout;
+  if (!(await exist(client, items, changes, about, chunks, blobs))) return false;
+  const { rows } = await client.query<{ there: boolean }>(
+    "SELECT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = to_regclass($1) AND tgname = 'outrider_changed') AS there",
+    [items],
+  );
+  return rows[0]!.there;
 }
 
 /** A table of the other version, or of another program, is left alone. */

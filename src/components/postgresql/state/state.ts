@@ -69,6 +69,11 @@ export class PostgresState implements StateDriver {
     this.#cleanup.start();
   }
 
+  /** The tables were gone, and are there again: nobody has told what was in them. */
+  madeAgain(): void {
+    this.#watch.endAll();
+  }
+
   async get(keys: readonly string[], call: Call): Promise<readonly (Item | undefined)[]> {
     const rows = await this.#read<ItemRow>(this.#statements.get, [keys], call);
     const items = new Map(rows.map((row) => [row.key, toItem(row)]));

@@ -16,6 +16,7 @@ import {
 import type { Log } from "../../../telemetry/log.ts";
 import { Bell } from "../bell.ts";
 import type { Database } from "../database.ts";
+import { PostgresError } from "../errors.ts";
 import { Listener } from "../listener.ts";
 import { afterPrefix } from "./key-range.ts";
 import type { Layout } from "./layout.ts";
@@ -47,6 +48,8 @@ export class Watch {
   readonly #waiting = new Set<() => void>();
   readonly #closing = new AbortController();
   #watchers = 0;
+  /** Counts how often all watches were ended. */
+  #ends = 0;
   #keeping: Promise<void> | undefined;
   #started = false;
 
@@ -65,6 +68,12 @@ export class Watch {
     this.#bell.ring("changed");
   }
 
+  /** Has every watch end as unavailable: what has become of the items nobody can tell it. */
+  endAll(): void {
+    this.#ends += 1;
+    this.#wake();
+  }
+
   /** As in StateDriver. */
   async *watch(selector: WatchSelector, call: Call): AsyncIterable<WatchBatch> {
     const signal = AbortSignal.any([call.signal, this.#closing.signal]);
@@ -72,12 +81,15 @@ export class Watch {
     this.#join();
     try {
       const { now, identity, forgotten } = await this.#begin(own);
+      const ends = this.#ends;
       let seen =
         selector.resumeAfter === undefined ? now : resumed(selector.resumeAfter, identity, forgotten, now);
       if (selector.resumeAfter === undefined) yield* this.#snapshot(selector, `${identity}.${seen}`, own);
       for (;;) {
         const next = this.#news();
         const look = await this.#changes(selector, seen, own);
+        if (ends !== this.#ends)
+          throw new PostgresError("unavailable", "the tables of the store were made again: watch again");
         const before = `${identity}.${seen}`;
         seen = look.now;
         yield* this.#tell(look.keys, before, `${identity}.${seen}`, own);
