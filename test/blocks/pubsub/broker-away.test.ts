@@ -1,6 +1,7 @@
 /** A broker that cannot be reached for a while, as the engine sees it: its driver fails, and then does not. */
 import { afterEach, describe, expect, it } from "vitest";
 import type { DriverSubscription, PubSubDriver } from "../../../src/blocks/pubsub/driver.ts";
+import { changedDriver, changedSubscription } from "./changed-driver.ts";
 import { refusalOf, type Sidecar, startSidecar, textOf } from "./sidecar.ts";
 
 const away = new Error("nobody listens there");
@@ -19,30 +20,25 @@ interface Broker {
 }
 
 async function startWith(broker: Broker): Promise<Sidecar> {
-  const failing = (real: DriverSubscription): DriverSubscription => ({
-    async receive(max, call) {
-      const error = broker.receiveErrors.shift();
-      if (error) throw error;
-      return await real.receive(max, call);
-    },
-    settle: (...args) => real.settle(...args),
-    lag: (call) => real.lag!(call),
-    close: () => real.close(),
-  });
-  const wrap = (real: PubSubDriver): PubSubDriver => ({
-    supports: real.supports,
-    publish: (...args) => real.publish(...args),
-    async open(spec, call) {
-      broker.opened += 1;
-      call.signal.throwIfAborted();
-      const error = broker.openErrors.shift();
-      if (error) throw error;
-      return failing(await real.open(spec, call));
-    },
-    ping: (call) => real.ping(call),
-    classify: (error) => (error === away ? "unavailable" : real.classify(error)),
-    close: () => real.close(),
-  });
+  const failing = (real: DriverSubscription): DriverSubscription =>
+    changedSubscription(real, {
+      async receive(max, call) {
+        const error = broker.receiveErrors.shift();
+        if (error) throw error;
+        return await real.receive(max, call);
+      },
+    });
+  const wrap = (real: PubSubDriver): PubSubDriver =>
+    changedDriver(real, {
+      async open(spec, call) {
+        broker.opened += 1;
+        call.signal.throwIfAborted();
+        const error = broker.openErrors.shift();
+        if (error) throw error;
+        return failing(await real.open(spec, call));
+      },
+      classify: (error) => (error === away ? "unavailable" : real.classify(error)),
+    });
   return await startSidecar({ wrap });
 }
 

@@ -1,6 +1,7 @@
 import { afterEach, expect, it } from "vitest";
 import { Outcome } from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
 import type { Outgoing, PubSubDriver } from "../../../src/blocks/pubsub/driver.ts";
+import { changedDriver } from "./changed-driver.ts";
 import { type Sidecar, type Stream, startSidecar } from "./sidecar.ts";
 
 /** What a broker says that has no room for an event. */
@@ -18,14 +19,11 @@ async function start(refuses: (letter: Outgoing) => boolean): Promise<void> {
       return await driver.publish(topic, events, call);
     };
   sidecar = await startSidecar({
-    wrap: (driver) => ({
-      supports: driver.supports,
-      publish: publish(driver),
-      open: (spec, call) => driver.open(spec, call),
-      ping: (call) => driver.ping(call),
-      classify: (error) => (error instanceof Refusal ? "refused" : driver.classify(error)),
-      close: () => driver.close(),
-    }),
+    wrap: (driver) =>
+      changedDriver(driver, {
+        publish: publish(driver),
+        classify: (error) => (error instanceof Refusal ? "refused" : driver.classify(error)),
+      }),
   });
 }
 

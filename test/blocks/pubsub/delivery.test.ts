@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { Outcome } from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
 import type { PubSubDriver } from "../../../src/blocks/pubsub/driver.ts";
+import { changedDriver, changedSubscription } from "./changed-driver.ts";
 import { refusalOf, type Sidecar, startSidecar, textOf } from "./sidecar.ts";
 
 let sidecar: Sidecar;
@@ -298,20 +299,12 @@ it("answers settlements that name nothing with a complaint, and goes on", async 
 
 /** A broker that gives large events few at a time, as those do that have them elsewhere. */
 function inParts(driver: PubSubDriver): PubSubDriver {
-  const open: PubSubDriver["open"] = async (spec, call) => {
-    const opened = await driver.open(spec, call);
-    return {
-      receive: (max, receiving) => opened.receive(Math.min(max, 5), receiving),
-      settle: (settlements, settling) => opened.settle(settlements, settling),
-      close: () => opened.close(),
-    };
-  };
-  return {
-    supports: driver.supports,
-    publish: (...words) => driver.publish(...words),
-    open,
-    ping: (call) => driver.ping(call),
-    classify: (error) => driver.classify(error),
-    close: () => driver.close(),
-  };
+  return changedDriver(driver, {
+    open: async (spec, call) => {
+      const opened = await driver.open(spec, call);
+      return changedSubscription(opened, {
+        receive: (max, receiving) => opened.receive(Math.min(max, 5), receiving),
+      });
+    },
+  });
 }

@@ -1,9 +1,10 @@
 import { create } from "@bufbuild/protobuf";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { EventSchema, Outcome } from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
-import type { DriverSubscription, PubSubDriver, Settlement } from "../../../src/blocks/pubsub/driver.ts";
+import type { DriverSubscription, PubSubDriver } from "../../../src/blocks/pubsub/driver.ts";
 import type { StateDriver } from "../../../src/blocks/state/driver.ts";
 import { openMemory } from "../state/state-client.ts";
+import { changedDriver, changedSubscription } from "./changed-driver.ts";
 import { refusalOf, type Sidecar, type Stream, startSidecar } from "./sidecar.ts";
 
 let store: StateDriver;
@@ -97,24 +98,21 @@ describe("a subscription with an inbox", () => {
     store = await openMemory();
     let broker: PubSubDriver | undefined;
     // The first sidecar dies before the broker hears of the acknowledgement.
-    const dies = (real: DriverSubscription): DriverSubscription => ({
-      receive: (max, call) => real.receive(max, call),
-      settle: (settlements: readonly Settlement[], call) =>
-        settlements.some(({ kind }) => kind === "done") ? Promise.resolve() : real.settle(settlements, call),
-      close: () => real.close(),
-    });
-    const wrapped = (real: PubSubDriver): PubSubDriver =>
-      Object.assign(Object.create(real) as PubSubDriver, {
-        supports: real.supports,
-        publish: real.publish.bind(real),
-        open: async (...args: Parameters<PubSubDriver["open"]>) => dies(await real.open(...args)),
-        close: async () => {},
+    const dies = (real: DriverSubscription): DriverSubscription =>
+      changedSubscription(real, {
+        settle: (settlements, call) =>
+          settlements.some(({ kind }) => kind === "done")
+            ? Promise.resolve()
+            : real.settle(settlements, call),
       });
     sidecar = await startSidecar({
       store,
       wrap: (real) => {
         broker = real;
-        return wrapped(real);
+        return changedDriver(real, {
+          open: async (spec, call) => dies(await real.open(spec, call)),
+          close: async () => {},
+        });
       },
     });
     const stream = sidecar.stream();
@@ -168,23 +166,18 @@ const everything = { prefix: "", after: undefined, limit: 10, keysOnly: true };
 describe("a record that is no CloudEvent", () => {
   /** A broker to which somebody else writes: what is received is no CloudEvent. */
   const foreign = (real: PubSubDriver): PubSubDriver =>
-    Object.assign(Object.create(real) as PubSubDriver, {
-      supports: real.supports,
-      publish: real.publish.bind(real),
-      close: real.close.bind(real),
-      open: async (...args: Parameters<PubSubDriver["open"]>): Promise<DriverSubscription> => {
-        const opened = await real.open(...args);
-        if (args[0].topic !== "t") return opened;
-        return {
-          receive: async (max, call) =>
-            (await opened.receive(max, call)).map((received) => ({
+    changedDriver(real, {
+      open: async (spec, call) => {
+        const opened = await real.open(spec, call);
+        if (spec.topic !== "t") return opened;
+        return changedSubscription(opened, {
+          receive: async (max, receiving) =>
+            (await opened.receive(max, receiving)).map((received) => ({
               ...received,
               event: create(EventSchema, { data: received.event.data }),
               notCloudEvent: "it is not JSON",
             })),
-          settle: opened.settle.bind(opened),
-          close: opened.close.bind(opened),
-        };
+        });
       },
     });
 

@@ -3,11 +3,11 @@ import { create } from "@bufbuild/protobuf";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { PublishStreamRequestSchema } from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
 import type { Bus } from "../../../src/blocks/pubsub/bus.ts";
-import type { PubSubDriver } from "../../../src/blocks/pubsub/driver.ts";
 import type { DeclaredSubscription } from "../../../src/blocks/pubsub/options.ts";
 import { type PubSubServer, pubSubService } from "../../../src/blocks/pubsub/service.ts";
 import { fault } from "../../../src/faults.ts";
 import { quietTelemetry } from "../../../src/telemetry/telemetry.ts";
+import { changedDriver } from "./changed-driver.ts";
 import { contextWith, type Sidecar, Stream, startSidecar, textOf } from "./sidecar.ts";
 
 let before: Sidecar;
@@ -151,15 +151,10 @@ describe("a subscription whose component is replaced", () => {
 describe("a publish stream whose component is replaced", () => {
   it("publishes by the new one when what is on its way by the old one has arrived", async () => {
     const release = Promise.withResolvers<void>();
-    const wrap = (real: PubSubDriver): PubSubDriver => ({
-      supports: real.supports,
-      publish: (topic, events, call) => release.promise.then(() => real.publish(topic, events, call)),
-      open: (...args) => real.open(...args),
-      ping: (call) => real.ping(call),
-      classify: (error) => real.classify(error),
-      close: () => real.close(),
+    const slow = await startSidecar({
+      wrap: (driver) =>
+        changedDriver(driver, { publish: (...args) => release.promise.then(() => driver.publish(...args)) }),
     });
-    const slow = await startSidecar({ wrap });
     bus = slow.bus;
     const request = (text: string) => {
       const outgoing = [{ event: { data: Buffer.from(text) } }];
@@ -194,19 +189,16 @@ describe("a publish stream whose component is replaced", () => {
 describe("a publish stream", () => {
   it("keeps its component from being left while it has read events and not published them", async () => {
     let published = false;
-    const wrap = (real: PubSubDriver): PubSubDriver => ({
-      supports: real.supports,
-      publish: async (topic, events, call) => {
-        const results = await real.publish(topic, events, call);
-        published = true;
-        return results;
-      },
-      open: (...args) => real.open(...args),
-      ping: (call) => real.ping(call),
-      classify: (error) => real.classify(error),
-      close: () => real.close(),
+    const watched = await startSidecar({
+      wrap: (driver) =>
+        changedDriver(driver, {
+          publish: async (...args) => {
+            const results = await driver.publish(...args);
+            published = true;
+            return results;
+          },
+        }),
     });
-    const watched = await startSidecar({ wrap });
     bus = watched.bus;
     const idle = Promise.withResolvers<boolean>();
     async function* requests() {

@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { Outcome } from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
+import { changedDriver } from "./changed-driver.ts";
 import { type Sidecar, startSidecar, textOf } from "./sidecar.ts";
 
 let sidecar: Sidecar;
@@ -149,12 +150,11 @@ describe("REJECT", () => {
     let fail = true;
     sidecar = await startSidecar({
       wrap: (driver) =>
-        Object.assign(Object.create(driver) as typeof driver, {
-          publish: (...args: Parameters<typeof driver.publish>) =>
-            args[0] === "dead" && fail ? Promise.reject(new Error("away")) : driver.publish(...args),
-          open: (...args: Parameters<typeof driver.open>) => driver.open(...args),
-          classify: (error: unknown) => driver.classify(error),
-          close: () => driver.close(),
+        changedDriver(driver, {
+          publish: (topic, events, call) =>
+            topic === "dead" && fail
+              ? Promise.reject(new Error("away"))
+              : driver.publish(topic, events, call),
         }),
     });
     const stream = sidecar.stream();
