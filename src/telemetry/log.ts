@@ -43,11 +43,6 @@ export async function createLog(options: LogOptions): Promise<pino.Logger> {
   );
 }
 
-/** A log that nobody reads. */
-export function silentLog(): pino.Logger {
-  return pino({ level: "silent" }, { write: () => {} });
-}
-
 /** The fields that tie a line to a trace, for `log.child(logTrace(headers))`; none without a trace. */
 export function logTrace(headers: TraceHeaders): { trace_id?: string; span_id?: string } {
   const parent = parseTraceparent(headers.traceparent);

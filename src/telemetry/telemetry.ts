@@ -1,5 +1,5 @@
 /** What the runtime says about itself, in the three ways there are. */
-import { createLog, type Log, type LogOptions, silentLog } from "./log.ts";
+import { createLog, type Log, type LogOptions } from "./log.ts";
 import { Metrics } from "./metrics.ts";
 import { processMetrics } from "./process-metrics.ts";
 import { disabledTracing, type Tracing } from "./tracing.ts";
@@ -63,9 +63,4 @@ async function startTracing(options: TracingOptions | undefined, metrics: Metric
     metrics,
     report: (exporter, err) => log.warn({ scope: "tracing", exporter, err }, "spans could not be sent"),
   });
-}
-
-/** Metrics that nobody scrapes, no traces, a silent log: for tests. */
-export function quietTelemetry(): Telemetry {
-  return { metrics: new Metrics(), tracing: disabledTracing, log: silentLog() };
 }

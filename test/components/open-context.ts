@@ -1,5 +1,5 @@
 import type { OpenContext } from "../../src/component.ts";
-import { quietTelemetry } from "../../src/telemetry/telemetry.ts";
+import { quietTelemetry } from "../telemetry/quiet-telemetry.ts";
 
 /** What a component is opened with in a test, where the test does not say otherwise. */
 export function openContext(given: Partial<OpenContext> = {}): OpenContext {

@@ -1,7 +1,7 @@
 /** A log whose lines a test can read. */
 import { pino } from "pino";
 import type { OpenContext } from "../../src/component.ts";
-import { quietTelemetry } from "../../src/telemetry/telemetry.ts";
+import { quietTelemetry } from "../telemetry/quiet-telemetry.ts";
 
 /** Telemetry for a component, and what it has logged. */
 export function readableTelemetry(): {

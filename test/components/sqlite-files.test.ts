@@ -6,7 +6,7 @@ import type { StateDriver } from "../../src/blocks/state/driver.ts";
 import type { Component } from "../../src/component.ts";
 import { sqliteComponents } from "../../src/components/sqlite/components.ts";
 import { asStoreError, classify } from "../../src/components/sqlite/errors.ts";
-import { quietTelemetry } from "../../src/telemetry/telemetry.ts";
+import { quietTelemetry } from "../telemetry/quiet-telemetry.ts";
 import { Directory } from "./sqlite-directory.ts";
 
 const call = { signal: AbortSignal.timeout(60_000) };

@@ -1,7 +1,7 @@
 /** The metrics port, as Prometheus sees it. */
 import { expect, it } from "vitest";
 import { startMetricsServer } from "../../src/server/metrics.ts";
-import { quietTelemetry } from "../../src/telemetry/telemetry.ts";
+import { quietTelemetry } from "../telemetry/quiet-telemetry.ts";
 
 it("tells the metrics, and nothing else", async () => {
   const telemetry = quietTelemetry();

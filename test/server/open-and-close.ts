@@ -1,6 +1,6 @@
 /** A program that uses every server and closes it: it ends by itself when nothing is left. */
 import { startMetricsServer } from "../../src/server/metrics.ts";
-import { quietTelemetry } from "../../src/telemetry/telemetry.ts";
+import { quietTelemetry } from "../telemetry/quiet-telemetry.ts";
 import { mountsOf, protocols, Scene, setStage } from "./service.ts";
 
 for (const protocol of protocols) {

@@ -2,8 +2,8 @@
 import { Code, ConnectError } from "@connectrpc/connect";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { ErrorInfoSchema } from "../../gen/google/rpc/error_details_pb.ts";
-import { silentLog } from "../../src/telemetry/log.ts";
-import { quietTelemetry, type Telemetry } from "../../src/telemetry/telemetry.ts";
+import type { Telemetry } from "../../src/telemetry/telemetry.ts";
+import { quietTelemetry, silentLog } from "../telemetry/quiet-telemetry.ts";
 import { mountsOf, protocols, Scene, type Stage, setStage } from "./service.ts";
 
 const errorOf = (promise: Promise<unknown>): Promise<ConnectError> =>

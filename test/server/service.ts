@@ -13,8 +13,8 @@ import { startGrpcServer } from "../../src/server/grpc.ts";
 import { type HttpServerOptions, startHttpServer } from "../../src/server/http.ts";
 import type { Listening } from "../../src/server/listening.ts";
 import { type LateMount, type Mount, mount } from "../../src/server/mount.ts";
-import { quietTelemetry } from "../../src/telemetry/telemetry.ts";
 import { type TraceHeaders, traceOf } from "../../src/telemetry/tracing.ts";
+import { quietTelemetry } from "../telemetry/quiet-telemetry.ts";
 
 /** What the handlers have seen, and what they wait for. */
 export class Scene {

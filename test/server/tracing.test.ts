@@ -1,7 +1,8 @@
 /** One server span for each call, over every protocol. */
 import { beforeEach, describe, expect, it } from "vitest";
-import { quietTelemetry, type Telemetry } from "../../src/telemetry/telemetry.ts";
+import type { Telemetry } from "../../src/telemetry/telemetry.ts";
 import type { Attributes, Span, TraceHeaders, Tracing } from "../../src/telemetry/tracing.ts";
+import { quietTelemetry } from "../telemetry/quiet-telemetry.ts";
 import { mountsOf, protocols, Scene, setStage } from "./service.ts";
 
 interface Recorded {

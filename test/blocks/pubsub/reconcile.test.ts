@@ -6,7 +6,7 @@ import type { Bus } from "../../../src/blocks/pubsub/bus.ts";
 import type { DeclaredSubscription } from "../../../src/blocks/pubsub/options.ts";
 import { type PubSubServer, pubSubService } from "../../../src/blocks/pubsub/service.ts";
 import { fault } from "../../../src/faults.ts";
-import { quietTelemetry } from "../../../src/telemetry/telemetry.ts";
+import { quietTelemetry } from "../../telemetry/quiet-telemetry.ts";
 import { changedDriver } from "./changed-driver.ts";
 import { contextWith, type Sidecar, Stream, startSidecar, textOf } from "./sidecar.ts";
 

@@ -24,8 +24,9 @@ import type { StateDriver } from "../../../src/blocks/state/driver.ts";
 import { HandledEvents } from "../../../src/blocks/state/handled-events.ts";
 import { memoryPubSub } from "../../../src/components/memory/pubsub.ts";
 import { fault } from "../../../src/faults.ts";
-import { quietTelemetry, type Telemetry } from "../../../src/telemetry/telemetry.ts";
+import type { Telemetry } from "../../../src/telemetry/telemetry.ts";
 import { openContext } from "../../components/open-context.ts";
+import { quietTelemetry } from "../../telemetry/quiet-telemetry.ts";
 
 /** A sidecar's pub/sub block without ports. */
 export interface Sidecar {

@@ -8,7 +8,7 @@ import type { PublishEvents } from "../../../src/blocks/state/outbox-publisher.t
 import type { SetInput, WriteInput } from "../../../src/blocks/state/requests.ts";
 import { type StateSettings, stateSettings } from "../../../src/blocks/state/settings.ts";
 import { StateStore } from "../../../src/blocks/state/store.ts";
-import { quietTelemetry } from "../../../src/telemetry/telemetry.ts";
+import { quietTelemetry } from "../../telemetry/quiet-telemetry.ts";
 import { bytesOf } from "./state-client.ts";
 
 /** A call that may take its time on a real server. */

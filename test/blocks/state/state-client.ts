@@ -9,8 +9,9 @@ import { stateService } from "../../../src/blocks/state/service.ts";
 import { type StateSettings, stateSettings } from "../../../src/blocks/state/settings.ts";
 import { StateStore } from "../../../src/blocks/state/store.ts";
 import { memoryState } from "../../../src/components/memory/state.ts";
-import { quietTelemetry, type Telemetry } from "../../../src/telemetry/telemetry.ts";
+import type { Telemetry } from "../../../src/telemetry/telemetry.ts";
 import { openContext } from "../../components/open-context.ts";
+import { quietTelemetry } from "../../telemetry/quiet-telemetry.ts";
 
 export interface Opened {
   readonly client: Client<typeof StateService>;

@@ -4,8 +4,8 @@ import { PositionExpired, type StateDriver } from "../../../src/blocks/state/dri
 import { stateSettings } from "../../../src/blocks/state/settings.ts";
 import { StateStore } from "../../../src/blocks/state/store.ts";
 import { fault } from "../../../src/faults.ts";
-import { quietTelemetry } from "../../../src/telemetry/telemetry.ts";
 import type { Span, Tracing } from "../../../src/telemetry/tracing.ts";
+import { quietTelemetry } from "../../telemetry/quiet-telemetry.ts";
 import { all, bytesOf, failureOf, openMemory, openState, storeOn, textOf } from "./state-client.ts";
 
 const call = { signal: new AbortController().signal };

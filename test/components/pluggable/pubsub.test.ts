@@ -8,8 +8,8 @@ import type { Received } from "../../../src/blocks/pubsub/driver.ts";
 import { parseOpen } from "../../../src/blocks/pubsub/options.ts";
 import { pubSubSettings } from "../../../src/blocks/pubsub/settings.ts";
 import type { Consumer } from "../../../src/blocks/pubsub/subscription.ts";
-import { quietTelemetry } from "../../../src/telemetry/telemetry.ts";
 import { outgoing, textOf } from "../../conformance/pubsub/fixture.ts";
+import { quietTelemetry } from "../../telemetry/quiet-telemetry.ts";
 import { call, openPubSub } from "./drivers.ts";
 import { PushBroker, SocketsFolder } from "./node-component.ts";
 
