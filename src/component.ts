@@ -40,6 +40,13 @@ export type Open<Driver> = (context: OpenContext) => Promise<Driver>;
 /** A technology that can stand behind a block. */
 export type Component = { [Block in BlockName]: ComponentOf<Block> }[BlockName];
 
+/** A component that is loaded when a resource names its type: most types are named by none. */
+export interface LateComponent {
+  readonly type: string;
+  /** Rejects when a file of the program cannot be read. */
+  readonly load: () => Promise<Component>;
+}
+
 /** A component of one block. */
 export interface ComponentOf<Block extends BlockName> {
   /** The block, which is the first part of the type. */

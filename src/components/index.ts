@@ -1,30 +1,30 @@
 /** Every component of this build. To add one: a folder beside this file, a line here, a call of the suite. */
-import type { Component } from "../component.ts";
-import { jetStreamPubSub, jetStreamState } from "./jetstream/components.ts";
-import { kafkaPubSub } from "./kafka/components.ts";
+import type { Component, LateComponent } from "../component.ts";
 import { memoryPubSub } from "./memory/pubsub.ts";
 import { memoryState } from "./memory/state.ts";
-import { postgresPubSub, postgresState } from "./postgresql/components.ts";
-import { redisPubSub, redisState } from "./redis/components.ts";
 import { sqliteComponents } from "./sqlite/components.ts";
 
 /**
  * The components, for one sidecar: those of one technology may share what they
- * open. Libraries of vendors are loaded when a component is opened, not here.
+ * open. Libraries of vendors are loaded when a component is opened.
  */
-export function makeComponents(): readonly Component[] {
+export function makeComponents(): readonly (Component | LateComponent)[] {
   const sqlite = sqliteComponents();
+  const redis = () => import("./redis/components.ts");
+  const postgres = () => import("./postgresql/components.ts");
+  const kafka = () => import("./kafka/components.ts");
+  const jetStream = () => import("./jetstream/components.ts");
   return [
     memoryState,
     memoryPubSub,
     sqlite.state,
     sqlite.pubsub,
-    redisState,
-    redisPubSub,
-    postgresState,
-    postgresPubSub,
-    kafkaPubSub,
-    jetStreamPubSub,
-    jetStreamState,
+    { type: "state.redis", load: async () => (await redis()).redisState },
+    { type: "pubsub.redis", load: async () => (await redis()).redisPubSub },
+    { type: "state.postgresql", load: async () => (await postgres()).postgresState },
+    { type: "pubsub.postgresql", load: async () => (await postgres()).postgresPubSub },
+    { type: "pubsub.kafka", load: async () => (await kafka()).kafkaPubSub },
+    { type: "pubsub.jetstream", load: async () => (await jetStream()).jetStreamPubSub },
+    { type: "state.jetstream", load: async () => (await jetStream()).jetStreamState },
   ];
 }

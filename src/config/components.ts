@@ -40,10 +40,21 @@ export interface ComponentResourceOf<Block extends BlockName, Schemas extends Bl
   readonly fingerprint: string;
 }
 
-/** What a type is that this build has not: a component that is found only now, or why there is none. */
-export type ForeignType =
-  | { readonly component: Component; readonly note: string }
+/** What a type is: a component, or why there is none. */
+export type FoundType =
+  | {
+      readonly component: Component;
+      /** For the operator. */
+      readonly note?: string;
+    }
   | { readonly problem: string };
+
+/** What the types are that resources name, and those of components that nobody declares. */
+export interface Types {
+  readonly found: ReadonlyMap<string, FoundType>;
+  /** All that this build has. */
+  readonly known: readonly string[];
+}
 
 /** `initTimeout` where none is given, as in Dapr. */
 export const defaultInitTimeoutMs = 5000;
@@ -139,24 +150,22 @@ export async function addSecretStores(
 /** The component of a Component resource, or undefined when there is a mistake or it can do without. */
 export function configure<Schemas extends BlockSchemas>(
   { resource, spec, storeName }: Declared,
-  components: readonly Component[],
-  foreign: ReadonlyMap<string, ForeignType>,
+  types: Types,
   blockSettings: Schemas,
   values: Values,
 ): ComponentResource<Schemas> | undefined {
-  const found = foreign.get(spec.type) ?? { problem: "" };
+  const found = types.found.get(spec.type) ?? { problem: "" };
   const typeAt = () => locate(resource.root, ["spec", "type"]).at;
-  if ("note" in found) resource.note(typeAt(), ["spec", "type"], found.note);
-  const component =
-    "component" in found ? found.component : components.find((each) => each.type === spec.type);
-  if (!component) {
+  if ("problem" in found) {
     const report = spec.ignoreErrors ? resource.note : resource.mistake;
     const at = typeAt();
-    const also = "problem" in found && found.problem !== "" ? `; ${found.problem}` : "";
-    const message = noSuchType(spec.type, components) + also;
+    const also = found.problem === "" ? "" : `; ${found.problem}`;
+    const message = noSuchType(spec.type, types.known) + also;
     report(at, ["spec", "type"], spec.ignoreErrors ? `not loaded, ignoreErrors is set: ${message}` : message);
     return undefined;
   }
+  const { component, note } = found;
+  if (note !== undefined) resource.note(typeAt(), ["spec", "type"], note);
   const version = spec.version || component.versions[0]!;
   const knownVersion = component.versions.includes(version);
   if (!knownVersion) {
@@ -195,8 +204,8 @@ function fingerprintOf(
   return JSON.stringify([type, version, ignoreErrors, initTimeout, metadata]);
 }
 
-function noSuchType(type: string, components: readonly Component[]): string {
-  const types = [...components.map((each) => each.type), ...Object.keys(secretStoreTypes)];
+function noSuchType(type: string, known: readonly string[]): string {
+  const types = [...known, ...Object.keys(secretStoreTypes)];
   const suggestion = didYouMean(type, types);
   if (suggestion !== "") return `no component of type "${type}" in this build${suggestion}`;
   const block = type.slice(0, type.indexOf(".") + 1);
@@ -220,12 +229,15 @@ export const defaultTypes: Readonly<Record<BlockName, string>> = {
 export function defaultComponents<Schemas extends BlockSchemas>(
   declaredBlocks: ReadonlySet<string>,
   deny: readonly string[],
-  components: readonly Component[],
+  types: Types,
   blockSettings: Schemas,
 ): readonly ComponentResource<Schemas>[] {
-  return components.flatMap((component) => {
-    const { block, type } = component;
-    if (declaredBlocks.has(block) || defaultTypes[block] !== type) return [];
+  return Object.values(defaultTypes).flatMap((type) => {
+    const found = types.found.get(type);
+    if (!found || "problem" in found) return [];
+    const { component } = found;
+    const { block } = component;
+    if (declaredBlocks.has(block)) return [];
     if (deny.some((entry) => isDenied(type, component.versions[0]!, entry))) return [];
     const resource = Object.freeze({
       name: block,

@@ -1,5 +1,5 @@
 /** Configuration in, checked as a whole before anything opens. */
-import type { Component } from "../component.ts";
+import type { Component, LateComponent } from "../component.ts";
 import {
   addSecretStores,
   type BlockSchemas,
@@ -8,21 +8,21 @@ import {
   type Declared,
   declare,
   defaultComponents,
-  type ForeignType,
-  isInScope,
+  defaultTypes,
+  type FoundType,
   isSecretStore,
+  type Types,
 } from "./components.ts";
 import { type ReadFile, readFiles } from "./files.ts";
-import { type LaterKind, laterKinds, resiliency } from "./kinds/later.ts";
 import { isMiddleware, type MiddlewareResource, readMiddleware } from "./middlewares.ts";
+import type { OtherResource, OtherResources } from "./other-resources.ts";
 import { type Remark, Remarks } from "./remarks.ts";
-import { ComponentPolicies, type ResiliencySpec, unusedOf } from "./resiliency.ts";
-import { type Resource, resourcesOf, type Source } from "./resource.ts";
+import { ComponentPolicies } from "./resiliency.ts";
+import { type Resource, resourcesOf } from "./resource.ts";
 import { type Environment, type SecretStore, Secrets } from "./secrets.ts";
 import { Configured, type Settings } from "./settings.ts";
-import { locate, read } from "./shape.ts";
+import { locate } from "./shape.ts";
 import { type CheckRule, type DeclaredSubscription, readSubscription } from "./subscriptions.ts";
-import { plain } from "./tree.ts";
 import { type Identity, Values } from "./values.ts";
 
 /** What a configuration is made of. */
@@ -39,12 +39,12 @@ export interface LoadOptions<Schemas extends BlockSchemas> {
    */
   readonly environment: Environment;
   /** The components of this build. */
-  readonly components: readonly Component[];
+  readonly components: readonly (Component | LateComponent)[];
   /** What types are that are not among `components`, and can only be known now. Without it: mistakes. */
   readonly foreignTypes?: (
     types: readonly string[],
     environment: Environment,
-  ) => Promise<ReadonlyMap<string, ForeignType>>;
+  ) => Promise<ReadonlyMap<string, FoundType>>;
   /** For each block, the schema of the settings that it has in every component's `spec.metadata`. */
   readonly blockSettings: Schemas;
   /**
@@ -82,15 +82,6 @@ export interface Configuration<Schemas extends BlockSchemas = BlockSchemas> {
   readonly secretStores: ReadonlyMap<string, SecretStore>;
   /** Every value that came from a reference, for logs to redact. */
   readonly secrets: ReadonlySet<string>;
-}
-
-/** A resource of a kind that is not used yet, or in part. */
-export interface OtherResource {
-  readonly kind: LaterKind;
-  readonly name: string;
-  readonly source: Source;
-  /** The same for the same content, wherever it is written. */
-  readonly fingerprint: string;
 }
 
 /** The documents of the files, before anything is made of them. */
@@ -175,19 +166,12 @@ export async function assemble<Schemas extends BlockSchemas>(
   await addSecretStores(declared.filter(isSecretStore), secrets, values, environment);
   const settings = configured.settings(values, secrets);
   const opened = declared.filter((each) => !isSecretStore(each) && !isMiddleware(each));
-  const builtIn = new Set(options.components.map(({ type }) => type));
-  const unknownTypes = opened.map(({ spec }) => spec.type).filter((type) => !builtIn.has(type));
-  const foreign: ReadonlyMap<string, ForeignType> =
-    unknownTypes.length > 0 && options.foreignTypes
-      ? await options.foreignTypes(unknownTypes, environment)
-      : new Map();
+  const types = await findTypes(new Set(opened.map(({ spec }) => spec.type)), options);
   const components = [
-    ...opened.flatMap(
-      (each) => configure(each, options.components, foreign, options.blockSettings, values) ?? [],
-    ),
+    ...opened.flatMap((each) => configure(each, types, options.blockSettings, values) ?? []),
     ...(options.tolerant
       ? []
-      : defaultComponents(blocksOf(resources), configured.deny, options.components, options.blockSettings)),
+      : defaultComponents(blocksOf(resources), configured.deny, types, options.blockSettings)),
   ];
 
   const middlewares = declared.filter(isMiddleware).flatMap((each) => readMiddleware(each, values) ?? []);
@@ -202,8 +186,7 @@ export async function assemble<Schemas extends BlockSchemas>(
   const subscriptions = ofKind(resources, "Subscription").flatMap(
     (each) => readSubscription(each, appId, known, checkRule) ?? [],
   );
-  const resiliencies: ResiliencySpec[] = [];
-  const otherResources = resources.flatMap((each) => otherResource(each, appId, resiliencies) ?? []);
+  const others = await readOthers(resources, appId);
   remarks.throwIfAny(documents.files);
   return Object.freeze({
     components: Object.freeze(components),
@@ -217,12 +200,46 @@ export async function assemble<Schemas extends BlockSchemas>(
     ),
     subscriptions: Object.freeze(subscriptions),
     settings,
-    policies: new ComponentPolicies(resiliencies),
-    others: Object.freeze(otherResources),
+    policies: new ComponentPolicies(others.resiliencies),
+    others: Object.freeze(others.resources),
     notes: Object.freeze(remarks.notes(documents.files)),
     secretStores: secrets.stores,
     secrets: secrets.resolved,
   });
+}
+
+/** Finds types that are named, and those of components that nobody declares. */
+async function findTypes(
+  named: ReadonlySet<string>,
+  {
+    components,
+    environment,
+    foreignTypes,
+  }: Pick<LoadOptions<BlockSchemas>, "components" | "environment" | "foreignTypes">,
+): Promise<Types> {
+  const known = components.map(({ type }) => type);
+  const wanted = new Set([...named, ...Object.values(defaultTypes)]);
+  const found = new Map<string, FoundType>();
+  for (const each of components) {
+    if (wanted.has(each.type)) found.set(each.type, { component: "load" in each ? await each.load() : each });
+  }
+  const foreign = [...named].filter((type) => !known.includes(type));
+  if (foreign.length > 0 && foreignTypes) {
+    for (const [type, what] of await foreignTypes(foreign, environment)) found.set(type, what);
+  }
+  return { found, known };
+}
+
+/** Reads what is neither a Component nor a Subscription. */
+async function readOthers(
+  resources: readonly Resource[],
+  appId: string | undefined,
+): Promise<OtherResources> {
+  const others = resources.filter(({ kind }) => kind !== "Component" && kind !== "Subscription");
+  if (others.length === 0) return { resources: [], resiliencies: [] };
+  // Their shapes are large, and few have any.
+  const { readOtherResources } = await import("./other-resources.ts");
+  return readOtherResources(others, appId);
 }
 
 function identity(appId: string | undefined, environment: Environment): Identity {
@@ -282,26 +299,4 @@ function knownComponents(
   for (const each of declared.filter(isMiddleware)) loaded.set(each.resource.name, "middleware");
   const others = ofKind(resources, "Component").filter(({ name }) => !loaded.has(name));
   return { loaded, others: new Set(others.map(({ name }) => name)) };
-}
-
-/** Checks a resource of a kind that is not used yet, or in part, and says so. Adds to `resiliencies`. */
-function otherResource(
-  resource: Resource,
-  appId: string | undefined,
-  resiliencies: ResiliencySpec[],
-): OtherResource | undefined {
-  const { kind, name, source, root } = resource;
-  if (!Object.hasOwn(laterKinds, kind)) return undefined;
-  const later = kind as LaterKind;
-  const policies = later === "Resiliency" ? read(resiliency, root, [], resource.mistake) : undefined;
-  const value = policies ?? read(laterKinds[later], root, [], resource.mistake);
-  if (!value || !isInScope(value.scopes, appId)) return undefined;
-  if (policies) {
-    resiliencies.push(policies.spec);
-    for (const path of unusedOf(policies.spec))
-      resource.note(locate(root, path).at, path, "checked, not used yet");
-  } else {
-    resource.note(root.at, [], "checked, not used yet");
-  }
-  return Object.freeze({ kind: later, name, source, fingerprint: JSON.stringify(plain(root)) });
 }

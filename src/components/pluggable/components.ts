@@ -1,7 +1,7 @@
 /** Components whose types are those of processes beside the sidecar: `state.NAME` and `pubsub.NAME` for a socket NAME. */
 import * as z from "zod";
 import { type Component, component, type OpenContext } from "../../component.ts";
-import type { ForeignType } from "../../config/components.ts";
+import type { FoundType } from "../../config/components.ts";
 import { nearest } from "../../config/suggest.ts";
 import { type SocketsFolder, socketComes, socketsIn } from "./sockets.ts";
 
@@ -19,10 +19,10 @@ export async function pluggableTypes(
   types: readonly string[],
   known: readonly string[],
   folder: SocketsFolder,
-): Promise<ReadonlyMap<string, ForeignType>> {
+): Promise<ReadonlyMap<string, FoundType>> {
   const sockets = await socketsIn(folder);
   return new Map(
-    types.map((type): [string, ForeignType] => {
+    types.map((type): [string, FoundType] => {
       const name = type.slice(type.indexOf(".") + 1);
       const there = sockets?.has(name.toLowerCase()) ?? false;
       if (!there && sockets === undefined && !folder.named)
