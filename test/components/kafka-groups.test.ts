@@ -115,6 +115,21 @@ describeWith("kafka", "a group of Kafka over several partitions", () => {
     30_000,
   );
 
+  it("has the partitions of a member that leaves at once, and does not wait for its session to end", async () => {
+    const [topic, group] = [fresh("leaving"), fresh("group")];
+    const fields = { sessionTimeout: "60s", heartbeatInterval: "200ms" };
+    const [first, second] = [await driver(fields), await driver(fields)];
+    const one = await join(first, topic, group);
+    const other = await join(second, topic, group);
+    for (const partition of [0, 1, 2, 3])
+      await first.publish(topic, [outgoing(`p${partition}`, { partition })], call());
+    const [held] = await take(one, 1);
+    await first.close();
+    // What it held comes again, and the other's own come as well, long before a minute is over.
+    expect((await take(other, 4)).map(textOf).sort()).toEqual(["p0", "p1", "p2", "p3"]);
+    expect(held).toBeDefined();
+  }, 30_000);
+
   it("goes to the partition that it is told to, and refuses one that there is not, alone", async () => {
     const topic = fresh("partition");
     const publisher = await driver();

@@ -104,6 +104,20 @@ describeWith(["kafka", "toxiproxy"], "a group of Kafka", () => {
     expect((await take(all, 1)).map(textOf)).toEqual([good]);
   }, 60_000);
 
+  it("is told that it may not publish to a topic that it may read", async () => {
+    const topic = fresh("read-only");
+    const plain = await driver();
+    await plain.publish(topic, [outgoing("there")], call());
+    await allow(topic, AclOperationTypes.READ);
+    const broker = await asAlice.driver();
+    const [answer] = await broker.publish(topic, [outgoing("no")], call());
+    expect(broker.classify(answer)).toBe("refused");
+    expect(String(answer)).toContain(`the topic "${topic}" refuses events`);
+    expect(String(answer)).toContain("TOPIC_AUTHORIZATION_FAILED");
+    const subscription = await join(broker, topic);
+    expect((await take(subscription, 1)).map(textOf)).toEqual(["there"]);
+  }, 60_000);
+
   it("commits what was settled of each of its topics when it leaves them all at once", async () => {
     const group = fresh("group");
     const topics = ["a", "b", "c", "d", "e"].map(fresh);

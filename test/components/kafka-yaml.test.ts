@@ -1,5 +1,8 @@
+import { readFile } from "node:fs/promises";
 import { connect, createServer, type Server } from "node:net";
-import { afterAll, beforeAll, expect, it } from "vitest";
+import { join } from "node:path";
+import { afterAll, beforeAll, expect, it, onTestFinished } from "vitest";
+import { parse } from "yaml";
 import { makeAssembly } from "../../src/assembly.ts";
 import { kafkaPubSub } from "../../src/components/kafka/components.ts";
 import { load } from "../../src/config/load.ts";
@@ -7,7 +10,13 @@ import { startSidecar } from "../blocks/pubsub/sidecar.ts";
 import { directory } from "../config/fixture.ts";
 import { sharedKafka } from "../servers/kafka.ts";
 import { describeWith } from "../servers/require.ts";
+import { openKafkaDriver } from "./kafka/driver.ts";
 import { openContext } from "./open-context.ts";
+
+/** What is used of KEDA's resource. */
+interface ScaledObject {
+  readonly spec: { readonly triggers: readonly { readonly metadata: { readonly query: string } }[] };
+}
 
 /** A file of somebody who uses it with other programs. */
 const yaml = `apiVersion: dapr.io/v1alpha1
@@ -90,4 +99,34 @@ describeWith("kafka", "a file with fields of older and foreign vintage", () => {
       /kafka\.yaml:15.*unknown field "publishTopik"; did you mean "publishTopic"/,
     );
   });
+
+  it("is scaled on the lag by the query of the ScaledObject in docs/components/kafka.md", async () => {
+    const page = await readFile(join(import.meta.dirname, "../../docs/components/kafka.md"), "utf8");
+    const scaledObject = [...page.matchAll(/^```yaml$(.*?)^```/gms)].find(([, text]) =>
+      text!.includes("ScaledObject"),
+    )!;
+    const { spec } = parse(scaledObject[1]!) as ScaledObject;
+    const [, name, selectors] = /^max\((\w+)\{(.*)\}\)$/.exec(spec.triggers[0]!.metadata.query)!;
+    const wanted = Object.fromEntries(
+      [...selectors!.matchAll(/(\w+)="([^"]*)"/g)].map(([, label, value]) => [label, value]),
+    );
+    // The page's names, but for what another run of this test may have used.
+    const topic = `${wanted["topic"]}.${process.pid}.${Date.now()}`;
+    const { port } = await sharedKafka();
+    const driver = await openKafkaDriver(port, { topicPartitions: "2" });
+    const sidecar = await startSidecar({ wrap: () => driver });
+    onTestFinished(() => sidecar.close());
+    const stream = sidecar.stream();
+    await stream.open({ topic, group: wanted["group"]!, maxInFlight: 1 });
+    for (const key of ["a", "b", "c", "d", "e"]) await sidecar.send(topic, { key, event: { id: key } });
+    await stream.delivery();
+    const series = [...(await sidecar.telemetry.metrics.text()).matchAll(/^(\w+)\{(.*)\} (\S+)$/gm)].filter(
+      ([, metric, labels]) =>
+        metric === name &&
+        Object.entries({ ...wanted, component: "pubsub", topic }).every(([label, value]) =>
+          labels!.split(",").includes(`${label}="${value}"`),
+        ),
+    );
+    expect(series.map(([, , , value]) => Number(value))).toEqual([5]);
+  }, 30_000);
 });

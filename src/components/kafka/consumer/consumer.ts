@@ -86,6 +86,7 @@ export class Consumer {
         lost: () => this.#lose(),
         regained: () => this.#wake(),
         log: context.log,
+        warn: context.warn,
       },
     );
     this.#committer = new Committer(shared, () => this.#membership!.member);

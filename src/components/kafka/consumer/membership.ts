@@ -45,6 +45,8 @@ export interface MembershipHost {
   /** After a time without contact to the group, it is known again that the place in it is ours. */
   regained(): void;
   log(message: string, fields?: Readonly<Record<string, unknown>>): void;
+  /** Something that an operator should see. */
+  warn(message: string, fields?: Readonly<Record<string, unknown>>): void;
 }
 
 /** How many times the session's length the others may take to join again. */
@@ -264,7 +266,11 @@ export class Membership {
       this.#generation = -1;
       this.#host.lost();
     }
-    if (error instanceof KafkaError && error.kind === "refused") this.#refusal = error;
+    if (error instanceof KafkaError && error.kind === "refused") {
+      if (this.#refusal === undefined)
+        this.#host.warn("the broker refuses this member; trying again", { err: error });
+      this.#refusal = error;
+    }
     this.#host.log("the group has to be joined again", { err: error });
   }
 }
