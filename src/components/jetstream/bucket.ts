@@ -4,7 +4,7 @@ import { DiscardPolicy } from "@nats-io/jetstream";
 import { headers as emptyHeaders, type Msg, type MsgHdrs, nanos } from "@nats-io/transport-node";
 import type { Log } from "../../telemetry/log.ts";
 import type { Connection } from "./connection.ts";
-import { apiCode, apiCodes, NatsError } from "./errors.ts";
+import { apiCode, apiCodes, isAbsent, NatsError } from "./errors.ts";
 import type { Entry } from "./state-entry.ts";
 
 /** How long a bucket that is made here remembers deletions, for those who resume a watch. */
@@ -195,13 +195,6 @@ async function findOrMake(
     if (apiCode(error) !== apiCodes.streamNameInUse) throw error;
     return { info: await streams.info(config.name), isNew: false };
   }
-}
-
-/** Whether an error says that nothing listens where a bucket should. */
-function isAbsent(error: unknown): boolean {
-  if (apiCode(error) === apiCodes.streamNotFound) return true;
-  if (!(error instanceof Error)) return false;
-  return error.name === "NoResponders" || isAbsent(error.cause);
 }
 
 /** The error for a value that does not fit into a message. */

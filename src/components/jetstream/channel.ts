@@ -3,11 +3,13 @@
  * A channel mends itself when the connection or the consumer was away; what is handed out when is not its business.
  */
 import { setTimeout as delay } from "node:timers/promises";
+import type { ConsumerInfo } from "@nats-io/jetstream";
 import type { Msg } from "@nats-io/transport-node";
 import type { Call } from "../../blocks/call.ts";
 import type { Lag } from "../../blocks/pubsub/driver.ts";
 import { until } from "./connection.ts";
-import { classify, NatsError } from "./errors.ts";
+import { classify, isAbsent, NatsError } from "./errors.ts";
+import { ackSubjectOf } from "./events.ts";
 import type { Group } from "./group.ts";
 import { type Held, heldOf, type Uncounted } from "./held.ts";
 import { Pull } from "./pull.ts";
@@ -23,6 +25,10 @@ const repairPauseMs = 200;
 /** Messages that are remembered to be done. */
 const maxDone = 16_384;
 
+/** Messages that are recalled without having come here, at most at a time, and how many until the server has to confirm. */
+const maxRecalled = 100_000;
+const recalledAtOnce = 4096;
+
 /** How often the lag is asked for until two answers agree, and the pause between. */
 const maxLagAsks = 5;
 const lagPauseMs = 2;
@@ -37,6 +43,8 @@ export interface ChannelUser {
   onDelivery?(count: number): void;
   /** A message that the channel did not hold yet. */
   onArrival(held: Held): void;
+  /** A message that was to come again does not: it was delivered too often. */
+  onGivenUp?(sequence: number): void;
   /** What was held is no more. */
   onReset?(): void;
   /** A request has ended, or the channel is broken or well again. */
@@ -72,6 +80,10 @@ export class Channel {
   #pull: Pull | undefined;
   #broken: string | undefined;
   #lastSeen = 0;
+  /** What was given back and has not come again, where that has to be known. */
+  readonly #away = new Set<number>();
+  #recalls = 0;
+  #closed = false;
   /** Another for every connection. */
   #epoch = 0;
   #floorNotedAtMs = performance.now();
@@ -84,11 +96,7 @@ export class Channel {
     this.#user = user;
     const { connection } = group.context;
     this.#keepAlive = setInterval(() => this.#signOfLife(), group.ackWaitMs / 3).unref();
-    this.#endFollowing = connection.onChange(() => {
-      void this.#drop();
-      this.#broken = "the connection was lost";
-      user.onChange();
-    });
+    this.#endFollowing = connection.onChange(() => this.#break("the connection was lost"));
   }
 
   /** Whether `repair` is to be called before more messages can come. */
@@ -104,7 +112,7 @@ export class Channel {
   /** Has the server send up to `count` messages. Half of them is good enough: requests are few then. */
   want(count: number): void {
     const { connection } = this.group.context;
-    if (this.#broken !== undefined || !connection.connected || connection.closed) return;
+    if (this.#closed || this.#broken !== undefined || !connection.connected || connection.closed) return;
     this.#pull ??= this.#open();
     const missing = count - this.#pull.outstanding;
     if (missing >= Math.max(1, count / 2)) this.#pull.request(missing);
@@ -119,7 +127,7 @@ export class Channel {
 
   /** Has the consumer made again where it is gone. Does nothing without a connection. Throws what the library throws. */
   async repair(): Promise<void> {
-    if (!this.group.context.connection.connected) return;
+    if (this.#closed || !this.group.context.connection.connected) return;
     const why = this.#broken;
     const same = await this.#ensure();
     // The connection was lost meanwhile: when it is back somebody calls again.
@@ -127,6 +135,7 @@ export class Channel {
     if (!same) {
       // What is held is of a stream that is no more; its sequences will be those of other messages.
       this.#done.clear();
+      this.#away.clear();
       this.held.clear();
       this.#lastSeen = 0;
       this.#user.onReset?.();
@@ -152,7 +161,7 @@ export class Channel {
         if (held !== last.held) connection.nats.publish(held.reply, payload);
       // The server takes them one after the other, so that its answer to the last one is one for all.
       await until(
-        connection.nats.request(last.held.reply, last.payload, { timeout: confirmWithinMs }),
+        connection.request(last.held.reply, last.payload, { timeout: confirmWithinMs }, false),
         signal,
       );
     } catch (error) {
@@ -160,11 +169,16 @@ export class Channel {
         held.settling = undefined;
         held.epoch = -1;
       }
+      // Nobody asks for more while nothing can be settled: nobody else would notice.
+      if (isAbsent(error)) this.#break("nobody answers for the consumer");
       throw error;
     }
     for (const { held, payload } of replies) {
       if (this.held.get(held.sequence) === held) this.held.delete(held.sequence);
-      if (payload !== done) continue;
+      if (payload !== done) {
+        if (this.group.ephemeral && !this.held.has(held.sequence)) this.#away.add(held.sequence);
+        continue;
+      }
       this.uncounted.forget(this.group.consumer, held.sequence);
       this.#done.add(held.sequence);
       if (this.#done.size > maxDone) this.#done.delete(this.#done.values().next().value!);
@@ -172,22 +186,58 @@ export class Channel {
   }
 
   /** Messages that are held here, and that are out for the server too. */
-  get certain(): number {
-    let count = 0;
-    for (const held of this.held.values()) if (this.#isCertain(held)) count += 1;
-    return count;
+  certain(): Held[] {
+    return [...this.held.values()].filter((held) => this.isCertain(held));
   }
 
-  /** Has the server send again what may not be out any more for it; if it is, it becomes certain. */
-  ascertain(): void {
-    const { connection } = this.group.context;
-    if (!connection.connected) return;
+  /** Whether a message is still held here, and still out for the server. */
+  isCertain(held: Held): boolean {
+    return held.epoch === this.#epoch && !held.settling && this.held.get(held.sequence) === held;
+  }
+
+  /** The consumer as it is now; undefined when it is gone and `repair` is to be called. Throws what the library throws. */
+  async look(): Promise<ConsumerInfo | undefined> {
+    try {
+      return await this.group.info();
+    } catch (error) {
+      if (!isAbsent(error)) throw error;
+      this.#break("the consumer is gone");
+      return undefined;
+    }
+  }
+
+  /**
+   * Has the server send again, before anything else, what is out and not certainly here: whoever has it has lost its place in
+   * the group. The server takes that from anybody who names the message. Resolves when it has heard it, or will not. What
+   * is not sent again comes when nobody has kept it alive for `ackWait`. `times`: the how manieth time in a row it is.
+   */
+  async recall({ ack_floor: floor, delivered }: ConsumerInfo, times: number): Promise<void> {
+    const { stream, consumer } = this.group;
+    this.#recalls = times;
+    const subjects: string[] = [];
     for (const held of this.held.values())
-      if (!this.#isCertain(held) && !held.settling) connection.nats.publish(held.reply, giveBackNow);
+      if (!this.isCertain(held) && !held.settling) subjects.push(held.reply);
+    const last = Math.min(delivered.stream_seq, floor.stream_seq + maxRecalled);
+    for (let sequence = floor.stream_seq + 1; sequence <= last; sequence++)
+      if (!this.held.has(sequence))
+        subjects.push(ackSubjectOf(stream, consumer, sequence, delivered.consumer_seq));
+    try {
+      for (let at = 0; at < subjects.length; at += recalledAtOnce)
+        await this.#giveBackAt(subjects.slice(at, at + recalledAtOnce));
+    } catch (error) {
+      this.group.context.log.debug({ stream, consumer, err: error }, "recalling events failed");
+    }
   }
 
-  #isCertain(held: Held): boolean {
-    return held.epoch === this.#epoch && !held.settling;
+  /** What comes from now on was not recalled. */
+  endRecall(): void {
+    this.#recalls = 0;
+  }
+
+  async #giveBackAt(subjects: readonly string[]): Promise<void> {
+    const { connection } = this.group.context;
+    for (const subject of subjects.slice(0, -1)) connection.nats.publish(subject, giveBackNow);
+    await connection.request(subjects.at(-1)!, giveBackNow, { timeout: confirmWithinMs }, false);
   }
 
   /** Gives messages back untouched, in order. Not knowing whether the server heard it is good enough. */
@@ -219,9 +269,10 @@ export class Channel {
 
   /** Ends it, giving back what is held. */
   async close(): Promise<void> {
+    this.#closed = true;
     this.#endFollowing();
-    await this.park();
     clearInterval(this.#keepAlive);
+    await this.park();
     const { connection } = this.group.context;
     if (!connection.connected || connection.closed) return;
     if (this.group.ephemeral) await this.group.remove().catch(() => undefined);
@@ -254,8 +305,7 @@ export class Channel {
       onLost: (why) => {
         if (this.#pull !== pull) return;
         this.#pull = undefined;
-        this.#broken = why;
-        this.#user.onChange();
+        this.#break(why);
       },
     });
     return pull;
@@ -283,12 +333,17 @@ export class Channel {
       return;
     }
     if (sequence > this.#lastSeen) this.#lastSeen = sequence;
+    this.#away.delete(sequence);
+    // It has gone to somebody who cannot give it out, once or more: those were no attempts.
+    for (let times = 1; times < Math.min(this.#recalls, held.deliveries); times++)
+      this.uncounted.add(consumer, sequence);
     const { connection, fields, log } = this.group.context;
     const attempt = this.uncounted.attempt(consumer, held);
     if (fields.maxDeliver > 0 && attempt > fields.maxDeliver) {
       connection.nats.publish(held.reply, giveUp);
       const { stream } = this.group;
       log.warn({ stream, consumer, sequence, attempt }, "event given up: it was delivered maxDeliver times");
+      this.#user.onGivenUp?.(sequence);
       return;
     }
     held.epoch = this.#epoch;
@@ -300,7 +355,7 @@ export class Channel {
     const { connection } = this.group.context;
     if (!connection.connected || connection.closed) return;
     for (const held of this.held.values()) {
-      if (held.settling || (this.#onlyCertain && !this.#isCertain(held))) continue;
+      if (held.settling || (this.#onlyCertain && !this.isCertain(held))) continue;
       connection.nats.publish(held.reply, keepAlive);
     }
     if (performance.now() - this.#floorNotedAtMs < noteFloorEveryMs) return;
@@ -310,8 +365,17 @@ export class Channel {
   }
 
   #firstUnsettled(): number | undefined {
-    if (this.held.size > 0) return Math.min(...this.held.keys());
-    return this.#lastSeen > 0 ? this.#lastSeen + 1 : undefined;
+    let first = this.#lastSeen > 0 ? this.#lastSeen + 1 : undefined;
+    for (const sequences of [this.held.keys(), this.#away])
+      for (const sequence of sequences) if (first === undefined || sequence < first) first = sequence;
+    return first;
+  }
+
+  /** Nothing more comes until `repair`. */
+  #break(why: string): void {
+    void this.#drop();
+    this.#broken = why;
+    this.#user.onChange();
   }
 
   async #drop(): Promise<void> {

@@ -33,6 +33,14 @@ function isForbidden(error: unknown): boolean {
   return error.name === "PermissionViolationError" || isForbidden(error.cause);
 }
 
+/** Whether an error says that the stream or the consumer is gone, or that nobody listens where it should. */
+export function isAbsent(error: unknown): boolean {
+  const code = apiCode(error);
+  if (code === apiCodes.streamNotFound || code === apiCodes.consumerNotFound) return true;
+  if (!(error instanceof Error)) return false;
+  return error.name === "NoResponders" || isAbsent(error.cause);
+}
+
 /** `err_code` of an answer of JetStream's API; undefined when an error is none. */
 export function apiCode(error: unknown): number | undefined {
   if (!(error instanceof Error) || error.name === "NatsError") return undefined;

@@ -99,6 +99,11 @@ export function positionOf(reply: string | undefined): Position | undefined {
   };
 }
 
+/** The subject at which a message is acknowledged that has not come here. `delivery`: the consumer's count as of now. */
+export function ackSubjectOf(stream: string, consumer: string, sequence: number, delivery: number): string {
+  return `$JS.ACK.${stream}.${consumer}.1.${sequence}.${delivery}.0.0`;
+}
+
 /** An event as it is received, but for what the subscription adds. */
 export type Read = Omit<Received, "receipt" | "attempt">;
 

@@ -82,7 +82,10 @@ export class Group {
 
   /** The consumer as it is now. Throws what the library throws. */
   async info(): Promise<ConsumerInfo> {
-    this.#info = await this.context.connection.manager.consumers.info(this.#stream, this.consumer);
+    const { connection } = this.context;
+    this.#info = await connection.asking(() =>
+      connection.manager.consumers.info(this.#stream, this.consumer),
+    );
     return this.#info;
   }
 
@@ -96,7 +99,10 @@ export class Group {
     const { manager } = connection;
     try {
       await this.info();
-      return this.#isSame(await manager.streams.info(this.#stream));
+      const { created } = await connection.asking(() => manager.streams.info(this.#stream));
+      const same = created === this.#madeAt;
+      this.#madeAt = created;
+      return same;
     } catch (error) {
       const code = apiCode(error);
       if (code !== apiCodes.consumerNotFound && code !== apiCodes.streamNotFound) throw error;
@@ -104,24 +110,21 @@ export class Group {
     streams.forget(this.subject);
     this.#stream = await streams.of(this.subject);
     const { config, ack_floor: floor } = this.#info;
-    const goesOn = this.#isSame(await manager.streams.info(this.#stream));
+    const { created } = await manager.streams.info(this.#stream);
+    const goesOn = created === this.#madeAt;
     const first = from ?? floor.stream_seq + 1;
     const { opt_start_seq: _seq, opt_start_time: _time, ...rest } = config;
     const again: Partial<ConsumerConfig> = goesOn
       ? { ...rest, deliver_policy: DeliverPolicy.StartSequence, opt_start_seq: Math.max(1, first) }
       : { ...rest, deliver_policy: DeliverPolicy.All };
     this.#info = await findOrMake(this.context, this.#stream, again);
+    // Not before: what fails here is tried again, and it is another stream still.
+    this.#madeAt = created;
     log.warn(
       { stream: this.#stream, consumer: this.consumer, from: goesOn ? first : 1 },
       "the group's consumer was gone and has been made again",
     );
     return goesOn;
-  }
-
-  #isSame({ created }: StreamInfo): boolean {
-    const same = created === this.#madeAt;
-    this.#madeAt = created;
-    return same;
   }
 
   /** Forgets a group without a name. */

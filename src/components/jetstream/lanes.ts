@@ -20,8 +20,8 @@ export class Lanes {
   /** By the sequence of each message that is not done. */
   readonly #laneOf = new Map<number, Lane>();
   readonly #timers = new Set<NodeJS.Timeout>();
-  /** Messages that are on their way here again. */
-  readonly #coming = new Set<number>();
+  /** Messages that are on their way here again, and since when on `performance.now()`; the oldest first. */
+  readonly #coming = new Map<number, number>();
   #ready: Held[] = [];
   #open = false;
 
@@ -45,8 +45,18 @@ export class Lanes {
     return this.#open;
   }
 
-  /** Everything that was stored earlier is here: from now on the first of each key may go. */
-  open(): void {
+  /** Whether a message should have come again, and has not for so long. */
+  isOverdue(afterMs: number): boolean {
+    const [since] = this.#coming.values();
+    return since !== undefined && performance.now() - since > afterMs;
+  }
+
+  /**
+   * Everything that was stored earlier is here: from now on the first of each key may go. What was to come again and is not here
+   * does not come any more.
+   */
+  open(here: ReadonlyMap<number, Held>): void {
+    for (const sequence of [...this.#coming.keys()]) if (!here.has(sequence)) this.gone(sequence);
     this.#open = true;
     for (const lane of this.#lanes.values()) this.#advance(lane);
     if (this.#ready.length > 0) this.#onReady();
@@ -59,8 +69,9 @@ export class Lanes {
 
   add(held: Held): void {
     const { sequence } = held;
-    if (this.#coming.delete(sequence)) {
-      this.#whenDue(this.#laneOf.get(sequence)!, held);
+    const known = this.#coming.delete(sequence) ? this.#laneOf.get(sequence) : undefined;
+    if (known) {
+      this.#whenDue(known, held);
       return;
     }
     const key = keyOfMessage(held.message);
@@ -83,9 +94,15 @@ export class Lanes {
     return this.#open ? this.#ready.splice(0, max) : [];
   }
 
+  /** A message that was to come again does not: it was given up, settled elsewhere, or removed from the stream. */
+  gone(sequence: number): void {
+    if (this.#coming.has(sequence)) this.done({ sequence });
+  }
+
   /** The next of its key may go. */
-  done({ sequence }: Held): void {
+  done({ sequence }: Pick<Held, "sequence">): void {
     const lane = this.#laneOf.get(sequence);
+    this.#coming.delete(sequence);
     this.#laneOf.delete(sequence);
     if (!lane) return;
     lane.current = undefined;
@@ -100,8 +117,9 @@ export class Lanes {
   again({ sequence }: Held, delayMs: number): void {
     const lane = this.#laneOf.get(sequence);
     if (!lane) return;
-    lane.notBeforeMs = performance.now() + delayMs;
-    this.#coming.add(sequence);
+    const now = performance.now();
+    lane.notBeforeMs = now + delayMs;
+    this.#coming.set(sequence, now);
   }
 
   /** It is not certain that the message was given back: it is out as before. */

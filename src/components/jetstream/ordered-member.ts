@@ -2,33 +2,36 @@
  * A member of a group whose events are given out in the order of each key.
  *
  * JetStream knows no keys, so one member of the group at a time, which holds its lease, reads for all its streams and
- * lets one event of a key out at a time. Before a new one begins, it waits until everything that the one
- * before it had has come to it: what it could not see might be earlier than what it sees.
+ * lets one event of a key out at a time. Before a new one begins, it recalls everything that the one before it had, and
+ * waits until it has come: what it could not see might be earlier than what it sees.
  */
 import { setTimeout as delay } from "node:timers/promises";
 import type { Call } from "../../blocks/call.ts";
 import type { DriverSubscription, Lag, Received, Settlement } from "../../blocks/pubsub/driver.ts";
 import { again, Channel, done, type Reply } from "./channel.ts";
 import { until } from "./connection.ts";
+import { NatsError } from "./errors.ts";
 import { fromMessage } from "./events.ts";
 import type { Group } from "./group.ts";
 import type { Held, Uncounted } from "./held.ts";
 import { Lanes } from "./lanes.ts";
-import { type Lease, renewEveryMs } from "./lease.ts";
+import { challengeEveryMs, type Lease, renewEveryMs } from "./lease.ts";
 
 /** Messages that are held at most, given out or waiting for their keys: how far apart those out can be. */
 const window = 4096;
 /** Messages asked for at a time. */
 const ahead = 256;
-/** How often a member that does not lead looks whether it can. */
-const challengeEveryMs = 500;
 /** How long leaving waits for the server, in milliseconds: then others find out by themselves. */
 const leaveWithinMs = 3000;
 /** Failures in a row after which an operator should look: half a minute. */
 const failuresToWarnOf = 60;
-/** How often a new leader looks whether everything has come, at first and later. */
-const soonMs = 25;
+/** The pause after a failure. */
+const retryMs = 500;
+/** How often a new leader looks whether everything has come here, and how often it asks the server what there is. */
+const soonMs = 10;
 const laterMs = 250;
+/** After so long what has not come is recalled again in any case. */
+const recallEveryMs = 1000;
 
 /** See the head of this file. */
 export class OrderedMember implements DriverSubscription {
@@ -65,6 +68,7 @@ export class OrderedMember implements DriverSubscription {
           // What came may all wait for its keys: there may be others behind it.
           if (this.#channel.outstanding < ahead / 2) this.#wake?.();
         },
+        onGivenUp: (sequence) => this.#lanes.gone(sequence),
         onReset: () => {
           this.#lanes.clear();
           this.#out.clear();
@@ -107,9 +111,14 @@ export class OrderedMember implements DriverSubscription {
 
   async settle(settlements: readonly Settlement[], call: Call): Promise<void> {
     const replies: Reply[] = [];
-    for (const settlement of settlements) {
+    const ours = settlements.filter(({ receipt }) => this.#isOut(receipt as Held));
+    if (ours.length === 0) return;
+    if (!this.#lease.valid) {
+      this.#nudge?.();
+      throw new NatsError("unavailable", "another sidecar may have begun to read for the group");
+    }
+    for (const settlement of ours) {
       const held = settlement.receipt as Held;
-      if (!this.#out.has(held) || held.settling) continue;
       if (settlement.kind === "returned") {
         this.#out.delete(held);
         this.#lanes.returned(held);
@@ -122,14 +131,17 @@ export class OrderedMember implements DriverSubscription {
     try {
       await this.#channel.settle(replies, call);
     } catch (error) {
-      for (const { held, payload } of replies)
-        if (payload !== done && this.#channel.held.get(held.sequence) === held) this.#lanes.notAgain(held);
+      for (const { held, payload } of replies) {
+        if (payload === done) continue;
+        if (this.#channel.held.get(held.sequence) === held) this.#lanes.notAgain(held);
+        // The server has heard it: it is here again, as another.
+        else this.#out.delete(held);
+      }
       throw error;
     }
-    for (const { held, payload } of replies) {
-      this.#out.delete(held);
-      if (payload === done) this.#lanes.done(held);
-    }
+    // Not if it became somebody else's meanwhile: then it may be here again, as another.
+    for (const { held, payload } of replies)
+      if (this.#out.delete(held) && payload === done) this.#lanes.done(held);
     this.#wake?.();
   }
 
@@ -151,6 +163,8 @@ export class OrderedMember implements DriverSubscription {
     await this.#channel.close();
     // Whoever leads next sees everything that was given back before.
     if (connection.connected) await until(this.#lease.release(), soon).catch(() => undefined);
+    // It may be won, or renewed, after that.
+    void this.#leading.then(() => this.#lease.release()).catch(() => undefined);
   }
 
   /** Leads whenever nobody else does, until it is closed. */
@@ -164,9 +178,11 @@ export class OrderedMember implements DriverSubscription {
           if (await this.#lease.acquire()) this.#lanes.shut();
           else await this.#pause(challengeEveryMs);
         } else {
-          if (!this.#lanes.isOpen) await this.#gather();
+          if (!this.#lanes.isOpen || this.#channel.broken) await this.#gather();
           await this.#pauseUntilGap(renewEveryMs);
-          if (!this.#closing.signal.aborted && !(await this.#lease.renew())) await this.#stepDown();
+          if (this.#closing.signal.aborted) break;
+          if (!(await this.#lease.renew())) await this.#stepDown();
+          else if (this.#lanes.isOverdue(this.#group.ackWaitMs)) this.#regather();
           // Whoever receives may have waited for the lease to be good again.
           this.#wake?.();
         }
@@ -178,54 +194,75 @@ export class OrderedMember implements DriverSubscription {
         const text = "leading an ordered group failed; trying again";
         if (failures % failuresToWarnOf === 0) log.warn(fields, text);
         else log.debug(fields, text);
-        await this.#pause(challengeEveryMs);
+        await this.#pause(retryMs);
       }
     }
   }
 
-  /** Waits until every event that is out of the server is here, and lets them go. */
+  /** Recalls every event that is out of the server, waits until it is here, and lets them go. */
   async #gather(): Promise<void> {
+    const closing = this.#closing.signal;
+    const channel = this.#channel;
+    const group = this.#group;
+    const { connection, log } = group.context;
     const startedAtMs = performance.now();
-    // What nobody keeps alive comes again after this.
-    const dueMs = this.#group.ackWaitMs + laterMs;
+    // Longer than it takes until what nobody keeps alive comes by itself.
+    const patienceMs = 3 * (group.ackWaitMs + laterMs);
     let renewedAtMs = startedAtMs;
-    let ascertained = false;
-    for (;;) {
-      if (this.#closing.signal.aborted || !this.#group.context.connection.connected) return;
-      const elapsedMs = performance.now() - startedAtMs;
-      if (this.#channel.broken) {
-        await this.#channel.repair();
-        ascertained = false;
+    let recalledAtMs = Number.NEGATIVE_INFINITY;
+    let recalls = 0;
+    while (!closing.aborted && connection.connected) {
+      if (performance.now() - renewedAtMs >= renewEveryMs) {
+        if (!(await this.#lease.renew())) return this.#stepDown();
+        renewedAtMs = performance.now();
+        continue;
       }
-      if (!ascertained) this.#channel.ascertain();
-      ascertained = true;
-      const heldBefore = this.#channel.certain;
-      const info = await this.#group.info();
-      if (info.num_ack_pending <= heldBefore) {
-        // What is held is out, and nothing else is.
+      if (channel.broken) {
+        await channel.repair();
+        recalledAtMs = Number.NEGATIVE_INFINITY;
+      }
+      const certain = channel.certain();
+      const info = await channel.look();
+      if (closing.aborted || channel.broken || !info) continue;
+      // What is settled while the server is asked may be out still for its answer, or not.
+      const missing = info.num_ack_pending - certain.filter((held) => channel.isCertain(held)).length;
+      const isLate = performance.now() - startedAtMs > patienceMs;
+      if (missing <= 0 || isLate) {
+        if (missing > 0) {
+          const fields = { stream: group.stream, consumer: group.consumer, missing };
+          log.warn(fields, "events are missing; their keys may be out of order");
+        }
         this.#lastDelivery = Math.max(this.#lastDelivery, info.delivered.consumer_seq);
         break;
       }
-      if (elapsedMs > 3 * dueMs) {
-        const { stream, consumer } = this.#group;
-        const missing = info.num_ack_pending - heldBefore;
-        this.#group.context.log.warn(
-          { stream, consumer, missing },
-          "events are missing; their keys may be out of order",
-        );
-        break;
+      if (performance.now() - recalledAtMs >= recallEveryMs) {
+        recalls += 1;
+        await channel.recall(info, recalls);
+        recalledAtMs = performance.now();
       }
-      // Requests between would be filled with new events, and not with those that are missing.
-      if (elapsedMs < laterMs || elapsedMs > dueMs)
-        this.#channel.want(info.num_ack_pending - this.#channel.certain);
-      await this.#pause(elapsedMs < laterMs ? soonMs : laterMs);
-      if (performance.now() - renewedAtMs < renewEveryMs) continue;
-      if (!(await this.#lease.renew())) return this.#stepDown();
-      renewedAtMs = performance.now();
+      const here = channel.certain().length;
+      // Not more: what is recalled comes first, and the rest of a request would be filled with new events.
+      channel.want(info.num_ack_pending - here);
+      await this.#arrival(info.num_ack_pending);
+      // It has gone to one that is frozen, and still has requests at the server.
+      if (channel.certain().length === here) recalledAtMs = Number.NEGATIVE_INFINITY;
     }
-    if (this.#closing.signal.aborted) return;
-    this.#lanes.open();
+    channel.endRecall();
+    if (closing.aborted || channel.broken || !connection.connected) return;
+    this.#lanes.open(channel.held);
     this.#wake?.();
+  }
+
+  /** Waits until so many events are certainly here, but not for long. */
+  async #arrival(count: number): Promise<void> {
+    const until = performance.now() + laterMs;
+    do await this.#pause(soonMs);
+    while (
+      !this.#closing.signal.aborted &&
+      !this.#channel.broken &&
+      performance.now() < until &&
+      this.#channel.certain().length < count
+    );
   }
 
   /** A gap in the count of deliveries: an event went to somebody who led before, and comes here later. */
@@ -264,6 +301,11 @@ export class OrderedMember implements DriverSubscription {
 
   async #pause(ms: number): Promise<void> {
     await delay(ms, undefined, { signal: this.#closing.signal, ref: false }).catch(() => undefined);
+  }
+
+  /** Whether somebody has it who has not said what became of it. */
+  #isOut(held: Held): boolean {
+    return this.#out.has(held) && !held.settling;
   }
 
   #toReceived(held: Held): Received {
