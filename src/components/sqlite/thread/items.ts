@@ -57,7 +57,6 @@ export class ItemTable {
   readonly #counters: Counters;
   readonly #blobs: BlobTable;
   readonly #statements: ReturnType<typeof prepare>;
-  readonly #touched: { store: number; key: string }[] = [];
 
   constructor(file: StoreFile, counters: Counters, blobs: BlobTable) {
     this.#counters = counters;
@@ -216,11 +215,6 @@ export class ItemTable {
     }
   }
 
-  /** What the transaction has changed; empties the list. */
-  takeTouched(): { store: number; key: string }[] {
-    return this.#touched.splice(0);
-  }
-
   #check(store: number, key: string, precondition: Precondition | undefined, now: number): Row | undefined {
     const row = this.#statements.stat.get(store, key);
     if (!precondition) return row;
@@ -252,14 +246,12 @@ export class ItemTable {
       blob,
       value,
     );
-    this.#touched.push({ store, key });
     return String(revision);
   }
 
   #delete(store: number, { key, blob }: Row, now: number): string {
     if (blob !== null) this.#blobs.discard(blob);
     this.#statements.delete.run(this.#counters.next("revision"), now, store, key);
-    this.#touched.push({ store, key });
     return "";
   }
 

@@ -1,5 +1,4 @@
 /** The sidecars that share the file, and what becomes of what a dead one held. */
-import { StoreError } from "../errors.ts";
 import type { Counters } from "./counters.ts";
 import type { DeliveryTable } from "./deliveries.ts";
 import type { Statement, StoreFile } from "./file.ts";
@@ -83,14 +82,6 @@ export class ProcessTable {
     else this.#deliveries().giveBack(group, member, counted);
   }
 
-  /** Throws StoreError when others have taken this process for dead and its members from it. */
-  checkMember(member: number): void {
-    if (this.#statements.member.get(member)) return;
-    const text =
-      "the subscription was given up, because this process did not show signs of life for too long";
-    throw new StoreError("unavailable", text);
-  }
-
   /** Processes that are dead. Needs no write transaction. */
   dead(): number[] {
     const now = performance.now();
@@ -141,7 +132,6 @@ function prepare(file: StoreFile) {
     beat: file.statement("UPDATE processes SET beat = beat + 1 WHERE id = ?"),
     remove: file.statement("DELETE FROM processes WHERE id = ?"),
     addMember: file.statement("INSERT INTO members VALUES (?, ?, ?)"),
-    member: file.statement<unknown>("SELECT 1 FROM members WHERE id = ?"),
     removeMember: file.statement("DELETE FROM members WHERE id = ?"),
     membersOf: file.statement<{ member: number; group_id: number }>(
       "SELECT id AS member, group_id FROM members WHERE process = ?",
