@@ -11,7 +11,7 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from "../gen/google/rpc/error_details_pb.ts";
 
 /** `ErrorInfo.domain` of every fault. */
-export const faultDomain = "outrider.dev";
+const faultDomain = "outrider.dev";
 
 /** Every reason, and the gRPC code that goes with it. Public: add, never rename. */
 export const faultCodes = {

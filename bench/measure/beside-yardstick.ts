@@ -19,7 +19,7 @@ export interface Comparison {
 /** Calls under way at once, on one connection. */
 export const inFlight = 32;
 /** Calls a second at the fixed rate. */
-export const fixedRate = 1000;
+const fixedRate = 1000;
 
 /** Measures calls to a server, under full load and at a fixed rate. */
 export async function* besideYardstick(

@@ -37,7 +37,7 @@ interface Node {
 }
 
 /** The script for a shell. */
-export function completionScript(shell: (typeof shells)[number], program: Command): string {
+function completionScript(shell: (typeof shells)[number], program: Command): string {
   const name = program.name();
   const nodes = nodesOf(program, "");
   if (shell === "fish") return fish(name, nodes);

@@ -6,7 +6,7 @@ const decoder = new TextDecoder("utf-8", { fatal: true });
 const controls = /(?![\t\n\r])\p{Cc}/gu;
 
 /** The text that bytes are; undefined when they are none. */
-export function textOf(bytes: Uint8Array): string | undefined {
+function textOf(bytes: Uint8Array): string | undefined {
   try {
     return decoder.decode(bytes);
   } catch {

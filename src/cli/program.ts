@@ -13,7 +13,7 @@ import { subscribeCommand } from "./subscribe.ts";
 import { CommandFailure, exitCodes, note, type Terminal } from "./terminal.ts";
 
 /** The tree of commands. */
-export function makeProgram(terminal: Terminal): Command {
+function makeProgram(terminal: Terminal): Command {
   const program = new Command("outrider")
     .description("A distributed application runtime: building blocks for applications that never listen.")
     .version(version, "--version", "print the version")

@@ -4,9 +4,9 @@ import type { Open, OpenContext } from "../component.ts";
 import { fault } from "../faults.ts";
 
 /** Before the second attempt, in milliseconds; doubled before each one after it. */
-export const firstRetryDelayMs = 250;
+const firstRetryDelayMs = 250;
 /** What the doubling stops at, in milliseconds. */
-export const maxRetryDelayMs = 30_000;
+const maxRetryDelayMs = 30_000;
 /** What clients are told to wait while an attempt is under way, in milliseconds. */
 const retryWhileOpeningMs = 500;
 /** A status message is never longer, in characters. */

@@ -120,7 +120,7 @@ function secretOf(value: string, where: Pick<Resolved, "at" | "field">): Resolve
 }
 
 /** A value as text. A fraction stays as it was written: `1.10` is a version more often than a number. */
-export function textOf(tree: Tree): string {
+function textOf(tree: Tree): string {
   if (tree.kind !== "scalar") return JSON.stringify(plain(tree));
   if (tree.value === null) return "";
   return typeof tree.value === "number" && !Number.isSafeInteger(tree.value)

@@ -51,12 +51,12 @@ export function traceOf(context: Pick<HandlerContext, "values" | "requestHeader"
 }
 
 /** Longest traceparent that is looked at, in characters: version 00 has 55, later ones may have more. */
-export const maxTraceparentLength = 256;
+const maxTraceparentLength = 256;
 /** Longest tracestate that goes on, in characters, and most members: the least the W3C asks everyone to pass. */
-export const maxTracestateLength = 512;
-export const maxTracestateMembers = 32;
+const maxTracestateLength = 512;
+const maxTracestateMembers = 32;
 /** Longest baggage that goes on, in characters, which are bytes: the W3C's own limit. */
-export const maxBaggageLength = 8192;
+const maxBaggageLength = 8192;
 
 /**
  * The trace headers of a request. What is too long or no valid header counts as absent:

@@ -16,7 +16,7 @@ export interface Ending {
   readonly body: Buffer;
 }
 
-export const getPath = "/outrider.state.v1.StateService/Get";
+const getPath = "/outrider.state.v1.StateService/Get";
 export const watchPath = "/outrider.state.v1.StateService/Watch";
 
 /** A message as gRPC frames it. */

@@ -25,7 +25,7 @@ export function sharedPooler(): Promise<PoolerAddress> {
 }
 
 /** Starts one before the PostgreSQL on a port. */
-export async function startPooler(postgresqlPort: number): Promise<Server & PoolerAddress> {
+async function startPooler(postgresqlPort: number): Promise<Server & PoolerAddress> {
   const port = await freePort();
   const folder = serverFolder("pgbouncer");
   const path = join(folder, "pgbouncer.ini");

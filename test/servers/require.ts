@@ -23,7 +23,7 @@ const languages: readonly string[] = ["python", "go", "java", "javascript"];
 export type Need = keyof typeof programs;
 
 /** Why a server cannot be had here, as a sentence. Undefined if it can. */
-export function whyMissing(need: Need): string | undefined {
+function whyMissing(need: Need): string | undefined {
   const absent: string[] = programs[need].filter((name) => findProgram(name) === undefined);
   if (need === "kafka" && kafkaJars() === undefined) absent.push("Kafka's jars");
   if (absent.length === 0) return undefined;

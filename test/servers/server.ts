@@ -149,8 +149,3 @@ export class ServerProcess implements Server {
     for (const pid of tree) forget(pid);
   }
 }
-
-/** Several servers that are one, such as a cluster: done to each, the first of them last when they end. */
-export async function disposeAll(servers: readonly Server[]): Promise<void> {
-  await Promise.all(servers.map((server) => server.kill()));
-}

@@ -9,7 +9,7 @@ import {
 } from "../../../gen/google/rpc/error_details_pb.ts";
 
 /** `ErrorInfo.domain` of every error of this API. */
-export const daprErrorDomain = "dapr.io";
+const daprErrorDomain = "dapr.io";
 
 /** What kind of error it is, in both protocols. */
 export interface DaprErrorKind {

@@ -3,11 +3,11 @@ import type { Event } from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
 import type { Violation } from "../../faults.ts";
 
 /** The longest value of an attribute, in bytes of UTF-8. */
-export const maxAttributeBytes = 1024;
+const maxAttributeBytes = 1024;
 /** The longest value of an extension, in bytes of UTF-8: `baggage` may have 8,192. */
-export const maxExtensionBytes = 8192;
+const maxExtensionBytes = 8192;
 /** Extensions of one event. */
-export const maxExtensions = 64;
+const maxExtensions = 64;
 
 /** The beginning of the year 1 and the end of 9999, in seconds since 1970: what RFC 3339 can say. */
 const minSeconds = -62_135_596_800n;

@@ -1,7 +1,7 @@
 /** What a key may be, and what is put before it in the store. */
 
 /** The longest key, in bytes of UTF-8. What is put before it comes on top. */
-export const maxKeyBytes = 1024;
+const maxKeyBytes = 1024;
 
 /** Between what is put before a key and the key. As Dapr has it, whose data can be read on. */
 const separator = "||";

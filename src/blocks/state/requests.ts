@@ -13,10 +13,10 @@ import { keyViolation } from "./keys.ts";
 
 /** Keys in a batch, writes in a transaction, and items in a page, at most. */
 export const maxBatchSize = 1000;
-export const maxMetadataEntries = 64;
+const maxMetadataEntries = 64;
 /** Names and values together, in bytes of UTF-8. */
-export const maxMetadataBytes = 8 * 1024;
-export const maxContentTypeBytes = 256;
+const maxMetadataBytes = 8 * 1024;
+const maxContentTypeBytes = 256;
 /** Ten years of 365.25 days. */
 export const maxTimeToLiveMs = 10 * 365.25 * 86_400_000;
 

@@ -91,7 +91,7 @@ export function isMissing(error: unknown): boolean {
 }
 
 /** SQLSTATE, or the code of the operating system; "" when there is none. */
-export function codeOf(error: unknown): string {
+function codeOf(error: unknown): string {
   if (error instanceof AggregateError && error.errors.length > 0) return codeOf(error.errors[0]);
   return error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : "";
 }

@@ -13,7 +13,7 @@ import { receiveScript, settleScript } from "./stream-scripts.ts";
 import type { Topics } from "./topics.ts";
 
 /** How long a member lives that gives no sign of life, in milliseconds. */
-export const leaseMs = 5000;
+const leaseMs = 5000;
 /** How long a broadcast's group lives whose member gives no sign of life, in milliseconds. */
 const broadcastLeaseMs = 60_000;
 /** When nobody has looked after a group for so long, nobody could give a sign of life either. */
@@ -21,7 +21,7 @@ const pauseMs = 3500;
 /** How long members live on after such a pause without a sign. */
 const graceMs = 2500;
 /** Events of an ordered group that may wait behind others of their key, before no more are read. */
-export const maxParked = 50_000;
+const maxParked = 50_000;
 
 const repeat = { repeat: true } as const;
 

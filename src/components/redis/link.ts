@@ -335,7 +335,7 @@ export class Link {
 }
 
 /** `host:port`, for messages. */
-export function addressOf({ addresses }: ConnectionSettings): string {
+function addressOf({ addresses }: ConnectionSettings): string {
   return addresses.map(({ host, port }) => `${host}:${port}`).join(", ");
 }
 

@@ -35,7 +35,7 @@ const current = `
 `;
 
 /** Arguments of each write, in order: `writeArguments` of them. */
-export const writeArguments = 9;
+const writeArguments = 9;
 
 /**
  * Applies writes, all or none. For each key: "set" or "delete", "" or "absent" or "etag", the etag, what makes the new

@@ -145,7 +145,7 @@ export const receiveScript = new Script(`${prelude}${appendLua}${moveLua}
 `);
 
 /** Arguments of each settlement: kind, id, ordering key, attempt, delay in milliseconds. */
-export const settlementArguments = 5;
+const settlementArguments = 5;
 
 /** Settles. More arguments: those of each settlement. Answers "gone", "woken" when something may be received now, or "ok". */
 export const settleScript = new Script(`${prelude}

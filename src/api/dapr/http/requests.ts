@@ -22,7 +22,7 @@ export function jsonBody<Schema extends z.ZodType>(
 }
 
 /** The error for a request that makes no sense. */
-export function malformed(why: string): DaprError {
+function malformed(why: string): DaprError {
   return malformedAs(`failed deserializing HTTP body: ${why}`);
 }
 

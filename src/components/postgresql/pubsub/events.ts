@@ -58,7 +58,7 @@ function toAttributes(event: Event): Attributes {
 }
 
 /** The event of a row. With `asBytes`, an event with an envelope is one structured CloudEvent as bytes. */
-export function toEvent({ attributes, data, raw }: ClaimedRow, asBytes: boolean): Event {
+function toEvent({ attributes, data, raw }: ClaimedRow, asBytes: boolean): Event {
   if (raw || attributes === null) return create(EventSchema, { data: data! });
   const event = bareEvent(data!);
   for (const [name, value] of Object.entries(JSON.parse(attributes) as Attributes))
