@@ -33,6 +33,9 @@ export function cancelled(signal: AbortSignal): KafkaError {
 /** The code of events whose time is too far from the broker's. */
 export const invalidTimestampCode = "INVALID_TIMESTAMP";
 
+/** The code of events that are larger than the component or the topic takes. */
+export const tooLargeCode = "MESSAGE_TOO_LARGE";
+
 /** What the broker says and waiting mends: another node leads now, a coordinator moves, replicas are away. */
 const passing = new Set([
   "CORRUPT_MESSAGE",

@@ -8,7 +8,7 @@ import { KafkajsClient } from "./kafkajs/client.ts";
 import { loadLibrary } from "./kafkajs/library.ts";
 import { OidcTokens } from "./oidc.ts";
 import { abortable, persist } from "./patience.ts";
-import { Producer } from "./producer.ts";
+import { Producer } from "./producer/producer.ts";
 import { KafkaPubSub } from "./pubsub.ts";
 import type { SaslSettings } from "./sasl.ts";
 import { tlsOptionsOf } from "./security.ts";

@@ -11,11 +11,12 @@ import { fault } from "../../faults.ts";
 import type { KafkaClient } from "./client.ts";
 import { positionOf } from "./consumer/start.ts";
 import type { Consumers } from "./consumers.ts";
-import { cancelled, classify, invalidTimestampCode, KafkaError } from "./errors.ts";
+import { cancelled, classify, invalidTimestampCode, KafkaError, tooLargeCode } from "./errors.ts";
 import { type ContentMode, toRecord } from "./event-records.ts";
 import { partitionOf } from "./partitioner.ts";
 import { abortable, persist } from "./patience.ts";
-import { type Produced, type Producer, tooLargeCode } from "./producer.ts";
+import type { Producer } from "./producer/producer.ts";
+import type { Produced } from "./producer/tallies.ts";
 import { toKafkaTopic } from "./topic-names.ts";
 import type { Topics } from "./topics.ts";
 

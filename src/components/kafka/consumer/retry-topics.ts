@@ -2,7 +2,7 @@
  * Topics that hold events which are to be tried again later, so that no memory does: `<topic>.retry.5s` and the like, one
  * for each delay, shared by the groups of the topic. An event that goes there is settled where it was.
  */
-import type { Producer } from "../producer.ts";
+import type { Producer } from "../producer/producer.ts";
 import type { FetchedRecord, RecordFields } from "../record-batch.ts";
 import type { Topics } from "../topics.ts";
 import type { Entry } from "./partition-log.ts";

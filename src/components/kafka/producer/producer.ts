@@ -5,107 +5,52 @@
  * A partition has one batch under way, which is sent again as it was until the broker has it: numbered by an
  * idempotent producer, so that no attempt makes a second copy and none overtakes another.
  */
-import type { KafkaClient, ProduceResult, ProducerIdentity } from "./client.ts";
-import type { Codecs } from "./compression/codecs.ts";
-import { brokerError, cancelled, invalidTimestampCode, KafkaError } from "./errors.ts";
-import { backoffMs } from "./patience.ts";
-import {
-  batchHeaderBytes,
-  type EncodedBatch,
-  encodeBatch,
-  encodeTail,
-  type RecordFields,
-  recordOverheadBytes,
-} from "./record-batch.ts";
-import type { Topics } from "./topics.ts";
+import type { KafkaClient, ProduceResult } from "../client.ts";
+import type { Codecs } from "../compression/codecs.ts";
+import { brokerError, cancelled, invalidTimestampCode, KafkaError, tooLargeCode } from "../errors.ts";
+import { backoffMs } from "../patience.ts";
+import { batchHeaderBytes, encodeTail, type RecordFields, recordOverheadBytes } from "../record-batch.ts";
+import type { Topics } from "../topics.ts";
+import { type BatchSettings, BatchWriter } from "./batch-writer.ts";
+import { type Batch, Lane, type Waiting } from "./lane.ts";
+import { type Produced, Tallies } from "./tallies.ts";
 
 /** How to publish. */
-export interface ProducerSettings {
-  readonly acks: -1 | 0 | 1;
+export interface ProducerSettings extends BatchSettings {
   /** Of one record and of one batch, uncompressed. */
   readonly maxBatchBytes: number;
-  readonly codec: number;
   /** How long an event may take until the broker has it, whatever its caller would wait. */
   readonly limitMs: number;
 }
-
-/** Where an event is, or why it is not. */
-export type Produced = { readonly partition: number; readonly offset: number } | KafkaError;
 
 /** Uncompressed bytes of one request. */
 const maxRequestBytes = 8 * 1024 * 1024;
 /** Bytes of events that wait, or are on their way. */
 const maxWaitingBytes = 128 * 1024 * 1024;
-const expiryCheckMs = 100;
-
-/** One call of `produce`. */
-interface Tally {
-  readonly results: Produced[];
-  left: number;
-  over: boolean;
-  readonly endsAt: number;
-  resolve(results: readonly Produced[]): void;
-  reject(error: unknown): void;
-}
-
-interface Waiting {
-  readonly tally: Tally;
-  readonly index: number;
-  readonly tail: Buffer;
-  readonly timeMs: number;
-}
-
-interface Batch {
-  readonly events: readonly Waiting[];
-  readonly encoded: EncodedBatch;
-  readonly identity: ProducerIdentity | undefined;
-}
-
-/** One partition. */
-class Lane {
-  readonly topic: string;
-  readonly partition: number;
-  waiting: Waiting[] = [];
-  batch: Batch | undefined;
-  /** Of the next batch. */
-  sequence = 0;
-  identity: ProducerIdentity | undefined;
-  notBefore = 0;
-  sending = false;
-  /** Attempts in a row. */
-  failures = 0;
-  /** Why the last attempt failed. */
-  trouble: KafkaError | undefined;
-
-  constructor(topic: string, partition: number) {
-    this.topic = topic;
-    this.partition = partition;
-  }
-}
 
 /** See the head of this file. */
 export class Producer {
   readonly #client: KafkaClient;
   readonly #topics: Topics;
   readonly #settings: ProducerSettings;
-  readonly #codecs: Codecs;
+  readonly #writer: BatchWriter;
+  readonly #tallies: Tallies;
   readonly #lanes = new Map<string, Lane>();
   /** Those that have something to send. */
   readonly #busy = new Set<Lane>();
   readonly #sendingTo = new Set<number>();
-  readonly #tallies = new Set<Tally>();
   #waitingBytes = 0;
-  #identity: Promise<ProducerIdentity> | undefined;
   #scheduled = false;
   #retry: NodeJS.Timeout | undefined;
-  #expiry: NodeJS.Timeout | undefined;
   #closed = false;
 
   constructor(client: KafkaClient, topics: Topics, settings: ProducerSettings, codecs: Codecs) {
     this.#client = client;
     this.#topics = topics;
     this.#settings = settings;
-    this.#codecs = codecs;
+    this.#writer = new BatchWriter(client, settings, codecs);
+    const trouble = () => [...this.#busy].find((lane) => lane.trouble)?.trouble;
+    this.#tallies = new Tallies(settings.limitMs, trouble);
   }
 
   /**
@@ -125,48 +70,30 @@ export class Producer {
       const message = "more events wait for the broker than may be held";
       return Promise.reject(new KafkaError("unavailable", message));
     }
-    const { promise, resolve, reject } = Promise.withResolvers<readonly Produced[]>();
-    const tally: Tally = {
-      results: new Array<Produced>(records.length),
-      left: records.length,
-      over: false,
-      endsAt: performance.now() + this.#settings.limitMs,
-      resolve,
-      reject,
-    };
-    this.#tallies.add(tally);
+    if (records.length === 0) return Promise.resolve([]);
+    const tally = this.#tallies.begin(records.length);
     for (let index = 0; index < records.length; index += 1) {
       const record = records[index]!;
       const tail = encodeTail(record);
       const bytes = tail.length + recordOverheadBytes + batchHeaderBytes;
       if (bytes > this.#settings.maxBatchBytes && !record.anySize)
-        this.#finish(tally, index, tooLarge(bytes, this.#settings.maxBatchBytes));
+        this.#tallies.finish(tally, index, tooLarge(bytes, this.#settings.maxBatchBytes));
       else {
         const lane = this.#lane(topic, partitionOf(index));
-        lane.waiting.push({ tally, index, tail, timeMs });
+        lane.add({ tally, index, tail, timeMs });
         this.#waitingBytes += tail.length;
         this.#busy.add(lane);
       }
     }
-    if (records.length === 0) {
-      this.#tallies.delete(tally);
-      return Promise.resolve([]);
-    }
     this.#schedule();
-    if (tally.over) return promise;
-    this.#expiry ??= setInterval(() => this.#expire(), expiryCheckMs);
-    const abort = () => this.#giveUp(tally, cancelled(signal));
-    signal.addEventListener("abort", abort, { once: true });
-    return promise.finally(() => signal.removeEventListener("abort", abort));
+    return this.#tallies.results(tally, signal);
   }
 
   /** Refuses what is to come; what is on its way is not waited for. */
   close(): void {
     this.#closed = true;
-    clearInterval(this.#expiry);
     clearTimeout(this.#retry);
-    for (const tally of this.#tallies)
-      this.#giveUp(tally, new KafkaError("unavailable", "the component is closed"));
+    this.#tallies.close();
   }
 
   #lane(topic: string, partition: number): Lane {
@@ -278,57 +205,27 @@ export class Producer {
   #release(lanes: readonly Lane[]): void {
     for (const lane of lanes) {
       lane.sending = false;
-      if (lane.batch === undefined && lane.waiting.length === 0) this.#busy.delete(lane);
+      if (lane.empty) this.#busy.delete(lane);
     }
     this.#schedule();
   }
 
-  /** Takes what waits, up to the size of a batch; undefined when nobody waits for it any more. */
+  /** What waits, up to the size of a batch; undefined when nobody waits for it any more. */
   async #nextBatch(lane: Lane): Promise<Batch | undefined> {
-    const events: Waiting[] = [];
-    let bytes = batchHeaderBytes;
-    let taken = 0;
-    for (const event of lane.waiting) {
-      bytes += event.tail.length + recordOverheadBytes;
-      if (bytes > this.#settings.maxBatchBytes && events.length > 0) break;
-      taken += 1;
-      if (event.tally.over) this.#waitingBytes -= event.tail.length;
-      else events.push(event);
-    }
-    lane.waiting = taken === lane.waiting.length ? [] : lane.waiting.slice(taken);
-    if (events.length === 0) return undefined;
+    const taken = lane.take(this.#settings.maxBatchBytes);
+    const over = taken.filter(({ tally }) => tally.over);
+    const events = over.length === 0 ? taken : taken.filter(({ tally }) => !tally.over);
+    this.#forget(over);
+    return events.length === 0 ? undefined : await this.#write(lane, events);
+  }
+
+  async #write(lane: Lane, events: readonly Waiting[]): Promise<Batch> {
     try {
-      return await this.#encode(lane, events);
+      return await this.#writer.write(lane, events);
     } catch (error) {
-      lane.waiting = events.concat(lane.waiting);
+      lane.putBack(events);
       throw error;
     }
-  }
-
-  async #encode(lane: Lane, events: readonly Waiting[]): Promise<Batch> {
-    const identity = this.#settings.acks === -1 ? await this.#identify() : undefined;
-    if (lane.identity !== identity) {
-      lane.identity = identity;
-      lane.sequence = 0;
-    }
-    const options = {
-      producerId: identity?.id ?? -1n,
-      producerEpoch: identity?.epoch ?? -1,
-      sequence: identity ? lane.sequence : -1,
-      codec: this.#settings.codec,
-    };
-    const tails = events.map(({ tail }) => tail);
-    const times = events.map(({ timeMs }) => timeMs);
-    const encoded = await encodeBatch(tails, times, options, this.#codecs);
-    return { events, encoded, identity };
-  }
-
-  #identify(): Promise<ProducerIdentity> {
-    this.#identity ??= this.#client.initProducerId().catch((error: unknown) => {
-      this.#identity = undefined;
-      throw error;
-    });
-    return this.#identity;
   }
 
   /** Resolves later only where a batch has to be made smaller. */
@@ -346,9 +243,9 @@ export class Producer {
       }
     } else if (strange.has(error)) {
       // The broker does not know this producer any more, or not up to here: another one begins.
-      this.#newIdentity();
+      this.#writer.newIdentity();
       lane.batch = undefined;
-      lane.waiting = [...batch.events, ...lane.waiting];
+      lane.putBack(batch.events);
       this.#postpone(lane, brokerError(error, "the broker lost track of this producer"));
     } else if (error === invalidTimestampCode) {
       // Sent again as it is, it would be refused again: whoever published it may try later.
@@ -377,11 +274,10 @@ export class Producer {
       return;
     }
     const half = batch.events.slice(0, Math.ceil(batch.events.length / 2));
-    lane.waiting = [...batch.events.slice(half.length), ...lane.waiting];
+    lane.putBack(batch.events.slice(half.length));
     try {
-      lane.batch = await this.#encode(lane, half);
+      lane.batch = await this.#write(lane, half);
     } catch (error) {
-      lane.waiting = [...half, ...lane.waiting];
       this.#postpone(lane, asKafkaError(error));
     }
   }
@@ -390,76 +286,30 @@ export class Producer {
     lane.trouble = why;
     lane.failures += 1;
     lane.notBefore = performance.now() + backoffMs(lane.failures);
-    this.#forgetOver(lane);
+    // What nobody waits for any more takes no room while the broker is away.
+    this.#forget(lane.takeOver());
     const { batch } = lane;
     if (batch?.events.every(({ tally }) => tally.over)) {
       // Whether the broker has it nobody knows, so its numbers may be used up.
       lane.batch = undefined;
-      for (const { tail } of batch.events) this.#waitingBytes -= tail.length;
-      this.#newIdentity();
+      this.#forget(batch.events);
+      this.#writer.newIdentity();
     }
-  }
-
-  /** What nobody waits for any more takes no room while the broker is away. */
-  #forgetOver(lane: Lane): void {
-    lane.waiting = lane.waiting.filter(({ tally, tail }) => {
-      if (tally.over) this.#waitingBytes -= tail.length;
-      return !tally.over;
-    });
-  }
-
-  /** No batch that is encoded from now on has the identity that there is. */
-  #newIdentity(): void {
-    this.#identity = undefined;
   }
 
   /** The broker refuses what the lane has. */
   #fail(lane: Lane, error: KafkaError): void {
-    const events = [...(lane.batch?.events ?? []), ...lane.waiting];
-    lane.batch = undefined;
-    lane.waiting = [];
-    for (const event of events) this.#done(event, error);
-    this.#newIdentity();
+    for (const event of lane.takeAll()) this.#done(event, error);
+    this.#writer.newIdentity();
   }
 
   #done({ tally, index, tail }: Waiting, result: Produced): void {
     this.#waitingBytes -= tail.length;
-    this.#finish(tally, index, result);
+    this.#tallies.finish(tally, index, result);
   }
 
-  #finish(tally: Tally, index: number, result: Produced): void {
-    if (tally.over) return;
-    tally.results[index] = result;
-    tally.left -= 1;
-    if (tally.left > 0) return;
-    this.#end(tally);
-    tally.resolve(tally.results);
-  }
-
-  #end(tally: Tally): void {
-    tally.over = true;
-    this.#tallies.delete(tally);
-    if (this.#tallies.size > 0) return;
-    clearInterval(this.#expiry);
-    this.#expiry = undefined;
-  }
-
-  #giveUp(tally: Tally, error: KafkaError): void {
-    if (tally.over) return;
-    this.#end(tally);
-    tally.reject(error);
-  }
-
-  /** Those that are over their time; they are in the order in which they came. */
-  #expire(): void {
-    const now = performance.now();
-    for (const tally of this.#tallies) {
-      if (tally.endsAt > now) break;
-      const trouble = [...this.#busy].find((lane) => lane.trouble)?.trouble;
-      const why = trouble ? `: ${trouble.message}` : "";
-      const message = `the broker did not take the events within ${this.#settings.limitMs} ms${why}`;
-      this.#giveUp(tally, new KafkaError("unavailable", message, trouble?.code, trouble));
-    }
+  #forget(events: readonly Waiting[]): void {
+    for (const { tail } of events) this.#waitingBytes -= tail.length;
   }
 }
 
@@ -471,9 +321,6 @@ const strange = new Set([
   "UNKNOWN_PRODUCER_ID",
   "PRODUCER_FENCED",
 ]);
-
-/** The code of events that are larger than the component or the topic takes. */
-export const tooLargeCode = "MESSAGE_TOO_LARGE";
 
 function tooLarge(bytes: number, limit: number | undefined): KafkaError {
   const most =
