@@ -118,6 +118,22 @@ it("asks an open component whether its server answers, and hides what the librar
   ]);
 });
 
+it("tells what is wrong with a component although it answers", async () => {
+  const trouble = () => "the broker refuses dead letters";
+  const runtime = client({
+    components: () => [component("a", { trouble }), component("b", { ...failed, trouble })],
+  });
+  const { components, ready } = await runtime.checkHealth({ component: "a" });
+  expect({ components, ready }).toMatchObject({
+    ready: true,
+    components: [{ status: ComponentStatus.READY, message: "the broker refuses dead letters" }],
+  });
+  expect((await runtime.getMetadata({})).components).toMatchObject([
+    { status: ComponentStatus.READY, statusMessage: "the broker refuses dead letters" },
+    { status: ComponentStatus.FAILED, statusMessage: "connection refused" },
+  ]);
+});
+
 it("does not wait long for a component that is silent", async () => {
   vi.useFakeTimers();
   const timeout = vi.spyOn(AbortSignal, "timeout").mockImplementation((ms) => {
