@@ -25,7 +25,7 @@ const repairPauseMs = 200;
 /** Messages that are remembered to be done. */
 const maxDone = 16_384;
 
-/** Messages that are recalled without having come here, at most at a time, and how many until the server has to confirm. */
+/** Sequences that are recalled at most, and how many until the server has to confirm. */
 const maxRecalled = 100_000;
 const recalledAtOnce = 4096;
 
@@ -215,12 +215,12 @@ export class Channel {
     const { stream, consumer } = this.group;
     this.#recalls = times;
     const subjects: string[] = [];
-    for (const held of this.held.values())
-      if (!this.isCertain(held) && !held.settling) subjects.push(held.reply);
     const last = Math.min(delivered.stream_seq, floor.stream_seq + maxRecalled);
-    for (let sequence = floor.stream_seq + 1; sequence <= last; sequence++)
-      if (!this.held.has(sequence))
-        subjects.push(ackSubjectOf(stream, consumer, sequence, delivered.consumer_seq));
+    for (let sequence = floor.stream_seq + 1; sequence <= last; sequence++) {
+      const held = this.held.get(sequence);
+      if (held && (held.settling || this.isCertain(held))) continue;
+      subjects.push(ackSubjectOf(stream, consumer, sequence, delivered.consumer_seq));
+    }
     try {
       for (let at = 0; at < subjects.length; at += recalledAtOnce)
         await this.#giveBackAt(subjects.slice(at, at + recalledAtOnce));

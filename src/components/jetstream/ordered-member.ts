@@ -30,7 +30,7 @@ const retryMs = 500;
 /** How often a new leader looks whether everything has come here, and how often it asks the server what there is. */
 const soonMs = 10;
 const laterMs = 250;
-/** After so long what has not come is recalled again in any case. */
+/** How often what has not come is recalled, at most. */
 const recallEveryMs = 1000;
 
 /** See the head of this file. */
@@ -211,6 +211,7 @@ export class OrderedMember implements DriverSubscription {
     let renewedAtMs = startedAtMs;
     let recalledAtMs = Number.NEGATIVE_INFINITY;
     let recalls = 0;
+    let isStuck = false;
     while (!closing.aborted && connection.connected) {
       if (performance.now() - renewedAtMs >= renewEveryMs) {
         if (!(await this.#lease.renew())) return this.#stepDown();
@@ -235,7 +236,9 @@ export class OrderedMember implements DriverSubscription {
         this.#lastDelivery = Math.max(this.#lastDelivery, info.delivered.consumer_seq);
         break;
       }
-      if (performance.now() - recalledAtMs >= recallEveryMs) {
+      // What went to one that is frozen, and still has requests at the server, is recalled sooner.
+      const pauseMs = isStuck ? Math.min(recallEveryMs, recalls * laterMs) : recallEveryMs;
+      if (performance.now() - recalledAtMs >= pauseMs) {
         recalls += 1;
         await channel.recall(info, recalls);
         recalledAtMs = performance.now();
@@ -244,8 +247,7 @@ export class OrderedMember implements DriverSubscription {
       // Not more: what is recalled comes first, and the rest of a request would be filled with new events.
       channel.want(info.num_ack_pending - here);
       await this.#arrival(info.num_ack_pending);
-      // It has gone to one that is frozen, and still has requests at the server.
-      if (channel.certain().length === here) recalledAtMs = Number.NEGATIVE_INFINITY;
+      isStuck = channel.certain().length === here;
     }
     channel.endRecall();
     if (closing.aborted || channel.broken || !connection.connected) return;
