@@ -4,7 +4,7 @@ import type { Outgoing as OutgoingMessage } from "../../../gen/outrider/pubsub/v
 import { fault, invalidRequest } from "../../faults.ts";
 import type { Counter, Family, Histogram } from "../../telemetry/metrics.ts";
 import type { Telemetry } from "../../telemetry/telemetry.ts";
-import type { TraceHeaders } from "../../telemetry/tracing.ts";
+import type { Span, TraceHeaders } from "../../telemetry/tracing.ts";
 import type { Call } from "../call.ts";
 import type { Connection } from "../connection.ts";
 import { InFlight } from "../in-flight.ts";
@@ -108,17 +108,8 @@ export class Bus {
     const topic = named || this.publishTopic;
     const counters = this.#topic(topic, options.ownTopic);
     const driver = this.#options.connection.current();
-    const { appId, maxEventBytes, telemetry } = this.#options;
-    const span = telemetry.tracing.enabled
-      ? telemetry.tracing.startSpan(`publish ${topic}`, "producer", trace, {
-          "messaging.system": "outrider",
-          "messaging.operation.type": "send",
-          "messaging.operation.name": "publish",
-          "messaging.destination.name": topic,
-          "messaging.batch.message_count": entries.length,
-          "outrider.component": this.name,
-        })
-      : undefined;
+    const { appId, maxEventBytes } = this.#options;
+    const span = this.#startSpan(topic, entries.length, trace);
     const context = {
       appId,
       trace: span?.headers ?? trace,
@@ -367,6 +358,20 @@ export class Bus {
       if (driver.classify(error) !== "refused") throw error;
       throw new DeadLetterRefused(this.translate(error, driver, call).rawMessage, { cause: error });
     }
+  }
+
+  /** Undefined without tracing, which then costs nothing. */
+  #startSpan(topic: string, events: number, trace: TraceHeaders): Span | undefined {
+    const { tracing } = this.#options.telemetry;
+    if (!tracing.enabled) return undefined;
+    return tracing.startSpan(`publish ${topic}`, "producer", trace, {
+      "messaging.system": "outrider",
+      "messaging.operation.type": "send",
+      "messaging.operation.name": "publish",
+      "messaging.destination.name": topic,
+      "messaging.batch.message_count": events,
+      "outrider.component": this.name,
+    });
   }
 
   /** The counters of a topic, whose name and use are checked when it is new. Throws a fault. */

@@ -23,71 +23,37 @@ const acksByName = { all: -1, local: 1, none: 0 } as const;
 
 /** Connects to the cluster. Gives up when the context's signal aborts. */
 export async function openKafka(fields: KafkaFields, context: OpenContext): Promise<KafkaPubSub> {
-  const { log } = context.telemetry;
-  const connect = await connector(fields, context);
-  const clients = new Set<KafkaClient>();
-  const make = (): KafkaClient => {
-    const client = connect();
-    clients.add(client);
-    const close = client.close.bind(client);
-    client.close = () => {
-      clients.delete(client);
-      close();
-    };
-    return client;
-  };
-  const closeAll = () => {
-    for (const client of clients) client.close();
-  };
-  context.signal.addEventListener("abort", closeAll, { once: true });
+  const { name, signal } = context;
+  const connections = new Connections(await connector(fields, context));
+  const closeAll = () => connections.close();
+  signal.addEventListener("abort", closeAll, { once: true });
   try {
-    const client = make();
+    const client = connections.open();
     const topics = new Topics(
       client,
       topicSettings(fields),
       fields.clientConnectionTopicMetadataRefreshInterval,
     );
     // Whether there is a Kafka that lets us in.
-    await abortable(client.metadata([], false), context.signal);
-    for (const topic of declaredTopics(fields)) {
-      await persist(() => topics.ensure(toKafkaTopic(topic)), {
-        signal: context.signal,
-        limitMs: publishWithinMs,
-      });
-    }
-    const producerSettings = {
-      acks: acksByName[fields.producerRequiredAcks || "all"],
-      maxBatchBytes: fields.maxMessageBytes,
-      codec: codecNumbers[fields.compression || "none"],
-      limitMs: publishWithinMs,
-    };
-    const exclude =
-      fields.excludeHeaderMetaRegex === "" ? undefined : new RegExp(fields.excludeHeaderMetaRegex);
-    const producer = new Producer(make(), topics, producerSettings, codecs);
+    await abortable(client.metadata([], false), signal);
+    for (const topic of declaredTopics(fields))
+      await persist(() => topics.ensure(toKafkaTopic(topic)), { signal, limitMs: publishWithinMs });
+    const producer = new Producer(connections.open(), topics, producerSettings(fields), codecs);
+    const { log } = context.telemetry;
     const delays = fields.retryTopics ?? [];
     const consumers = new Consumers({
       retry: delays.length > 0 ? new RetryTopics({ producer, topics, delays }) : undefined,
       client,
       topics,
-      settings: {
-        minBytes: fields.consumerFetchMin,
-        partitionBytes: fields.consumerFetchDefault,
-        maxDistance: fields.maxUnsettledDistance,
-        whenOutOfRange: fields.initialOffset === "newest" ? "latest" : "earliest",
-        sessionTimeoutMs: fields.sessionTimeout,
-        heartbeatMs: fields.heartbeatInterval,
-        commitMs: fields.commitInterval,
-        rebalanceTimeoutMs: fields.rebalanceTimeout,
-        refreshMs: fields.topicRefreshInterval,
-      },
-      connect: make,
-      headers: headerFilter(exclude, fields.escapeHeaders),
+      settings: consumerSettings(fields),
+      connect: () => connections.open(),
+      headers: headerFilter(fields),
       log: (message, more) => log.debug({ ...more }, message),
       warn: (message, more) => log.warn({ ...more }, message),
     });
     const forgetDistances = showDistances(context, consumers);
     return new KafkaPubSub({
-      name: context.name,
+      name,
       client,
       topics,
       producer,
@@ -103,7 +69,33 @@ export async function openKafka(fields: KafkaFields, context: OpenContext): Prom
     closeAll();
     throw error;
   } finally {
-    context.signal.removeEventListener("abort", closeAll);
+    signal.removeEventListener("abort", closeAll);
+  }
+}
+
+/** The connections of one component, which end with it. */
+class Connections {
+  readonly #connect: () => KafkaClient;
+  readonly #open = new Set<KafkaClient>();
+
+  constructor(connect: () => KafkaClient) {
+    this.#connect = connect;
+  }
+
+  /** One more. Whoever has it may close it before the others. */
+  open(): KafkaClient {
+    const client = this.#connect();
+    this.#open.add(client);
+    const close = client.close.bind(client);
+    client.close = () => {
+      this.#open.delete(client);
+      close();
+    };
+    return client;
+  }
+
+  close(): void {
+    for (const client of this.#open) client.close();
   }
 }
 
@@ -190,12 +182,37 @@ function topicSettings(fields: KafkaFields) {
   };
 }
 
+function producerSettings(fields: KafkaFields) {
+  return {
+    acks: acksByName[fields.producerRequiredAcks || "all"],
+    maxBatchBytes: fields.maxMessageBytes,
+    codec: codecNumbers[fields.compression || "none"],
+    limitMs: publishWithinMs,
+  };
+}
+
+function consumerSettings(fields: KafkaFields) {
+  return {
+    minBytes: fields.consumerFetchMin,
+    partitionBytes: fields.consumerFetchDefault,
+    maxDistance: fields.maxUnsettledDistance,
+    whenOutOfRange: fields.initialOffset === "newest" ? "latest" : "earliest",
+    sessionTimeoutMs: fields.sessionTimeout,
+    heartbeatMs: fields.heartbeatInterval,
+    commitMs: fields.commitInterval,
+    rebalanceTimeoutMs: fields.rebalanceTimeout,
+    refreshMs: fields.topicRefreshInterval,
+  } as const;
+}
+
 /** Topics that the component names: they are there before anybody uses them. */
 function declaredTopics({ publishTopic, subscribeTopics }: KafkaFields): ReadonlySet<string> {
   return new Set([...(publishTopic === "" ? [] : [publishTopic]), ...(subscribeTopics ?? [])]);
 }
 
-function headerFilter(exclude: RegExp | undefined, escaped: boolean) {
+/** What an application gets of a record's headers. */
+function headerFilter({ excludeHeaderMetaRegex, escapeHeaders: escaped }: KafkaFields) {
+  const exclude = excludeHeaderMetaRegex === "" ? undefined : new RegExp(excludeHeaderMetaRegex);
   return (headers: Readonly<Record<string, string>>): Readonly<Record<string, string>> => {
     if (!exclude && !escaped) return headers;
     const kept = Object.entries(headers).filter(([name]) => !exclude?.test(name));
