@@ -1,4 +1,6 @@
+import { readFile, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
+import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import type { PubSubDriver } from "../../src/blocks/pubsub/driver.ts";
 import type { StateDriver } from "../../src/blocks/state/driver.ts";
@@ -119,6 +121,31 @@ describeWith("postgresql", "opening a component on PostgreSQL", () => {
       await driver.ping(call());
       await driver.close();
     }
+  });
+
+  it("says that a certificate has expired, the server's or one's own", async () => {
+    const { ca, expired } = await certificates();
+    const { port } = await sharedPostgresql();
+    const own = `sslmode=verify-full&sslrootcert=${ca}&sslcert=${expired.cert}&sslkey=${expired.key}`;
+    const client = await openingFails({
+      connectionString: `postgresql://alice@127.0.0.1:${port}/outrider?${own}`,
+    });
+    expect(client.message).toMatch(/TLS with PostgreSQL at .* failed: .*certificate expired/);
+    expect(client.errorClass).toBe("refused");
+    await using server = await startPostgresql({ fsync: "off" });
+    const schema = new Schema(server.url);
+    const [{ data }] = (await schema.sql<{ data: string }>(
+      "SELECT current_setting('data_directory') AS data",
+    )) as [{ data: string }];
+    await writeFile(join(data, "server.key"), await readFile(expired.key));
+    await writeFile(join(data, "server.crt"), await readFile(expired.cert));
+    await schema.sql("SELECT pg_reload_conf()");
+    const checked = { connectionString: `${server.url}?sslmode=verify-full&sslrootcert=${ca}` };
+    await expect
+      .poll(async () => (await schema.state("v2", checked).then((driver) => driver.close(), String)) ?? "", {
+        timeout: 10_000,
+      })
+      .toMatch(/TLS with PostgreSQL at .* failed: certificate has expired/);
   });
 
   it("says that the server does not speak TLS when sslmode asks for it, and does without when it prefers it", async () => {

@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest";
 import { pubSubConformance } from "../conformance/pubsub.ts";
 import { stateConformance } from "../conformance/state.ts";
 import { certificates } from "../servers/certificates.ts";
-import { sharedRedis, sharedSecureRedis } from "../servers/redis.ts";
+import { sharedRedis, sharedSecureRedis, startSecureRedis } from "../servers/redis.ts";
 import { sharedRedisCluster } from "../servers/redis-cluster.ts";
 import { describeWith } from "../servers/require.ts";
 import { openPubSub, openState, type Place } from "./redis-drivers.ts";
@@ -58,6 +58,14 @@ describeWith(["redis", "openssl"], "opening what cannot be opened", () => {
         /certificate .* is not trusted/,
       ],
       [
+        "a certificate of its own that has expired",
+        async (all) => {
+          const { expired } = await certificates();
+          return { ...all, clientCert: expired.cert, clientKey: expired.key };
+        },
+        /certificate .* expired/,
+      ],
+      [
         "a certificate that is no file",
         async (all) => ({ ...all, caCert: "/no/such/file" }),
         /caCert is neither PEM nor a file/,
@@ -72,6 +80,18 @@ describeWith(["redis", "openssl"], "opening what cannot be opened", () => {
       const error = await failureOf(openState(at, await change(fields)));
       expect(error.message).toMatch(expected);
       expect(error.message).not.toMatch(/hush-hush|secret/);
+    });
+
+    it("a server whose certificate has expired", async () => {
+      const { ca, expired } = await certificates();
+      await using server = await startSecureRedis({
+        "tls-cert-file": expired.cert,
+        "tls-key-file": expired.key,
+      });
+      const at = { host: server.host, port: server.tlsPort };
+      const fields = { enableTLS: "true", caCert: ca, redisPassword: "secret" };
+      const error = await failureOf(openState(at, fields));
+      expect(error.message).toMatch(/the certificate of Redis at .* is not trusted: certificate has expired/);
     });
 
     it("TLS where none is spoken", async () => {
