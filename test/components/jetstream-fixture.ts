@@ -2,7 +2,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { createInterface } from "node:readline";
 import { type JetStreamManager, jetstreamManager } from "@nats-io/jetstream";
-import { connect } from "@nats-io/transport-node";
+import { connect, type NatsConnection } from "@nats-io/transport-node";
 import { expect } from "vitest";
 import type { DriverSubscription, PubSubDriver, Received } from "../../src/blocks/pubsub/driver.ts";
 import { outgoing } from "../conformance/pubsub/fixture.ts";
@@ -37,11 +37,16 @@ export class Opened {
     return driver;
   }
 
-  /** JetStream as a plain client has it. */
-  async manager(natsURL: string): Promise<JetStreamManager> {
+  /** A plain client. */
+  async connection(natsURL: string): Promise<NatsConnection> {
     const connection = await connect({ servers: natsURL });
     this.closing(() => connection.close());
-    return jetstreamManager(connection);
+    return connection;
+  }
+
+  /** JetStream as a plain client has it. */
+  async manager(natsURL: string): Promise<JetStreamManager> {
+    return jetstreamManager(await this.connection(natsURL));
   }
 
   /** A sidecar in another process that takes events and holds them. */

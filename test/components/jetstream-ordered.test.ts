@@ -1,8 +1,11 @@
 /** pubsub.jetstream's ordered groups when whoever reads for one dies, freezes or loses what it held. */
+import { DeliverPolicy } from "@nats-io/jetstream";
+import { createInbox } from "@nats-io/transport-node";
 import { afterEach, beforeAll, expect, it } from "vitest";
 import { textOf } from "../conformance/pubsub/fixture.ts";
 import { type NatsAddress, sharedNats, startNats } from "../servers/nats.ts";
 import { describeWith } from "../servers/require.ts";
+import { HoldingProxy } from "./holding-proxy.ts";
 import { done, Opened, publish, spec, take, within } from "./jetstream-fixture.ts";
 import { openPubSub } from "./jetstream-server.ts";
 
@@ -175,6 +178,42 @@ describeWith("nats", "an ordered group of pubsub.jetstream", () => {
     },
     60_000,
   );
+
+  it("goes on when its requests are lost while it asks the server whether all is here", async () => {
+    await using proxy = await HoldingProxy.open(nats.port);
+    const [topic, group] = [fresh("between"), fresh("group")];
+    const driver = await open(`nats://127.0.0.1:${proxy.port}`);
+    const direct = await open(nats.url);
+    const subscription = await driver.open(spec(topic, group, true), within(5000));
+    await publish(direct, topic, ["first"], "a");
+    await done(subscription, await take(subscription, 1));
+    const receiving = subscription.receive(1, within(40_000));
+    const manager = await opened.manager(nats.url);
+    const stream = await manager.streams.find(topic);
+    const [consumer] = await manager.consumers.list(stream).next();
+    // Somebody else takes one of three events, which is a gap in what comes here.
+    const stranger = await opened.connection(nats.url);
+    const inbox = createInbox();
+    stranger.subscribe(inbox);
+    stranger.publish(`$JS.API.CONSUMER.MSG.NEXT.${stream}.${consumer!.name}`, "1", { reply: inbox });
+    await stranger.flush();
+    proxy.holdFrom("CONSUMER.INFO");
+    await publish(direct, topic, ["b0", "b1", "b2"]);
+    await expect.poll(() => proxy.isHolding, { timeout: 20_000 }).toBe(true);
+    await manager.consumers.delete(stream, consumer!.name);
+    await expect.poll(() => proxy.answers, { timeout: 20_000 }).toContain("Consumer Deleted");
+    const { opt_start_seq: _seq, ...config } = consumer!.config;
+    await manager.consumers.add(stream, { ...config, deliver_policy: DeliverPolicy.New });
+    proxy.release();
+    await receiving;
+    await publish(direct, topic, ["after"], "a");
+    const texts: string[] = [];
+    while (!texts.includes("after")) {
+      const events = await take(subscription, 1, 30_000);
+      texts.push(...events.map(textOf));
+      await done(subscription, events);
+    }
+  }, 60_000);
 
   it("goes on with a key after an event of it that was given up at maxDeliver", async () => {
     const [topic, group] = [fresh("given-up"), fresh("group")];
