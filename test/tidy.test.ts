@@ -2,7 +2,7 @@
 import { spawnSync } from "node:child_process";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { builtinModules } from "node:module";
-import { dirname, join, relative, resolve } from "node:path";
+import { basename, dirname, join, relative, resolve } from "node:path";
 import { describe, expect, it } from "vitest";
 
 const root = resolve(import.meta.dirname, "..");
@@ -87,6 +87,15 @@ describe("files", () => {
       return wanted.filter((file) => !has(file)).map((file) => `${name}/${file}`);
     });
     expect(missing).toEqual([]);
+  });
+
+  it("of decisions are in their index, in order and by their titles", () => {
+    const decisions = filesUnder("docs/decisions").filter(({ path }) => /\/\d{4}-[^/]+\.md$/.test(path));
+    const expected = decisions
+      .map(({ path, lines }) => `- ${lines[0]!.replace(/^# (\d+)\. (.*)$/, "$1: [$2]")}(${basename(path)})`)
+      .sort((one, other) => Number.parseInt(one.slice(2), 10) - Number.parseInt(other.slice(2), 10));
+    const index = read(join(root, "docs/decisions/README.md"));
+    expect(index.lines.filter((line) => line.startsWith("- "))).toEqual(expected);
   });
 
   it("name no place that is on one machine only", () => {
