@@ -73,7 +73,7 @@ const mostOtherPauseMs = 2500;
 /** How long a guest stays, in milliseconds. */
 const leastGuestMs = 500;
 const mostGuestMs = 3000;
-/** How long a sidecar stands still, in milliseconds: well under what makes others take it for dead. */
+/** How long a sidecar stands still, in milliseconds: under what makes others take it for dead, but for ordered groups on JetStream. */
 const leastStillMs = 500;
 const mostStillMs = 3000;
 const lookEveryMs = 100;
