@@ -1,3 +1,4 @@
+import { Redis } from "ioredis";
 import { expect, it } from "vitest";
 import { outgoing } from "../conformance/pubsub/fixture.ts";
 import { startRedis } from "../servers/redis.ts";
@@ -39,4 +40,31 @@ describeWith(["redis", "toxiproxy"], "what the log says of a Redis that is away"
       await broker.close();
     }
   }, 60_000);
+
+  it("has why Redis refuses to be connected to again, once, and no secret", async () => {
+    await using server = await startRedis({ requirepass: "first-secret" });
+    const { telemetry, lines } = readableTelemetry();
+    const fields = { redisPassword: "first-secret", redisMaxRetryInterval: "50ms" };
+    const broker = await openPubSub(server, fields, { telemetry });
+    const admin = new Redis({ host: server.host, port: server.port, password: "first-secret" });
+    try {
+      await admin.call("CONFIG", "SET", "requirepass", "second-secret");
+      await admin.call("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes");
+      const call = { signal: AbortSignal.timeout(1500) };
+      await expect(broker.publish("topic", [outgoing("meanwhile")], call)).rejects.toThrow();
+      const refusals = lines.filter((line) => line.includes("does not accept the user or the password"));
+      expect(refusals).toHaveLength(1);
+      expect(lines.join()).not.toMatch(/(first|second)-secret/);
+      await admin.call("CONFIG", "SET", "requirepass", "first-secret");
+      const works = () =>
+        broker.publish("topic", [outgoing("after")], { signal: AbortSignal.timeout(5000) }).then(
+          () => true,
+          () => false,
+        );
+      await expect.poll(works, { timeout: 20_000 }).toBe(true);
+    } finally {
+      admin.disconnect();
+      await broker.close();
+    }
+  });
 });

@@ -64,6 +64,8 @@ export class Link {
   #lastSignMs = 0;
   #handshakeSinceMs: number | undefined;
   #lastError: unknown;
+  /** Why Redis refused to be connected to again, as the log has it; "" when it has nothing of it. */
+  #refusal = "";
 
   private constructor(library: Library, settings: ConnectionSettings, client: Redis | Cluster, log: Log) {
     this.#library = library;
@@ -78,9 +80,7 @@ export class Link {
     client.on("close", () => this.#away());
     // Where a connection that is being made is given up, the library gives up all.
     client.on("end", () => this.#connectAgain());
-    client.on("error", (error: unknown) => {
-      this.#lastError = error;
-    });
+    client.on("error", (error: unknown) => this.#noteError(error));
   }
 
   /** Loads the library and connects. Throws RedisFailure when the server cannot be spoken to. */
@@ -276,6 +276,7 @@ export class Link {
     if (this.#up) return;
     this.#up = true;
     this.#lastError = undefined;
+    this.#refusal = "";
     this.#log.info({ address: this.address }, "connected to Redis again");
     this.#wakeAll();
   }
@@ -294,6 +295,16 @@ export class Link {
     this.#up = false;
     const reason = reasonOf(this.#lastError);
     this.#log.warn({ address: this.address, reason }, "the connection to Redis is lost; connecting again");
+  }
+
+  /** That nobody is there is said once, when the connection is lost. A refusal is for whoever wrote the configuration. */
+  #noteError(error: unknown): void {
+    this.#lastError = error;
+    if (this.#up || this.#closed) return;
+    const { errorClass, message } = connectFailure(error, this.address);
+    if (errorClass !== "refused" || message === this.#refusal) return;
+    this.#refusal = message;
+    this.#log.warn(message);
   }
 
   #wakeAll(): void {
