@@ -19,6 +19,8 @@ export interface OutriderOptions {
   readonly env?: Readonly<Record<string, string>>;
   /** Given on standard input, which is then closed. */
   readonly input?: string | Uint8Array;
+  /** Default: the sources. */
+  readonly program?: string;
 }
 
 /** How a process ended. */
@@ -35,11 +37,11 @@ export class Outrider {
   #stderr = "";
   #heard: () => void = () => {};
 
-  constructor(words: readonly string[], { cwd, env, input }: OutriderOptions) {
+  constructor(words: readonly string[], { cwd, env, input, program = main }: OutriderOptions) {
     const inherited = Object.entries(process.env).filter(
       ([name]) => !/^(OUTRIDER|DAPR|OTEL|NODE_OPTIONS|NAMESPACE|npm_|VITEST)/.test(name),
     );
-    this.#child = spawn(process.execPath, [main, ...words], {
+    this.#child = spawn(process.execPath, [program, ...words], {
       cwd,
       env: { ...Object.fromEntries(inherited), ...env },
       stdio: ["pipe", "pipe", "pipe"],

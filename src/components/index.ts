@@ -1,7 +1,5 @@
 /** Every component of this build. To add one: a folder beside this file, a line here, a call of the suite. */
 import type { Component, LateComponent } from "../component.ts";
-import { memoryPubSub } from "./memory/pubsub.ts";
-import { memoryState } from "./memory/state.ts";
 import { sqliteComponents } from "./sqlite/components.ts";
 
 /**
@@ -15,8 +13,8 @@ export function makeComponents(): readonly (Component | LateComponent)[] {
   const kafka = () => import("./kafka/components.ts");
   const jetStream = () => import("./jetstream/components.ts");
   return [
-    memoryState,
-    memoryPubSub,
+    { type: "state.in-memory", load: async () => (await import("./memory/state.ts")).memoryState },
+    { type: "pubsub.in-memory", load: async () => (await import("./memory/pubsub.ts")).memoryPubSub },
     sqlite.state,
     sqlite.pubsub,
     { type: "state.redis", load: async () => (await redis()).redisState },

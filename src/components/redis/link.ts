@@ -85,7 +85,8 @@ export class Link {
 
   /** Loads the library and connects. Throws RedisFailure when the server cannot be spoken to. */
   static async open(settings: ConnectionSettings, context: OpenContext): Promise<Link> {
-    const library = await import("ioredis");
+    // A bundle has what a module of CommonJS exports under this name only.
+    const { default: library } = await import("ioredis");
     const client = makeClient(library, settings);
     const errors: unknown[] = [];
     const note = (error: unknown) => void errors.push(...detailsOf(error));
