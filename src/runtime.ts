@@ -292,7 +292,10 @@ class Sidecar implements Runtime {
     }
   }
 
-  /** See DESIGN.md, "Life". */
+  /**
+   * Not ready; nothing more from brokers; streams are asked to end. What is in flight has the grace period, in which
+   * calls are still served; what is left then is given back, and whatever is still open is closed.
+   */
   async #stop(reason: string, until: Promise<unknown>): Promise<void> {
     const { graceMs, telemetry } = this.#options;
     await this.#block(reason);

@@ -22,7 +22,7 @@ export type ExporterOptions = OtlpHttpOptions | OtlpGrpcOptions | ZipkinOptions 
 /** To a collector, protobuf over HTTP. */
 export interface OtlpHttpOptions {
   readonly kind: "otlp-http";
-  /** The whole URL; `otlpHttpUrl` makes one. */
+  /** The whole URL, with its path. */
   readonly url: string;
   readonly headers: Readonly<Record<string, string>>;
   /** For one batch, in milliseconds. */

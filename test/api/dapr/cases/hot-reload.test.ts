@@ -1,4 +1,4 @@
-/** Section 3 of the cases, as far as it needs no invocation and no bindings. */
+/** Resources that change while the sidecar runs, as far as it needs no invocation and no bindings. */
 import { mkdtemp, rm, truncate, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";

@@ -1,4 +1,4 @@
-/** Section 2 of the cases: CORS and API token; and what else the HTTP port does for everybody. */
+/** CORS and API token; and what else the HTTP port does for everybody. */
 
 import { request as httpRequest } from "node:http";
 import { connect as connectHttp2 } from "node:http2";

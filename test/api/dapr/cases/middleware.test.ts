@@ -1,4 +1,4 @@
-/** Section 4 of the cases, as far as it needs no invocation; and each middleware on the HTTP port. */
+/** Pipelines of middleware, as far as they need no invocation; and each middleware on the HTTP port. */
 import { describe, expect, it } from "vitest";
 import { Daprd, inMemory } from "../daprd.ts";
 import { HttpApp } from "../http-app.ts";

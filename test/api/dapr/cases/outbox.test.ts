@@ -1,4 +1,4 @@
-/** Section 7 of the cases, the outbox. */
+/** The outbox. */
 import { describe, expect, it } from "vitest";
 import { SocketsFolder } from "../../../components/pluggable/node-component.ts";
 import { Daprd, inMemory, v2 } from "../daprd.ts";

@@ -7,7 +7,7 @@ import type { AppCall, HttpApp } from "../http-app.ts";
 /** The data of most cases. */
 export const DATA = '{"status": "completed"}';
 
-/** P1 to P4 of dapr-cases.md, over HTTP. */
+/** What is published over HTTP, and how it arrives. */
 const publishes = [
   { data: DATA, type: "", datacontenttype: "text/plain", inBody: DATA },
   {

@@ -1,4 +1,4 @@
-/** Sections 3, 8 and 11 of the cases: what needs pluggable brokers. */
+/** Publishing, reloading and stopping: what needs pluggable brokers. */
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { Code, ConnectError } from "@connectrpc/connect";
@@ -37,7 +37,7 @@ async function holding() {
   return { http, grpc, release: () => gate.resolve() };
 }
 
-/** Fails when it happens within half a second; the cases wait longer. */
+/** Fails when it happens within half a second. */
 async function never(happens: () => boolean): Promise<void> {
   await expect(until(() => Promise.resolve(happens()), "it happens", 500)).rejects.toThrow("in vain");
 }

@@ -1,4 +1,4 @@
-/** Section 7 of the cases: what needs pluggable components. */
+/** State: what needs pluggable components. */
 import { Code, ConnectError } from "@connectrpc/connect";
 import { describe, expect, it } from "vitest";
 import { StateOptions_StateConcurrency } from "../../../../gen/dapr/proto/common/v1/common_pb.ts";

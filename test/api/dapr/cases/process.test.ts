@@ -1,4 +1,4 @@
-/** Section 1 of the cases: process, configuration, metadata. */
+/** Process, configuration, metadata. */
 import { randomUUID } from "node:crypto";
 import { connect } from "node:net";
 import { describe, expect, it } from "vitest";

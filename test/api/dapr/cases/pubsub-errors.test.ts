@@ -1,4 +1,4 @@
-/** Section 8 of the cases, as far as it is about errors of publishing. */
+/** Errors of publishing. */
 import { Code, ConnectError } from "@connectrpc/connect";
 import { describe, expect, it } from "vitest";
 import { SocketsFolder } from "../../../components/pluggable/node-component.ts";

@@ -1,4 +1,4 @@
-/** Section 8 of dapr-cases.md: publishing, and what of it the application gets. */
+/** Publishing, and what of it the application gets. */
 import { randomInt } from "node:crypto";
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { Code, ConnectError, createClient } from "@connectrpc/connect";

@@ -1,4 +1,4 @@
-/** Section 9 of dapr-cases.md: Resiliency, as far as it is about components. */
+/** Resiliency, as far as it is about components. */
 import { once } from "node:events";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";

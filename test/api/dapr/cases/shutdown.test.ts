@@ -1,4 +1,4 @@
-/** Section 11 of dapr-cases.md: subscriptions that are stopped while an event is in flight. */
+/** Subscriptions that are stopped while an event is in flight. */
 import { describe, expect, it } from "vitest";
 import { Daprd, inMemory, v2 } from "../daprd.ts";
 import { GrpcApp } from "../grpc-app.ts";

@@ -1,4 +1,4 @@
-/** Section 7 of the cases, state and secrets: what needs no pluggable component. */
+/** State and secrets: what needs no pluggable component. */
 import { randomUUID } from "node:crypto";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -10,7 +10,7 @@ import { inPath, oddName, oddNames } from "./odd-names.ts";
 import { component } from "./yaml.ts";
 
 const store = component("mystore", "state.in-memory", { actorStateStore: "true" });
-/** Fewer than the 1000 of the cases: one is as good as another. */
+/** Fewer than the 1000 with which daprd was seen: one is as good as another. */
 const rounds = 200;
 
 describe("state", () => {

@@ -1,4 +1,4 @@
-/** Section 12 of dapr-cases.md: subscriptions that resources declare. */
+/** Subscriptions that resources declare. */
 import { describe, expect, it } from "vitest";
 import { Daprd, inMemory, type SubscriptionEntry, v1, v2, v2Routes } from "../daprd.ts";
 import { GrpcApp } from "../grpc-app.ts";

@@ -1,4 +1,4 @@
-/** Section 12 of dapr-cases.md: subscriptions that the application lists, alone and beside declared ones. */
+/** Subscriptions that the application lists, alone and beside declared ones. */
 import { describe, expect, it } from "vitest";
 import { Daprd, inMemory, v1, v2, v2Routes } from "../daprd.ts";
 import { GrpcApp, type GrpcAppOptions } from "../grpc-app.ts";

@@ -1,4 +1,4 @@
-/** Section 12 of dapr-cases.md: streams. */
+/** Subscriptions by streams. */
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { describe, expect, it } from "vitest";
 import { TopicEventResponse_TopicEventResponseStatus as Status } from "../../../../gen/dapr/proto/runtime/v1/appcallback_pb.ts";
