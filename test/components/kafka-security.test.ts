@@ -7,7 +7,7 @@ import { beforeAll, describe, expect, it, onTestFinished } from "vitest";
 import { classify } from "../../src/components/kafka/errors.ts";
 import { outgoing } from "../conformance/pubsub/fixture.ts";
 import { type Certificates, certificates } from "../servers/certificates.ts";
-import { type KafkaAddress, sharedKafka } from "../servers/kafka.ts";
+import { type KafkaAddress, sharedKafka, startKafka } from "../servers/kafka.ts";
 import { describeWith } from "../servers/require.ts";
 import { openKafkaDriver } from "./kafka/driver.ts";
 
@@ -138,28 +138,7 @@ describeWith(["kafka", "openssl"], "the way to a Kafka that wants to know who co
 
   describe("tokens", () => {
     it("come from the token endpoint, once for all connections", async () => {
-      const asked: string[] = [];
-      const endpoint = createServer((request, response) => {
-        let body = "";
-        request.on("data", (chunk) => {
-          body += chunk;
-        });
-        request.on("end", () => {
-          asked.push(body);
-          response.setHeader("content-type", "application/json");
-          response.end(JSON.stringify({ access_token: unsignedToken("alice"), expires_in: 3600 }));
-        });
-      });
-      await new Promise<void>((resolve) => endpoint.listen(0, "127.0.0.1", () => resolve()));
-      onTestFinished(() => void endpoint.close());
-      const oidc = {
-        authType: "oidc",
-        oidcTokenEndpoint: `http://127.0.0.1:${(endpoint.address() as AddressInfo).port}/token`,
-        oidcClientID: "outrider",
-        oidcClientSecret: "client-secret",
-        oidcScopes: "kafka,openid",
-        disableTls: "true",
-      };
+      const { asked, oidc } = await tokenEndpoint(3600);
       await use({ ...at(kafka.ports.sasl), ...oidc });
       expect(asked).toHaveLength(1);
       expect(Object.fromEntries(new URLSearchParams(asked[0]))).toMatchObject({
@@ -167,6 +146,24 @@ describeWith(["kafka", "openssl"], "the way to a Kafka that wants to know who co
         client_id: "outrider",
         scope: "kafka openid",
       });
+    });
+
+    it("are replaced before they end, on connections that are in use", { timeout: 60_000 }, async () => {
+      const { asked, oidc } = await tokenEndpoint(30);
+      await using strict = await startKafka({ "connections.max.reauth.ms": "3600000" });
+      const driver = await openKafkaDriver(0, { ...at(strict.ports.sasl), ...oidc });
+      onTestFinished(() => driver.close());
+      const refused: unknown[] = [];
+      const askedAfterAnEvent = async () => {
+        const [result] = await driver.publish("tokens", [outgoing("event")], {
+          signal: AbortSignal.timeout(8000),
+        });
+        if (result instanceof Error) refused.push(result);
+        return asked.length;
+      };
+      // Ten seconds before the first ends.
+      await expect.poll(askedAfterAnEvent, { timeout: 50_000, interval: 200 }).toBe(2);
+      expect(refused).toEqual([]);
     });
 
     it("that nobody gives are told, without the secret", async () => {
@@ -208,8 +205,36 @@ describeWith(["kafka", "openssl"], "the way to a Kafka that wants to know who co
   });
 });
 
-function unsignedToken(subject: string): string {
+/** Gives tokens that are good for so long; `asked` is what it was sent. */
+async function tokenEndpoint(lifeSeconds: number) {
+  const asked: string[] = [];
+  const endpoint = createServer((request, response) => {
+    let body = "";
+    request.on("data", (chunk) => {
+      body += chunk;
+    });
+    request.on("end", () => {
+      asked.push(body);
+      response.setHeader("content-type", "application/json");
+      const token = unsignedToken("alice", lifeSeconds);
+      response.end(JSON.stringify({ access_token: token, expires_in: lifeSeconds }));
+    });
+  });
+  await new Promise<void>((resolve) => endpoint.listen(0, "127.0.0.1", () => resolve()));
+  onTestFinished(() => void endpoint.close());
+  const oidc = {
+    authType: "oidc",
+    oidcTokenEndpoint: `http://127.0.0.1:${(endpoint.address() as AddressInfo).port}/token`,
+    oidcClientID: "outrider",
+    oidcClientSecret: "client-secret",
+    oidcScopes: "kafka,openid",
+    disableTls: "true",
+  };
+  return { asked, oidc };
+}
+
+function unsignedToken(subject: string, lifeSeconds: number): string {
   const part = (value: object) => Buffer.from(JSON.stringify(value)).toString("base64url");
   const now = Math.floor(Date.now() / 1000);
-  return `${part({ alg: "none" })}.${part({ sub: subject, iat: now, exp: now + 3600 })}.`;
+  return `${part({ alg: "none" })}.${part({ sub: subject, iat: now, exp: now + lifeSeconds })}.`;
 }

@@ -14,8 +14,11 @@ export interface OidcSettings {
   readonly extensions: Readonly<Record<string, string>>;
 }
 
-/** A token is renewed when this part of its life is over. */
-const renewAfter = 0.8;
+/**
+ * A token is renewed when this part of its life is over: connections that authenticate again, some seconds before the one
+ * that they have ends, would gain nothing by the same one.
+ */
+const renewAfter = 0.5;
 /** The life of a token that does not say. */
 const defaultLifeMs = 60_000;
 const requestTimeoutMs = 10_000;
