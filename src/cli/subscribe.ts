@@ -2,6 +2,7 @@
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { Command, Option } from "commander";
 import type { Delivery } from "../../gen/outrider/pubsub/v1/pubsub_pb.ts";
+import { pause } from "../pause.ts";
 import type { SidecarClient } from "./client.ts";
 import { EventStream, type OpenRequest } from "./event-stream.ts";
 import { deliveryJson, deliveryLine } from "./events.ts";
@@ -214,16 +215,4 @@ function startAt(from: string) {
     return { case: "time" as const, value: timestampFromDate(time) };
   }
   return { case: "position" as const, value: from };
-}
-
-function pause(delayMs: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const done = () => {
-      clearTimeout(timer);
-      signal.removeEventListener("abort", done);
-      resolve();
-    };
-    const timer = setTimeout(done, delayMs);
-    signal.addEventListener("abort", done, { once: true });
-  });
 }

@@ -2,6 +2,7 @@
 import type { Connection } from "../blocks/connection.ts";
 import type { Open, OpenContext } from "../component.ts";
 import { fault } from "../faults.ts";
+import { pause } from "../pause.ts";
 
 /** Before the second attempt, in milliseconds; doubled before each one after it. */
 const firstRetryDelayMs = 250;
@@ -194,19 +195,6 @@ export class Opening<Driver extends AnyDriver> implements Connection<Driver> {
 function retryDelayMs(attempt: number): number {
   const full = Math.min(maxRetryDelayMs, firstRetryDelayMs * 2 ** Math.min(attempt - 1, 16));
   return Math.round(full * (0.5 + Math.random() / 2));
-}
-
-function pause(delayMs: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const done = () => {
-      clearTimeout(timer);
-      signal.removeEventListener("abort", done);
-      resolve();
-    };
-    const timer = setTimeout(done, delayMs);
-    if (signal.aborted) done();
-    else signal.addEventListener("abort", done, { once: true });
-  });
 }
 
 /**

@@ -2,6 +2,7 @@
 import { randomUUID } from "node:crypto";
 import type { Bus } from "../../../blocks/pubsub/bus.ts";
 import type { Received } from "../../../blocks/pubsub/driver.ts";
+import { pause } from "../../../pause.ts";
 import type { Policy } from "../../../resilience/policy.ts";
 import type { Log } from "../../../telemetry/log.ts";
 import { AppAway, DeliveryFailed, deliverUnderPolicy } from "../delivery-policy.ts";
@@ -9,7 +10,6 @@ import type { DaprPubSubMetrics } from "../pubsub-metrics.ts";
 import { TopicSubscription, type TopicSubscriptionSpec } from "../topic-subscription.ts";
 import { type Answer, type AppChannel, AppUnreachable } from "./channel.ts";
 import type { Concurrency } from "./concurrency.ts";
-import { pause } from "./health.ts";
 
 /** What a subscription of an application is made of. */
 export interface AppSubscriptionOptions {

@@ -2,6 +2,7 @@
 import { connect } from "node:net";
 import type { Bus } from "../../../blocks/pubsub/bus.ts";
 import { reasonOf } from "../../../faults.ts";
+import { pause } from "../../../pause.ts";
 import type { Policy } from "../../../resilience/policy.ts";
 import type { Log } from "../../../telemetry/log.ts";
 import type { DaprPubSubMetrics } from "../pubsub-metrics.ts";
@@ -11,7 +12,7 @@ import type { AppPipeline } from "./app-pipeline.ts";
 import { AppSubscription } from "./app-subscription.ts";
 import { type AppChannel, type AppOptions, AppUnreachable } from "./channel.ts";
 import { Concurrency } from "./concurrency.ts";
-import { AppHealth, pause } from "./health.ts";
+import { AppHealth } from "./health.ts";
 
 /** What the sidecar's side of an application is made of. */
 export interface ApplicationOptions {

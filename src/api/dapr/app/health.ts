@@ -1,4 +1,5 @@
 /** App health checks: an application that is not well gets no events until it is. */
+import { pause } from "../../../pause.ts";
 import type { AppHealthOptions } from "./channel.ts";
 
 /** Asks again and again, and tells when the answer changes. It begins as not well. */
@@ -38,18 +39,4 @@ export class AppHealth {
       await pause(intervalMs - (performance.now() - startedAt), signal);
     }
   }
-}
-
-/** Waits, at most until the signal aborts. Never rejects. */
-export function pause(ms: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const end = () => {
-      clearTimeout(timer);
-      signal.removeEventListener("abort", end);
-      resolve();
-    };
-    const timer = setTimeout(end, Math.max(0, ms));
-    if (signal.aborted) end();
-    else signal.addEventListener("abort", end, { once: true });
-  });
 }
