@@ -20,6 +20,11 @@ const believedMs = 2000;
 export const renewEveryMs = 500;
 /** How often others look whether they can have it. A read: 4 a second for each other sidecar of a group. */
 export const challengeEveryMs = 250;
+/**
+ * A challenger that has not looked for longer has stood still itself, or the server has. So may have whoever leads: that time counts
+ * no more than a look.
+ */
+const blindMs = 4 * challengeEveryMs;
 /** How long it is remembered that nobody leads. */
 const forgetAfterMs = 60 * 60 * 1000;
 
@@ -35,7 +40,8 @@ export class Lease {
   /** Of the key as this member wrote it last; undefined: it does not lead. */
   #revision: number | undefined;
   #believedUntilMs = 0;
-  #seen: { readonly revision: number; readonly sinceMs: number } | undefined;
+  /** Since when the key has been seen as it is, and when it was looked at last. */
+  #seen: { readonly revision: number; sinceMs: number; lookedAtMs: number } | undefined;
 
   private constructor(bucket: Bucket, key: string, owner: string) {
     this.#bucket = bucket;
@@ -100,8 +106,12 @@ export class Lease {
   }
 
   #isOver(revision: number): boolean {
-    if (this.#seen?.revision !== revision) this.#seen = { revision, sinceMs: performance.now() };
-    return performance.now() - this.#seen.sinceMs >= leaseMs;
+    const now = performance.now();
+    if (this.#seen?.revision !== revision) this.#seen = { revision, sinceMs: now, lookedAtMs: now };
+    const sinceLookMs = now - this.#seen.lookedAtMs;
+    if (sinceLookMs > blindMs) this.#seen.sinceMs += sinceLookMs - challengeEveryMs;
+    this.#seen.lookedAtMs = now;
+    return now - this.#seen.sinceMs >= leaseMs;
   }
 
   async #write(expected: number): Promise<boolean> {
@@ -109,7 +119,7 @@ export class Lease {
     try {
       const { seq } = await this.#bucket.put(this.#key, this.#owner, undefined, expected);
       this.#revision = seq;
-      this.#seen = { revision: seq, sinceMs: startedAtMs };
+      this.#seen = { revision: seq, sinceMs: startedAtMs, lookedAtMs: startedAtMs };
       this.#believedUntilMs = startedAtMs + believedMs;
       return true;
     } catch (error) {
