@@ -102,6 +102,12 @@ describeWith(["kafka", "toxiproxy"], "a group of Kafka", () => {
     await expect(join(broker, bad)).rejects.toThrow(/AUTHORIZATION/);
     const all = await join(broker, `${name}.*`);
     expect((await take(all, 1)).map(textOf)).toEqual([good]);
+    const group = fresh("group");
+    await join(broker, good, { group });
+    await expect(join(broker, bad, { group })).rejects.toThrow(/AUTHORIZATION/);
+    await allow(bad, AclOperationTypes.READ);
+    expect((await take(all, 1)).map(textOf)).toEqual([bad]);
+    expect((await take(await join(broker, bad, { group }), 1)).map(textOf)).toEqual([bad]);
   }, 60_000);
 
   it("is told that it may not publish to a topic that it may read", async () => {

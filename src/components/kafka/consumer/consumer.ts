@@ -168,6 +168,7 @@ export class Consumer {
     for (const log of logs) this.#drop(log);
     // Another feed may read some of them, also one that came while the position was committed.
     const unread = new Set(topics.filter((topic) => this.#feedOf(topic) === undefined));
+    for (const topic of unread) this.#refusals.delete(topic);
     const others = new Set([...this.#topicsRead].filter((topic) => !unread.has(topic)));
     if (this.#feeds.size > 0) this.#read(others);
     else this.#topicsRead = others;
@@ -284,7 +285,7 @@ export class Consumer {
     const fields = { topic, err: error };
     if (!(error instanceof KafkaError) || error.kind !== "refused")
       log("finding where to begin failed; trying again", fields);
-    else if (!this.#refusals.has(topic)) {
+    else if (!this.#refusals.has(topic) && this.#feedOf(topic)) {
       this.#refusals.set(topic, error);
       warn("a topic may not be read; trying again", fields);
       this.#notify();
@@ -314,8 +315,10 @@ export class Consumer {
     }));
     if (member) {
       const errors = await shared.commitOffsets(member, begun);
-      const problem = errors.find((error) => error !== "");
-      if (problem) throw brokerError(problem, "the beginning could not be committed");
+      const index = errors.findIndex((error) => error !== "");
+      const topic = begun[index]?.topic;
+      if (index >= 0)
+        throw brokerError(errors[index]!, `the group cannot begin to read the topic "${topic}"`);
     }
     return [...committed, ...begun];
   }
