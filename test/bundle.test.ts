@@ -2,7 +2,7 @@
 import { execFile, spawn } from "node:child_process";
 import { copyFile, mkdir, mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join, resolve } from "node:path";
+import { join } from "node:path";
 import { promisify } from "node:util";
 import { createClient } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
@@ -10,21 +10,21 @@ import { afterAll, beforeAll, describe, expect, it, onTestFinished } from "vites
 import { Dapr } from "../gen/dapr/proto/runtime/v1/dapr_pb.ts";
 import { PubSubService } from "../gen/outrider/pubsub/v1/pubsub_pb.ts";
 import { ComponentStatus, RuntimeService } from "../gen/outrider/runtime/v1/runtime_pb.ts";
+import { built } from "./built.ts";
 import { makeProject, outrider, removeProject, SidecarProcess } from "./outrider.ts";
 import { freePorts } from "./servers/ports.ts";
 
-const build = resolve(import.meta.dirname, "../build.ts");
 let folder: string;
 let executable: string;
 /** The program of the package. */
 let program: string;
 beforeAll(async () => {
-  folder = await mkdtemp(join(tmpdir(), "outriderd-build-"));
-  await promisify(execFile)(process.execPath, [build, join(folder, "dist")], { cwd: join(build, "..") });
-  program = join(folder, "dist", "outrider.js");
+  const dist = await built();
+  program = join(dist, "outrider.js");
+  folder = await mkdtemp(join(tmpdir(), "outriderd-"));
   await mkdir(join(folder, "elsewhere"));
   executable = join(folder, "elsewhere", "daprd");
-  await copyFile(join(folder, "dist", "outriderd"), executable);
+  await copyFile(join(dist, "outriderd"), executable);
 }, 120_000);
 afterAll(() => rm(folder, { recursive: true, force: true }));
 

@@ -18,6 +18,7 @@ const stopWithinMs = 30_000;
 
 /** A sidecar, over all its lives. */
 export class Sidecar implements Actor {
+  readonly #program: string;
   readonly #index: number;
   readonly #cwd: string;
   readonly #records: string;
@@ -26,7 +27,15 @@ export class Sidecar implements Actor {
   #process: Outrider | undefined;
   #stopping: Outrider | undefined;
 
-  constructor(index: number, cwd: string, records: string, resources: readonly string[], fallen: string[]) {
+  constructor(
+    program: string,
+    index: number,
+    cwd: string,
+    records: string,
+    resources: readonly string[],
+    fallen: string[],
+  ) {
+    this.#program = program;
     this.#index = index;
     this.#cwd = cwd;
     this.#records = records;
@@ -36,7 +45,7 @@ export class Sidecar implements Actor {
 
   /** Resolves when it serves, or was killed before. */
   async start(): Promise<void> {
-    const process = new Outrider(this.#words, { cwd: this.#cwd });
+    const process = new Outrider(this.#words, { cwd: this.#cwd, program: this.#program });
     this.#process = process;
     void process.ended.then(async ({ code }) => {
       // Killed, it has no code.

@@ -6,6 +6,7 @@
  */
 import { mkdir, readdir, readFile, rename, stat, writeFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
+import { built } from "../built.ts";
 import { makeProject, removeProject } from "../outrider.ts";
 import { Application } from "./application.ts";
 import { type Actor, Program, Sidecar } from "./crash-actors.ts";
@@ -86,8 +87,9 @@ const patienceMs = 45_000;
 
 /** Runs it. Every process is killed before it returns or throws. */
 export async function crashTest(options: CrashTestOptions): Promise<CrashReport> {
+  const bundle = join(await built(), "outrider.js");
   const directory = await makeProject();
-  const stage = new Stage(directory, options);
+  const stage = new Stage(bundle, directory, options);
   try {
     return await stage.run();
   } finally {
@@ -108,13 +110,13 @@ class Stage {
   readonly #fallen: string[] = [];
   readonly #timeline: string[] = [];
 
-  constructor(directory: string, options: CrashTestOptions) {
+  constructor(bundle: string, directory: string, options: CrashTestOptions) {
     this.#records = join(directory, "records");
     this.#options = options;
     const fallen = this.#fallen;
     const sidecar = (index: number) => {
       const resources = ["--resources", resolve(options.resources(index))];
-      return new Sidecar(index, directory, this.#records, resources, fallen);
+      return new Sidecar(bundle, index, directory, this.#records, resources, fallen);
     };
     const program = (name: string, index: number, sidecars: readonly number[]) => {
       const task = (life: number): Task => ({
