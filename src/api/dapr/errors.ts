@@ -93,7 +93,6 @@ export const daprErrors = {
   stateDeleteMismatch: { code: Aborted, status: 409, errorCode: "ERR_STATE_DELETE" },
   stateBulkDelete: { code: Internal, status: 500, errorCode: "ERR_STATE_BULK_DELETE" },
   stateBulkDeleteMismatch: { code: Aborted, status: 409, errorCode: "ERR_STATE_BULK_DELETE" },
-  stateBulkGet: { code: Internal, status: 500, errorCode: "ERR_STATE_BULK_GET" },
   stateTransaction: { code: Internal, status: 500, errorCode: "ERR_STATE_TRANSACTION" },
   stateTransactionsNotSupported: {
     code: Unimplemented,
