@@ -5,6 +5,8 @@ import type { Item } from "../../blocks/state/driver.ts";
 export interface StateItemInput {
   readonly key: string;
   readonly value: Uint8Array;
+  /** True over HTTP, where every value is JSON. */
+  readonly isJson?: boolean;
   /** Undefined: none given. */
   readonly etag: string | undefined;
   readonly firstWrite: boolean;

@@ -227,6 +227,7 @@ function setOf(item: StateItemInput): WriteInput & { readonly kind: "set" } {
     key,
     value,
     contentType: metadata["contentType"] ?? "",
+    isJson: item.isJson,
     metadata: {},
     timeToLiveMs: timeToLiveMs(metadata),
     precondition: preconditionOf(item),

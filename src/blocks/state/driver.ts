@@ -125,7 +125,15 @@ export type Write = {
   readonly precondition: Precondition | undefined;
   /** As in a Call, for this write. */
   readonly hints?: Hints | undefined;
-} & (({ readonly kind: "set"; readonly value: Uint8Array } & ItemOptions) | { readonly kind: "delete" });
+} & (SetWrite | { readonly kind: "delete" });
+
+/** What a write sets. */
+export interface SetWrite extends ItemOptions {
+  readonly kind: "set";
+  readonly value: Uint8Array;
+  /** True: the value is a JSON text, although the content type need not say so. */
+  readonly isJson?: boolean | undefined;
+}
 
 /** What is stored beside a value. */
 export interface ItemOptions {

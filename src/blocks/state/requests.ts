@@ -31,6 +31,8 @@ export interface SetInput {
   readonly key: string;
   readonly value: Uint8Array;
   readonly contentType: string;
+  /** See `SetWrite`. */
+  readonly isJson?: boolean | undefined;
   readonly metadata: Readonly<Record<string, string>>;
   /** More than 0. Undefined: the store's default. */
   readonly timeToLiveMs: number | undefined;

@@ -435,6 +435,7 @@ export class StateStore {
       key,
       value: input.value,
       contentType: input.contentType,
+      ...(input.isJson && { isJson: true }),
       metadata: input.metadata,
       expiresAtMs: this.#expiresAtMs(input.timeToLiveMs, driver),
       precondition,

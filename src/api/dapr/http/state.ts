@@ -201,6 +201,7 @@ function inputOf(
   return {
     key: given.key ?? "",
     value,
+    isJson: true,
     etag: given.etag ?? undefined,
     ...optionsOf(given.options ?? {}),
     metadata: {

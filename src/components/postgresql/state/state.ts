@@ -5,10 +5,10 @@ import {
   type ChunkedWrite,
   EtagMismatch,
   type Item,
-  type ItemOptions,
   type ListPage,
   type ListRange,
   type Precondition,
+  type SetWrite,
   type StateDriver,
   ValueChanged,
   type WatchBatch,
@@ -157,7 +157,10 @@ export class PostgresState implements StateDriver {
 
   #setRow(
     index: number,
-    write: ItemOptions & { readonly key: string; readonly precondition: Precondition | undefined },
+    write: Omit<SetWrite, "kind" | "value"> & {
+      readonly key: string;
+      readonly precondition: Precondition | undefined;
+    },
   ): WriteRow {
     const { key, precondition, contentType, metadata, expiresAtMs } = write;
     let beside = "";
@@ -173,7 +176,7 @@ export class PostgresState implements StateDriver {
       ...conditionOf(precondition),
       ...(beside !== "" && { o: beside }),
       ...(expiresAtMs !== undefined && { x: Math.ceil(expiresAtMs) }),
-      ...(this.#layout.version === "v1" && jsonTypes.test(contentType) && { j: true }),
+      ...(this.#layout.version === "v1" && (write.isJson || jsonTypes.test(contentType)) && { j: true }),
     };
   }
 
