@@ -96,6 +96,21 @@ describe("the settings of pubsub.kafka", () => {
   });
 });
 
+describe("groupInstanceId", () => {
+  it("is what Kafka takes for a name, or nothing", () => {
+    expect(kafkaSchema.parse({ brokers: "localhost" }).groupInstanceId).toBe("");
+    const podName = "shipping-0.x_Y";
+    expect(kafkaSchema.parse({ brokers: "localhost", groupInstanceId: podName }).groupInstanceId).toBe(
+      podName,
+    );
+    for (const wrong of ["a b", "ü", ".", "..", "{other}", "x".repeat(250)]) {
+      expect(problems({ groupInstanceId: wrong })).toEqual([
+        'groupInstanceId: expected at most 249 letters, digits, ".", "_" and "-"',
+      ]);
+    }
+  });
+});
+
 describe("topics whose names Kafka does not allow", () => {
   it("are escaped, each in one way, and come back as they were", () => {
     const names = [

@@ -157,6 +157,9 @@ export interface DriverSubscription {
   /** With `supports.lag`: how far the group is behind. */
   lag?(call: Call): Promise<Lag>;
 
+  /** Why nothing is received although the broker answers, for operators; absent or "" when all is well. No secrets. */
+  readonly trouble?: string;
+
   /** Leaves the group and gives back what is not settled, uncounted if it can. */
   close(): Promise<void>;
 }

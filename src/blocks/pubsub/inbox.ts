@@ -77,6 +77,10 @@ export class InboxSubscription implements DriverSubscription {
     for (const { identity } of receipts) if (identity !== undefined) this.#inHand.delete(identity);
   }
 
+  get trouble(): string {
+    return this.#inner.trouble ?? "";
+  }
+
   close(): Promise<void> {
     return this.#inner.close();
   }

@@ -186,6 +186,10 @@ export class Subscription {
 
   /** What an operator should know of it; "" when all is well. */
   get trouble(): string {
+    return [this.#lettersTrouble, this.#driver?.trouble ?? ""].filter((trouble) => trouble !== "").join("; ");
+  }
+
+  get #lettersTrouble(): string {
     const { refused } = this.#letters;
     if (refused === undefined) return "";
     const { topic, deadLetterTopic } = this.options;

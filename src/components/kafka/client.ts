@@ -29,7 +29,7 @@ export interface KafkaClient {
   syncGroup(request: GroupMemberId & { readonly assignments: readonly MemberBytes[] }): Promise<Buffer>;
   /** Throws when there is no answer within so many milliseconds. */
   heartbeat(member: GroupMemberId, withinMs: number): Promise<void>;
-  leaveGroup(group: string, memberId: string): Promise<void>;
+  leaveGroup(member: GroupMemberId): Promise<void>;
   /** One result for each, in order. A generation of -1: by nobody in the group, which only an empty group lets. */
   commitOffsets(member: GroupMemberId, offsets: readonly CommittedOffset[]): Promise<readonly string[]>;
   /** What the group has committed; partitions without are left out. */
@@ -116,6 +116,8 @@ export interface GroupMemberId {
   readonly group: string;
   readonly memberId: string;
   readonly generation: number;
+  /** The name that its place is kept under while it is away; "" when it has none. */
+  readonly instanceId: string;
 }
 
 export interface MemberBytes {
@@ -127,6 +129,8 @@ export interface JoinRequest {
   readonly group: string;
   /** "" for a new member. */
   readonly memberId: string;
+  /** As in GroupMemberId. A new member has the place of the one before it with this name, which is put out. */
+  readonly instanceId: string;
   readonly sessionTimeoutMs: number;
   /** How long the others may take to join again. */
   readonly rebalanceTimeoutMs: number;
@@ -139,7 +143,7 @@ export interface JoinResult {
   readonly leader: boolean;
   readonly protocol: string;
   /** For the leader: every member with its metadata. */
-  readonly members: readonly MemberBytes[];
+  readonly members: readonly (MemberBytes & { readonly instanceId: string })[];
 }
 
 export interface CommittedOffset extends TopicPartition {

@@ -52,6 +52,8 @@ interface Group {
   members: number;
   /** Readings that are ended and whose positions are being committed. */
   leaving: number;
+  /** Its place in the group has been left. */
+  readonly left: PromiseWithResolvers<void>;
 }
 
 /** See the head of this file. */
@@ -59,6 +61,9 @@ export class Consumers {
   readonly #context: ConsumersContext;
   readonly #groups = new Map<string, Group>();
   readonly #subscriptions = new Set<KafkaSubscription>();
+  /** Groups that are being left, by key. */
+  readonly #leaving = new Map<string, Promise<void>>();
+  readonly #putOut = new Map<string, string>();
   readonly #closing = new AbortController();
   #broadcasts = 0;
   #refreshing: Promise<void> | undefined;
@@ -88,6 +93,9 @@ export class Consumers {
       spec.ordered || groupId === undefined || isPattern(spec.topic) ? undefined : this.#context.retry;
     const retryTopics = retry ? await persist(() => retry.ensure(toKafkaTopic(spec.topic)), patience) : [];
     const key = groupId ?? `\n${this.#broadcasts++}`;
+    // Who joins under a name puts out who has it, before what that one has settled is committed.
+    while (this.#context.settings.instanceId !== "" && this.#leaving.has(key))
+      await abortable(this.#leaving.get(key)!, signal);
     const group = this.#groups.get(key) ?? this.#create(key, groupId);
     const reading =
       group.readings.get(spec.topic) ??
@@ -160,11 +168,13 @@ export class Consumers {
       topics,
       group: groupId,
       settings,
+      putOut: this.#putOut,
       log: (message, fields) => log(message, named(fields)),
       warn: (message, fields) => warn(message, named(fields)),
       closeWithinMs,
     });
-    const group: Group = { consumer, readings: new Map(), members: 0, leaving: 0 };
+    const left = Promise.withResolvers<void>();
+    const group: Group = { consumer, readings: new Map(), members: 0, leaving: 0, left };
     this.#groups.set(key, group);
     return group;
   }
@@ -226,12 +236,18 @@ export class Consumers {
     group.members -= 1;
     if (reading.feed.takers.size > 0) return;
     group.readings.delete(reading.spec.topic);
-    if (group.members === 0) this.#groups.delete(key);
+    if (group.members === 0) {
+      this.#groups.delete(key);
+      this.#leaving.set(key, group.left.promise);
+    }
     reading.feed.close();
     group.leaving += 1;
     await group.consumer.remove(reading.feed, [...reading.topics]);
     group.leaving -= 1;
-    if (group.members + group.leaving === 0) await group.consumer.close();
+    if (group.members + group.leaving > 0) return;
+    await group.consumer.close();
+    if (this.#leaving.get(key) === group.left.promise) this.#leaving.delete(key);
+    group.left.resolve();
   }
 
   /** Looks for topics and partitions that are new, now and then. */

@@ -197,6 +197,7 @@ function consumerSettings(fields: KafkaFields) {
     partitionBytes: fields.consumerFetchDefault,
     maxDistance: fields.maxUnsettledDistance,
     whenOutOfRange: fields.initialOffset === "newest" ? "latest" : "earliest",
+    instanceId: fields.groupInstanceId,
     sessionTimeoutMs: fields.sessionTimeout,
     heartbeatMs: fields.heartbeatInterval,
     commitMs: fields.commitInterval,

@@ -43,6 +43,15 @@ function pairs() {
   });
 }
 
+/** A name that Kafka takes as `group.instance.id`, or "" for none. */
+function instanceId() {
+  return text()
+    .default("")
+    .refine((value) => /^(?!\.{1,2}$)[A-Za-z0-9._-]{0,249}$/.test(value), {
+      message: 'expected at most 249 letters, digits, ".", "_" and "-"',
+    });
+}
+
 /** Addresses, each as host:port. */
 function addresses() {
   return text().transform((value, context) => {
@@ -131,6 +140,7 @@ const producerFields = {
 
 const consumerFields = {
   consumerGroup: text().default(""),
+  groupInstanceId: instanceId(),
   subscribeTopics: names().optional(),
   initialOffset: choice("newest", "oldest"),
   consumeRetryEnabled: flag().optional(),

@@ -100,7 +100,7 @@ describeWith(["kafka", "toxiproxy"], "connections to Kafka over a network that i
     await client.metadata(["warm"], true);
     // Nothing comes back: every request of this connection will fail, one after the other.
     await way.poison({ type: "timeout", timeout: 0 });
-    const lost = client.heartbeat({ group: "none", memberId: "none", generation: 1 }, 300);
+    const lost = client.heartbeat({ group: "none", memberId: "none", instanceId: "", generation: 1 }, 300);
     await expect(lost).rejects.toThrow("silent for 300 ms");
     await way.mend();
     const startedAt = performance.now();

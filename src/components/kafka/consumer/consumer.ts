@@ -16,6 +16,8 @@ import { beginnings } from "./start.ts";
 
 /** How to consume. */
 export interface ConsumerSettings extends FetchSettings {
+  /** The name that the place in a group is kept under while its member is away; "" for none. */
+  readonly instanceId: string;
   readonly sessionTimeoutMs: number;
   readonly heartbeatMs: number;
   readonly commitMs: number;
@@ -35,6 +37,8 @@ export interface ConsumerContext {
   /** Undefined: all partitions, and nobody to share them with. */
   readonly group: string | undefined;
   readonly settings: ConsumerSettings;
+  /** As in MembershipSettings. */
+  readonly putOut: Map<string, string>;
   log(message: string, fields?: Readonly<Record<string, unknown>>): void;
   /** Something that an operator should see. */
   warn(message: string, fields?: Readonly<Record<string, unknown>>): void;
@@ -77,7 +81,7 @@ export class Consumer {
     if (group === undefined) return;
     this.#membership = new Membership(
       { own, shared },
-      { ...settings, group },
+      { ...settings, group, putOut: context.putOut },
       {
         topics: () => [...this.#topicsRead],
         owned: () => [...this.#logs.values()].map(({ topic, partition }) => ({ topic, partition })),
@@ -125,6 +129,11 @@ export class Consumer {
     return this.#membership?.refusal;
   }
 
+  /** What keeps this group from being read here although the broker answers; "" for nothing. */
+  get trouble(): string {
+    return this.#membership?.trouble ?? "";
+  }
+
   /** Why it does not let it read a topic. */
   refusalOf(topic: string): KafkaError | undefined {
     return this.#refusals.get(topic);
@@ -138,7 +147,13 @@ export class Consumer {
   /** Adds a feed and reads its topics, by Kafka's names. */
   add(feed: Feed, topics: readonly string[]): void {
     this.#feeds.add(feed);
-    this.#read(new Set([...this.#topicsRead, ...topics]));
+    const read = new Set([...this.#topicsRead, ...topics]);
+    const shared = this.#membership?.sharedTopics;
+    if (shared && topics.every((topic) => shared.has(topic))) {
+      // Its share was kept for it while it was away.
+      this.#topicsRead = read;
+      void this.#begin([...this.#assigned.keys()].map(partitionOf));
+    } else this.#read(read);
     this.#membership?.start();
   }
 
@@ -155,7 +170,9 @@ export class Consumer {
     this.#counts = text;
     // What was shared out may have been out of date: a broker that has just begun may not know of all topics.
     const shared = this.#membership?.sharedCounts;
-    const outOfDate = shared && [...counts].some(([topic, count]) => shared.get(topic) !== count);
+    const unasked = [...(this.#membership?.sharedTopics ?? [])].some((topic) => !this.#topicsRead.has(topic));
+    const outOfDate =
+      unasked || (shared && [...counts].some(([topic, count]) => shared.get(topic) !== count));
     if ((before !== "" && before !== text) || outOfDate) this.#changeTopics();
   }
 
@@ -238,8 +255,9 @@ export class Consumer {
   async #begin(partitions: readonly TopicPartition[]): Promise<void> {
     const { signal } = this.#closing;
     for (let attempt = 0; !signal.aborted; attempt += 1) {
+      // What nobody asks for yet is begun when somebody does, and where they want it.
       const wanted = partitions.filter(
-        (one) => this.#assigned.has(keyOf(one)) && !this.#logs.has(keyOf(one)),
+        (one) => this.#assigned.has(keyOf(one)) && !this.#logs.has(keyOf(one)) && this.#feedOf(one.topic),
       );
       if (wanted.length === 0) return;
       const assigned = this.#assigned;
@@ -451,6 +469,12 @@ export class Consumer {
     this.#changed.resolve();
     this.#changed = Promise.withResolvers<void>();
   }
+}
+
+/** The partition that has this key. */
+function partitionOf(key: string): TopicPartition {
+  const slash = key.indexOf("/");
+  return { topic: key.slice(slash + 1), partition: Number(key.slice(0, slash)) };
 }
 
 function keyOf({ topic, partition }: TopicPartition): string {

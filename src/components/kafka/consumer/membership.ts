@@ -2,7 +2,7 @@
  * A place in a consumer group: joined, kept by heartbeats that do not wait for anything that is handled, joined again
  * when members come and go, and left at once.
  */
-import type { KafkaClient, TopicPartition } from "../client.ts";
+import type { GroupMemberId, JoinResult, KafkaClient, TopicPartition } from "../client.ts";
 import { hasCode, KafkaError } from "../errors.ts";
 import { abortable, backoffMs, pause } from "../patience.ts";
 import { assign } from "./assignor.ts";
@@ -12,11 +12,17 @@ import {
   decodeSubscription,
   encodeAssignment,
   encodeSubscription,
+  type Grounds,
+  type Subscription,
 } from "./protocol.ts";
 
 /** How a member behaves. */
 export interface MembershipSettings {
   readonly group: string;
+  /** The name that its place is kept under until the session ends, for who comes back with it; "" for none. */
+  readonly instanceId: string;
+  /** By group: the id of this process's last member, while another one with its `instanceId` has its place. */
+  readonly putOut: Map<string, string>;
   /** Without a heartbeat for this long the others take over. */
   readonly sessionTimeoutMs: number;
   readonly heartbeatMs: number;
@@ -80,11 +86,14 @@ export class Membership {
   #refusal: KafkaError | undefined;
   #out = false;
   #sharedCounts: ReadonlyMap<string, number> | undefined;
+  /** What the place of a static member rests on; undefined while it is not known. */
+  #grounds: Grounds | undefined;
 
   constructor(clients: MembershipClients, settings: MembershipSettings, host: MembershipHost) {
     this.#clients = clients;
     this.#settings = settings;
     this.#host = host;
+    this.#memberId = settings.putOut.get(settings.group) ?? "";
   }
 
   /** Begins. Returns at once. */
@@ -93,13 +102,30 @@ export class Membership {
   }
 
   /** What commits need; a generation of -1 before the first join. */
-  get member(): { readonly group: string; readonly memberId: string; readonly generation: number } {
-    return { group: this.#settings.group, memberId: this.#memberId, generation: this.#generation };
+  get member(): GroupMemberId {
+    const { group, instanceId } = this.#settings;
+    return { group, instanceId, memberId: this.#memberId, generation: this.#generation };
   }
 
-  /** The numbers of partitions that were shared out last; undefined when another member did so. */
+  /** The numbers of partitions that were shared out last; undefined when that is not known here. */
   get sharedCounts(): ReadonlyMap<string, number> | undefined {
-    return this.#sharedCounts;
+    return this.#sharedCounts ?? this.#grounds?.counts;
+  }
+
+  /**
+   * With an `instanceId`: the topics that this member's share is of. One that came back has the share of who was here
+   * before, which may be of more topics than it has asked for yet. Undefined when that is not known.
+   */
+  get sharedTopics(): ReadonlySet<string> | undefined {
+    return this.#grounds && new Set(this.#grounds.counts.keys());
+  }
+
+  /** What keeps it out although the broker answers; "" for nothing. */
+  get trouble(): string {
+    const { group, instanceId } = this.#settings;
+    return this.#putOut
+      ? `another member of the group "${group}" has come with the same groupInstanceId "${instanceId}"; nothing is read here while it is there`
+      : "";
   }
 
   /** Why the broker does not let it in, when that is so. */
@@ -124,11 +150,13 @@ export class Membership {
   async close(withinMs: number): Promise<void> {
     this.#closing.abort();
     this.#wake?.abort();
-    const memberId = this.#memberId;
-    if (memberId === "") return;
+    const { member } = this;
+    // Who was put out of its place has none to leave. A name is enough to leave, also before the first answer is here.
+    const nobody = member.memberId === "" && member.instanceId === "";
+    if (this.#running === undefined || nobody || this.#putOut) return;
     this.#memberId = "";
     try {
-      const left = this.#clients.shared.leaveGroup(this.#settings.group, memberId);
+      const left = this.#clients.shared.leaveGroup(member);
       await abortable(left, AbortSignal.timeout(withinMs));
     } catch (error) {
       this.#host.log("leaving the group failed; it will notice by itself", { err: error });
@@ -139,6 +167,7 @@ export class Membership {
     let failures = 0;
     while (!this.#closing.signal.aborted) {
       try {
+        if (this.#putOut) await this.#waitForPlace();
         await this.#join();
         failures = 0;
         await this.#keep();
@@ -151,10 +180,36 @@ export class Membership {
     }
   }
 
+  get #putOut(): boolean {
+    return this.#settings.putOut.has(this.#settings.group);
+  }
+
+  /**
+   * Whoever joined with the name of one who is here would have the place in its stead, and be put out in turn. The old
+   * id is the question whether the other is still there: while it is, the broker says who has the place.
+   */
+  async #waitForPlace(): Promise<void> {
+    for (;;) {
+      try {
+        await this.#heartbeat(this.#clients.shared);
+      } catch (error) {
+        if (hasCode(error, "UNKNOWN_MEMBER_ID")) break;
+      }
+      await pause(this.#settings.heartbeatMs, this.#closing.signal);
+      if (this.#closing.signal.aborted) return;
+    }
+    this.#settings.putOut.delete(this.#settings.group);
+    this.#memberId = "";
+    this.#host.warn("the other member with this groupInstanceId has gone; joining the group again");
+  }
+
   async #join(): Promise<void> {
-    const { group, sessionTimeoutMs } = this.#settings;
+    const { group, instanceId, sessionTimeoutMs } = this.#settings;
     const { own } = this.#clients;
+    if (this.#closing.signal.aborted) return;
     this.#rejoin = false;
+    this.#grounds = undefined;
+    const anew = this.#memberId === "";
     const joining = new AbortController();
     void this.#keepMeanwhile(joining.signal);
     try {
@@ -166,6 +221,7 @@ export class Membership {
       const request = {
         group,
         memberId: this.#memberId,
+        instanceId,
         sessionTimeoutMs,
         rebalanceTimeoutMs: sessionTimeoutMs * rebalanceSessions,
         protocols: [{ name: cooperativeSticky, metadata: encodeSubscription(subscription) }],
@@ -181,7 +237,8 @@ export class Membership {
       const mine = await own.syncGroup({ ...this.member, assignments });
       this.#answered(at);
       this.#refusal = undefined;
-      const partitions = decodeAssignment(mine);
+      const { partitions, grounds } = decodeAssignment(mine);
+      if (instanceId !== "") this.#keepGrounds(grounds, anew);
       this.#host.log("joined the group", { generation: joined.generation, partitions: partitions.length });
       if (!this.#closing.signal.aborted) this.#host.assigned(partitions);
     } finally {
@@ -189,15 +246,36 @@ export class Membership {
     }
   }
 
-  async #share(members: readonly { readonly memberId: string; readonly bytes: Buffer }[]) {
-    const all = members.map(({ memberId, bytes }) => ({ id: memberId, ...decodeSubscription(bytes) }));
+  /**
+   * Who comes back in time is given what was there before, and nobody is asked: neither who shares out nor the others.
+   * If it is not what would be given now, they are.
+   */
+  #keepGrounds(grounds: Grounds | undefined, anew: boolean): void {
+    this.#grounds = grounds;
+    // Topics that were added meanwhile may be in what was there before, too.
+    if (anew) this.#rejoin = !this.#holds(grounds);
+  }
+
+  #holds(grounds: Grounds | undefined): boolean {
+    if (grounds === undefined || grounds.awaited) return false;
+    return this.#host.topics().every((topic) => grounds.counts.has(topic));
+  }
+
+  async #share(members: JoinResult["members"]) {
+    const all = members.map(({ memberId, instanceId, bytes }) => ({
+      id: memberId,
+      instanceId,
+      ...decodeSubscription(bytes),
+    }));
     const topics = [...new Set(all.flatMap((member) => member.topics))];
     const counts = await this.#host.partitionCounts(topics);
     this.#sharedCounts = counts;
-    return [...assign(all, counts)].map(([memberId, partitions]) => ({
-      memberId,
-      bytes: encodeAssignment(partitions),
-    }));
+    const shares = assign(all, counts);
+    return all.map((member) => {
+      const partitions = shares.get(member.id) ?? [];
+      const grounds = member.instanceId === "" ? undefined : groundsOf(member, partitions, counts);
+      return { memberId: member.id, bytes: encodeAssignment({ partitions, grounds }) };
+    });
   }
 
   /** Sends heartbeats until the group is to be joined again, and then throws or returns. */
@@ -266,6 +344,14 @@ export class Membership {
       this.#generation = -1;
       this.#host.lost();
     }
+    if (hasCode(error, "FENCED_INSTANCE_ID")) {
+      this.#settings.putOut.set(this.#settings.group, this.#memberId);
+      this.#generation = -1;
+      this.#grounds = undefined;
+      this.#host.lost();
+      this.#host.warn(this.trouble, { err: error });
+      return;
+    }
     if (error instanceof KafkaError && error.kind === "refused") {
       if (this.#refusal === undefined)
         this.#host.warn("the broker refuses this member; trying again", { err: error });
@@ -273,4 +359,16 @@ export class Membership {
     }
     this.#host.log("the group has to be joined again", { err: error });
   }
+}
+
+function groundsOf(
+  { topics, owned }: Subscription,
+  partitions: readonly TopicPartition[],
+  counts: ReadonlyMap<string, number>,
+): Grounds {
+  const keys = new Set(partitions.map(({ topic, partition }) => `${partition}/${topic}`));
+  return {
+    counts: new Map(topics.flatMap((topic) => (counts.has(topic) ? [[topic, counts.get(topic)!]] : []))),
+    awaited: owned.some(({ topic, partition }) => !keys.has(`${partition}/${topic}`)),
+  };
 }

@@ -1,4 +1,5 @@
 /** What members of a group tell each other, in the words of Kafka's own consumers. */
+import * as z from "zod";
 import type { TopicPartition } from "../client.ts";
 
 /** The strategy's name, which other clients have too: partitions move one by one, from members that have let them go. */
@@ -45,21 +46,52 @@ export function decodeSubscription(bytes: Buffer): Subscription {
   }
 }
 
-/** Writes what a member is to have. */
-export function encodeAssignment(partitions: readonly TopicPartition[]): Buffer {
+/** What a member is to have. */
+export interface Assignment {
+  readonly partitions: readonly TopicPartition[];
+  /** For a member that may come back and be given the same without anybody being asked: else undefined. */
+  readonly grounds?: Grounds | undefined;
+}
+
+/** What an assignment rests on. It holds for who comes back to it as long as nothing of this is otherwise. */
+export interface Grounds {
+  /** The number of partitions of each of the member's topics. */
+  readonly counts: ReadonlyMap<string, number>;
+  /** Others wait for partitions that the member had, until it joins again without them. */
+  readonly awaited: boolean;
+}
+
+/** Writes an assignment. */
+export function encodeAssignment({ partitions, grounds }: Assignment): Buffer {
   const writer = new Writer();
   writer.int16(assignmentVersion);
   writer.partitions(partitions);
-  writer.int32(-1);
+  if (grounds === undefined) writer.int32(-1);
+  else {
+    const { counts, awaited } = grounds;
+    writer.blob(Buffer.from(JSON.stringify({ outrider: 1, counts: [...counts], awaited })));
+  }
   return writer.bytes();
 }
 
-/** Reads what this member is to have; no bytes mean nothing. */
-export function decodeAssignment(bytes: Buffer): readonly TopicPartition[] {
-  if (bytes.length === 0) return [];
+const groundsShape = z.object({
+  outrider: z.literal(1),
+  counts: z.array(z.tuple([z.string(), z.number()])),
+  awaited: z.boolean(),
+});
+
+/** Reads an assignment; no bytes mean nothing. What leaders of another make have written beside it is passed over. */
+export function decodeAssignment(bytes: Buffer): Assignment {
+  if (bytes.length === 0) return { partitions: [] };
   const reader = new Reader(bytes);
   reader.int16();
-  return reader.partitions();
+  const partitions = reader.partitions();
+  try {
+    const { counts, awaited } = groundsShape.parse(JSON.parse(reader.blob().toString()));
+    return { partitions, grounds: { counts: new Map(counts), awaited } };
+  } catch {
+    return { partitions };
+  }
 }
 
 class Writer {
@@ -91,6 +123,11 @@ class Writer {
       this.int32(own.length);
       for (const { partition } of own) this.int32(partition);
     }
+  }
+
+  blob(value: Buffer): void {
+    this.int32(value.length);
+    this.#parts.push(value);
   }
 
   bytes(): Buffer {

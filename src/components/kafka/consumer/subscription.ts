@@ -85,6 +85,10 @@ export class KafkaSubscription implements DriverSubscription, Taker {
     return await abortable(this.#lag(), call.signal);
   }
 
+  get trouble(): string {
+    return this.#context.consumer.trouble;
+  }
+
   close(): Promise<void> {
     this.#closed ??= this.#close();
     return this.#closed;

@@ -56,7 +56,12 @@ export interface JoinAnswer extends GroupAnswer {
   readonly groupProtocol: string;
   readonly leaderId: string;
   readonly memberId: string;
-  readonly members: readonly { readonly memberId: string; readonly memberMetadata: Buffer }[];
+  readonly members: readonly {
+    readonly memberId: string;
+    /** Absent before version 5. */
+    readonly groupInstanceId?: string | null;
+    readonly memberMetadata: Buffer;
+  }[];
 }
 
 export interface SyncAnswer extends GroupAnswer {
