@@ -1,5 +1,4 @@
 /** `outrider run`: a sidecar as a process, and perhaps an application beside it. */
-import { flushCompileCache } from "node:module";
 import { basename, resolve } from "node:path";
 import type { SidecarConfiguration } from "../assembly.ts";
 import { ConfigError, formatRemark } from "../config/remarks.ts";
@@ -9,6 +8,7 @@ import { newInstanceId, type Runtime, reachable, startRuntime } from "../runtime
 import { type RunningTelemetry, startTelemetry } from "../telemetry/telemetry.ts";
 import { type AppFlags, appOf } from "./app-options.ts";
 import { Application } from "./application.ts";
+import { restWhenIdle } from "./at-rest.ts";
 import { readyScreen } from "./screen.ts";
 import { CommandFailure, exitCodes, note, type Terminal } from "./terminal.ts";
 import { tracingOptions } from "./tracing.ts";
@@ -43,8 +43,6 @@ export interface RunOptions extends AppFlags {
 const defaultPorts = { grpc: 50001, http: 3500, metrics: 9090 } as const;
 /** How long the start of the application, and the screen, wait for components that are not there, in milliseconds. */
 const startWithinMs = 2000;
-/** When the compiled code is kept for the next start, in milliseconds: it takes a moment, and serving comes first. */
-const keepCodeAfterMs = 3000;
 /** What an application that was killed may take to be gone, in milliseconds. */
 const killedWithinMs = 1000;
 
@@ -126,8 +124,7 @@ export async function runSidecar(
         ),
       );
     if (!open) void tellWhenReady(terminal, options, telemetry, runtime);
-    // Kept for the next start now: at the end there may be no time, or a kill.
-    setTimeout(flushCompileCache, keepCodeAfterMs).unref();
+    restWhenIdle();
     return await liveAndStop(terminal, runtime, command, appId, options);
   } catch (error) {
     await runtime.stop("failure");

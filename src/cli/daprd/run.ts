@@ -1,5 +1,4 @@
 /** `outriderd`: a sidecar as daprd would have started it. */
-import { flushCompileCache } from "node:module";
 import { setTimeout as delay } from "node:timers/promises";
 import type { SidecarConfiguration } from "../../assembly.ts";
 import { ConfigError, formatRemark } from "../../config/remarks.ts";
@@ -10,6 +9,7 @@ import { createLog, type LogOptions } from "../../telemetry/log.ts";
 import { type RunningTelemetry, startTelemetry } from "../../telemetry/telemetry.ts";
 import { version } from "../../version.ts";
 import { appOf } from "../app-options.ts";
+import { restWhenIdle } from "../at-rest.ts";
 import { CommandFailure, exitCodes, print, type Terminal } from "../terminal.ts";
 import { tracingOptions } from "../tracing.ts";
 import { Yaml } from "../yaml.ts";
@@ -19,8 +19,6 @@ import { daprdLines } from "./log-lines.ts";
 import { missedFlags } from "./unused-flags.ts";
 import { waitUntilOutboundReady } from "./wait.ts";
 
-/** When the compiled code is kept for the next start, in milliseconds: serving comes first. */
-const keepCodeAfterMs = 3000;
 /** What the answer to a forced shutdown gets to leave, in milliseconds, as in daprd. */
 const lastAnswerMs = 100;
 
@@ -96,7 +94,7 @@ async function liveAndStop(
     telemetry.log.info(`dapr initialized. Status: Running. Init Elapsed ${elapsedMs}ms`);
   };
   void runtime.ready(stop).then(tell, () => {});
-  setTimeout(flushCompileCache, keepCodeAfterMs).unref();
+  restWhenIdle();
   if (!stop.aborted) await new Promise((resolve) => stop.addEventListener("abort", resolve, { once: true }));
   if (runtime.stopRequested.reason === forcedStop) {
     await delay(lastAnswerMs);
