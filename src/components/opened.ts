@@ -26,10 +26,10 @@ export class OpenedComponent<Block extends BlockName> {
   constructor(resource: ComponentResource & { readonly block: Block }, options: OpenedOptions) {
     this.#resource = resource;
     this.#telemetry = options.telemetry;
-    let before: OpeningStatus["state"] = "opening";
+    let before: Pick<OpeningStatus, "state" | "message"> = { state: "opening", message: "" };
     const tell = (status: OpeningStatus, err: unknown) => {
       this.#log(before, status, err);
-      before = status.state;
+      before = status;
       options.onChange();
     };
     // The block of the resource is the block of its driver, which the compiler cannot follow.
@@ -91,16 +91,21 @@ export class OpenedComponent<Block extends BlockName> {
       });
   }
 
-  #log(before: OpeningStatus["state"], { state, message }: OpeningStatus, err: unknown): void {
+  #log(
+    before: Pick<OpeningStatus, "state" | "message">,
+    { state, message }: OpeningStatus,
+    err: unknown,
+  ): void {
     const { name, component, ignoreErrors } = this.#resource;
     const fields = { component: name, type: component.type };
     const { log } = this.#telemetry;
     // What goes as it should is no news.
-    if (state === "ready") log[before === "failed" ? "info" : "debug"](fields, "the component is open");
+    if (state === "ready") log[before.state === "failed" ? "info" : "debug"](fields, "the component is open");
     if (state === "failed") {
       const consequence = ignoreErrors ? "is not needed to be ready" : "keeps the sidecar from being ready";
       const told = `the component could not be opened and ${consequence}; trying again: ${message}`;
-      log.warn({ ...fields, err }, told);
+      // An error has a stack, which is told once.
+      log.warn(message === before.message ? fields : { ...fields, err }, told);
     }
   }
 }

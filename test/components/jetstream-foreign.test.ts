@@ -98,6 +98,7 @@ describeWith("nats", "somebody else's client of NATS", () => {
       "ce-type": "measured",
       "ce-time": "2026-01-31T23:59:59.5Z",
       "ce-room": "4",
+      "ce-nameoftwentyoneletters": "longer than it should be",
       "content-type": "application/octet-stream",
       "x-other": "kept",
     }))
@@ -109,7 +110,7 @@ describeWith("nats", "somebody else's client of NATS", () => {
       source: "/sensors/küche",
       type: "measured",
       dataContentType: "application/octet-stream",
-      extensions: { room: "4" },
+      extensions: { room: "4", nameoftwentyoneletters: "longer than it should be" },
     });
     expect([...event.event.data]).toEqual([1, 2, 3]);
     expect(event.headers).toEqual({ "x-other": "kept" });

@@ -22,7 +22,6 @@ export const apiCodes = {
   consumerNameExists: 10013,
   wrongLastSequence: 10071,
   wrongLastSequenceUnknown: 10164,
-  messageNotFound: 10037,
   notEnabled: 10076,
   notEnabledForAccount: 10039,
 } as const;

@@ -7,7 +7,7 @@
 import { create } from "@bufbuild/protobuf";
 import { headers, type Msg, type MsgHdrs } from "@nats-io/transport-node";
 import { type Event, EventSchema } from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
-import { isExtensionName } from "../../blocks/pubsub/attributes.ts";
+import { isReadableName } from "../../blocks/pubsub/attributes.ts";
 import { cloudEventsJsonType, encodeCloudEvent, readCloudEvent } from "../../blocks/pubsub/cloudevents.ts";
 import type { Outgoing, Received } from "../../blocks/pubsub/driver.ts";
 import { eachAttribute } from "../../blocks/pubsub/event-attributes.ts";
@@ -177,7 +177,7 @@ function binaryEvent(data: Uint8Array, given: MsgHdrs, dataContentType: string):
     ...(time && { time }),
   });
   for (const [name, value] of attributes) {
-    if (isExtensionName(name)) event.extensions[name] = value;
+    if (isReadableName(name)) event.extensions[name] = value;
   }
   return event;
 }
