@@ -40,8 +40,9 @@ describeWith("kafka", "members of a group of Kafka that have a name (groupInstan
     return { driver, generations };
   };
 
-  const start = async (topic: string, group: string, groupInstanceId: string): Promise<Member> => {
-    const member = await Member.start(port, topic, group, { fields: { ...patient, groupInstanceId } });
+  const start = async (topic: string, group: string, groupInstanceId: string, more = {}): Promise<Member> => {
+    const fields = { ...patient, groupInstanceId, ...more };
+    const member = await Member.start(port, topic, group, { fields });
     onTestFinished(() => member.kill("SIGKILL"));
     return member;
   };
@@ -144,7 +145,7 @@ describeWith("kafka", "members of a group of Kafka that have a name (groupInstan
     const first = await start(before, group, "one");
     expect(await first.line()).toBe("received first");
     first.kill("SIGKILL");
-    const second = await start(after, group, "one");
+    const second = await start(after, group, "one", { topicRefreshInterval: "1h" });
     expect(await second.line()).toBe("received first");
     second.say("settle");
     expect(await second.line()).toBe("settled");
