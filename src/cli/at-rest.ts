@@ -22,13 +22,21 @@ const youngBytes = 4 * 1024 * 1024;
 export function restWhenIdle(): void {
   setTimeout(flushCompileCache, keepCodeAfterMs).unref();
   let last = performance.eventLoopUtilization();
+  let mostBytes = youngBytes;
   setInterval(() => {
     const now = performance.eventLoopUtilization();
     const { utilization } = performance.eventLoopUtilization(now, last);
     last = now;
-    const young = getHeapSpaceStatistics().find(({ space_name: name }) => name === "new_space");
-    if (utilization < idleShare && young && young.physical_space_size > youngBytes) collect();
+    if (utilization >= idleShare || youngGenerationBytes() <= mostBytes) return;
+    collect();
+    // Whoever has V8 keep it larger does not have it collected again and again.
+    mostBytes = Math.max(youngBytes, 2 * youngGenerationBytes());
   }, idleMs).unref();
+}
+
+function youngGenerationBytes(): number {
+  const spaces = getHeapSpaceStatistics();
+  return spaces.find(({ space_name: name }) => name === "new_space")?.physical_space_size ?? 0;
 }
 
 /** Collects everything. Node has the function for those only who start it with `--expose-gc`. */
