@@ -95,7 +95,9 @@ describeWith("redis", "pubsub.redis when something dies", () => {
   });
 
   describe("a server", () => {
-    it("that is emptied: groups are made again, in the log, and go on", { timeout: 30_000 }, async () => {
+    it("that is emptied: groups are made again, in the log and in health, and go on", {
+      timeout: 30_000,
+    }, async () => {
       await using server = await startRedis();
       const { telemetry, lines } = readableTelemetry();
       const pubsub = await fixtureOf(await openPubSub(server, {}, { telemetry }));
@@ -116,6 +118,7 @@ describeWith("redis", "pubsub.redis when something dies", () => {
       await pubsub.publish(`${topic}.new`, ["new"]);
       expect(await pubsub.takeTexts(pattern, 1)).toEqual(["new"]);
       expect(lines.filter((line) => line.includes("has been made again")).length).toBeGreaterThanOrEqual(3);
+      expect(group.trouble).toMatch(new RegExp(`lost the group .* of topic "${topic}", .* made again at 2`));
     });
 
     it("that is emptied: who asks for a pattern later finds topics whose groups were made again", async () => {

@@ -157,7 +157,10 @@ export interface DriverSubscription {
   /** With `supports.lag`: how far the group is behind. */
   lag?(call: Call): Promise<Lag>;
 
-  /** Why nothing is received although the broker answers, for operators; absent or "" when all is well. No secrets. */
+  /**
+   * What operators should know although the broker answers, such as why nothing is received, or what the broker has
+   * lost; absent or "" when all is well. No secrets.
+   */
   readonly trouble?: string;
 
   /** Leaves the group and gives back what is not settled, uncounted if it can. */

@@ -14,6 +14,8 @@ import type { Topics } from "./topics.ts";
 
 /** How long a member lives that gives no sign of life, in milliseconds. */
 const leaseMs = 5000;
+/** How long health tells that Redis had lost a group, in milliseconds. */
+const tellLossForMs = 10 * 60 * 1000;
 /** How long a broadcast's group lives whose member gives no sign of life, in milliseconds. */
 const broadcastLeaseMs = 60_000;
 /** When nobody has looked after a group for so long, nobody could give a sign of life either. */
@@ -87,6 +89,8 @@ export class Feed {
   #uncertain = false;
   #touchedAtMs = performance.now();
   #rejoining: Promise<void> | undefined;
+  /** Milliseconds since 1970; 0 for never. */
+  #madeAgainAtMs = 0;
   #renaming: Promise<void> | undefined;
 
   constructor(options: FeedOptions) {
@@ -217,6 +221,13 @@ export class Feed {
     }
   }
 
+  /** That Redis had lost the group not long ago; "" otherwise. */
+  get trouble(): string {
+    if (Date.now() - this.#madeAgainAtMs > tellLossForMs) return "";
+    const at = new Date(this.#madeAgainAtMs).toISOString();
+    return `Redis had lost the group "${this.#options.group}" of topic "${this.topic}", which was made again at ${at}`;
+  }
+
   /** Joins again, because the group or the membership is gone. What was held is somebody else's now, or nobody's. */
   rejoin(call: Call): Promise<void> {
     this.#rejoining ??= this.#rejoin(call).finally(() => {
@@ -245,6 +256,7 @@ export class Feed {
       return;
     }
     log.warn(details, "the consumer group was gone, and has been made again");
+    this.#madeAgainAtMs = Date.now();
     // If Redis has lost everything, then the list of topics too.
     await topics.add(this.topic, call);
   }

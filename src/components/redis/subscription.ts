@@ -115,6 +115,11 @@ export class RedisSubscription implements DriverSubscription {
     for (const feed of byFeed.keys()) if (feed.dirty) this.#wakeUp();
   }
 
+  get trouble(): string {
+    const troubles = [...this.#feeds.values()].map((feed) => feed.trouble);
+    return troubles.filter((trouble) => trouble !== "").join("; ");
+  }
+
   async lag(call: Call): Promise<Lag> {
     if (this.#options.isPattern) await this.#discover(call);
     const lags = await Promise.all([...this.#feeds.values()].map((feed) => feed.lag(call)));
