@@ -10,8 +10,8 @@ import { root } from "../servers/child.ts";
 import { type Sidecar, type Store, startSidecar } from "../servers/sidecar.ts";
 
 const streams = 1000;
-/** How long the streams are left alone before the sidecar is looked at, in milliseconds: it gives memory back some seconds after it was busy. */
-const settleMs = 25_000;
+/** How long the streams are left alone before the sidecar is looked at, in milliseconds: it gives memory back half a minute after it was busy. */
+const settleMs = 40_000;
 /** How long its processor time is counted then, in milliseconds. */
 const countMs = 5000;
 

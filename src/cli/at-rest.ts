@@ -16,7 +16,7 @@ const youngBytes = 4 * 1024 * 1024;
 /**
  * To be called once, when the sidecar serves; it keeps no process alive. V8 leaves its young generation, which is empty
  * most of the time, as large as the busiest moment has made it: up to 32 MB, for as long as the process lives. A full
- * collection makes it small again, and V8 returns the pages some seconds later. It stops everything for 15 ms, or 70
+ * collection makes it small again, and V8 returns the pages within half a minute. It stops everything for 15 ms, or 70
  * with a thousand streams, so it is for sidecars that are idle, and once for each time that they were not.
  */
 export function restWhenIdle(): void {
