@@ -1,7 +1,7 @@
 /** A wait that can be cut short. */
 
-/** Waits, at most until the signal aborts. Never rejects. */
-export function pause(ms: number, signal: AbortSignal): Promise<void> {
+/** Waits, at most until the signal aborts. Never rejects. `ref` false: the process may end meanwhile. */
+export function pause(ms: number, signal: AbortSignal, { ref = true } = {}): Promise<void> {
   return new Promise((resolve) => {
     const end = () => {
       clearTimeout(timer);
@@ -9,6 +9,7 @@ export function pause(ms: number, signal: AbortSignal): Promise<void> {
       resolve();
     };
     const timer = setTimeout(end, Math.max(0, ms));
+    if (!ref) timer.unref();
     if (signal.aborted) end();
     else signal.addEventListener("abort", end, { once: true });
   });

@@ -1,7 +1,7 @@
 /** A call under the policies of its target: retries around a circuit breaker around a timeout, as Dapr nests them. */
-import { setTimeout as delay } from "node:timers/promises";
 import { Code } from "@connectrpc/connect";
 import { fault } from "../faults.ts";
+import { pause } from "../pause.ts";
 import { type BreakerSettings, CircuitBreaker, CircuitOpen } from "./circuit-breaker.ts";
 import { type RetrySettings, waitBefore } from "./retry.ts";
 import { httpStatusOf } from "./status-codes.ts";
@@ -49,9 +49,8 @@ export class Policy {
         if (!retry || signal.aborted || !isWorthRetrying(error, retry, kinds)) throw told(error);
         const waitMs = waitBefore(retries, retry, performance.now() - startedAt);
         if (waitMs === undefined) throw told(error);
-        await delay(waitMs, undefined, { signal }).catch(() => {
-          throw told(error);
-        });
+        await pause(waitMs, signal);
+        if (signal.aborted) throw told(error);
       }
     }
   }

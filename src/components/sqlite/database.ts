@@ -1,9 +1,9 @@
 /** The main thread's side of a database: calls in, promises out, one message a tick in each direction. */
 import { once } from "node:events";
-import { setTimeout as delay } from "node:timers/promises";
 import type { Worker } from "node:worker_threads";
 import type { Call } from "../../blocks/call.ts";
 import type { OpenContext } from "../../component.ts";
+import { pause } from "../../pause.ts";
 import type { Log } from "../../telemetry/log.ts";
 import type { Histogram } from "../../telemetry/metrics.ts";
 import { fromFailure, StoreError } from "./errors.ts";
@@ -278,7 +278,7 @@ export class Database {
   async #restart(): Promise<void> {
     const { signal } = this.#closing;
     for (let pauseMs = firstRestartMs; ; pauseMs = Math.min(lastRestartMs, pauseMs * 2)) {
-      await delay(pauseMs, undefined, { signal }).catch(() => {});
+      await pause(pauseMs, signal);
       if (signal.aborted) return;
       let worker: Worker | undefined;
       try {
