@@ -3,7 +3,7 @@
  * then: a broker that is away is waited for, and one that refuses the letter is asked again now and then, because somebody
  * may allow it what it refuses. Until then the metrics and the health of the component tell of it.
  */
-import { setTimeout as delay } from "node:timers/promises";
+import { pause } from "../../pause.ts";
 import type { Log } from "../../telemetry/log.ts";
 import { deadLetterOf, type GivenUp, shortened } from "./dead-letters.ts";
 import type { Outgoing, Received } from "./driver.ts";
@@ -80,7 +80,7 @@ export class DeadLetterPost {
           refused ? lastRefusedPauseMs : lastPauseMs,
         );
         const over = AbortSignal.any([signal, wake.signal]);
-        await delay(pauseMs, undefined, { signal: over, ref: false }).catch(() => {});
+        await pause(pauseMs, over, { ref: false });
         if (over.aborted) return false;
       }
     } finally {

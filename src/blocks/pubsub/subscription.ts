@@ -7,6 +7,7 @@
  */
 import { setTimeout as delay } from "node:timers/promises";
 import type { Event } from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
+import { pause } from "../../pause.ts";
 import type { Telemetry } from "../../telemetry/telemetry.ts";
 import type { Span } from "../../telemetry/tracing.ts";
 import type { Call } from "../call.ts";
@@ -446,10 +447,7 @@ export class Subscription {
   }
 
   #pause(failures: number): Promise<void> {
-    return delay(retryMs(failures), undefined, { signal: this.#closing.signal, ref: false }).then(
-      () => {},
-      () => {},
-    );
+    return pause(retryMs(failures), this.#closing.signal, { ref: false });
   }
 
   #closeIfIdle(): void {
@@ -463,10 +461,7 @@ export class Subscription {
     await this.#pumping;
     const giveUp = AbortSignal.timeout(closeWithinMs);
     while (this.#unconfirmed > 0 && !giveUp.aborted) {
-      await Promise.race([
-        this.#flushing ?? delay(10),
-        delay(closeWithinMs, undefined, { signal: giveUp }).catch(() => {}),
-      ]);
+      await Promise.race([this.#flushing ?? delay(10), pause(closeWithinMs, giveUp)]);
     }
     try {
       await this.#driver?.close();

@@ -3,7 +3,7 @@
  * got lost, and has them published in the order in which they were made. Who finds one
  * of another sidecar claims it first, so that of several sidecars one publishes it.
  */
-import { setTimeout as delay } from "node:timers/promises";
+import { pause } from "../../pause.ts";
 import type { Telemetry } from "../../telemetry/telemetry.ts";
 import type { Connection } from "../connection.ts";
 import { EtagMismatch, type Item, type StateDriver } from "./driver.ts";
@@ -78,8 +78,8 @@ export class OutboxRecovery {
         telemetry.log.warn({ component, err }, "looking for notes of the outbox failed; trying again");
       }
       // A failure is waited for even if somebody wakes it: there is nothing else that could help.
-      if (failures > 0) await this.#pause(retryMs(failures), this.#closing.signal);
-      else await this.#pause(idleMs, this.#idle.signal);
+      if (failures > 0) await pause(retryMs(failures), this.#closing.signal, { ref: false });
+      else await pause(idleMs, this.#idle.signal, { ref: false });
     }
   }
 
@@ -139,10 +139,6 @@ export class OutboxRecovery {
       if (error instanceof EtagMismatch) return false;
       throw error;
     }
-  }
-
-  async #pause(ms: number, signal: AbortSignal): Promise<void> {
-    await delay(ms, undefined, { signal, ref: false }).catch(() => {});
   }
 }
 

@@ -5,9 +5,9 @@
  * lets one event of a key out at a time. Before a new one begins, it recalls everything that the one before it had, and
  * waits until it has come: what it could not see might be earlier than what it sees.
  */
-import { setTimeout as delay } from "node:timers/promises";
 import type { Call } from "../../blocks/call.ts";
 import type { DriverSubscription, Lag, Received, Settlement } from "../../blocks/pubsub/driver.ts";
+import { pause } from "../../pause.ts";
 import { again, Channel, done, type Reply } from "./channel.ts";
 import { until } from "./connection.ts";
 import { NatsError } from "./errors.ts";
@@ -296,13 +296,13 @@ export class OrderedMember implements DriverSubscription {
       this.#nudge = resolve;
     });
     const signal = AbortSignal.any([over.signal, this.#closing.signal]);
-    await Promise.race([gap, delay(ms, undefined, { signal, ref: false }).catch(() => undefined)]);
+    await Promise.race([gap, pause(ms, signal, { ref: false })]);
     over.abort();
     this.#nudge = undefined;
   }
 
   async #pause(ms: number): Promise<void> {
-    await delay(ms, undefined, { signal: this.#closing.signal, ref: false }).catch(() => undefined);
+    await pause(ms, this.#closing.signal, { ref: false });
   }
 
   /** Whether somebody has it who has not said what became of it. */

@@ -7,6 +7,7 @@ import {
   UnknownPosition,
 } from "../../blocks/pubsub/driver.ts";
 import { isPattern, matchesPattern } from "../../blocks/pubsub/topics.ts";
+import { pause } from "../../pause.ts";
 import type { KafkaClient, TopicPartition } from "./client.ts";
 import { Consumer, type ConsumerContext, type ConsumerSettings } from "./consumer/consumer.ts";
 import { Feed } from "./consumer/feed.ts";
@@ -14,7 +15,7 @@ import type { RetryTopics } from "./consumer/retry-topics.ts";
 import { parsePosition } from "./consumer/start.ts";
 import { KafkaSubscription } from "./consumer/subscription.ts";
 import { cancelled } from "./errors.ts";
-import { abortable, pause, persist } from "./patience.ts";
+import { abortable, persist } from "./patience.ts";
 import { fromKafkaTopic, toKafkaTopic } from "./topic-names.ts";
 import type { Topics } from "./topics.ts";
 
@@ -227,7 +228,7 @@ export class Consumers {
         open = open.filter(({ topic, partition }) => !keys.has(`${partition}/${topic}`));
       }
       if (open.length === 0) return;
-      await Promise.race([consumer.changed, pause(beginningPollMs, signal)]);
+      await Promise.race([consumer.changed, pause(beginningPollMs, signal, { ref: false })]);
     }
   }
 
@@ -255,7 +256,7 @@ export class Consumers {
     const { topics, settings, log } = this.#context;
     const { signal } = this.#closing;
     while (!signal.aborted) {
-      await pause(settings.refreshMs, signal);
+      await pause(settings.refreshMs, signal, { ref: false });
       const groups = [...this.#groups.values()];
       if (signal.aborted || groups.length === 0) continue;
       try {

@@ -1,5 +1,5 @@
 /** Waiting for a cluster that is away. */
-import { setTimeout as delay } from "node:timers/promises";
+import { pause } from "../../pause.ts";
 import { cancelled, KafkaError } from "./errors.ts";
 
 const firstPauseMs = 20;
@@ -25,7 +25,7 @@ export async function persist<T>(work: () => Promise<T>, { signal, limitMs }: Pa
       if (!(error instanceof KafkaError) || error.kind !== "unavailable") throw error;
       const pauseMs = backoffMs(attempt);
       if (performance.now() + pauseMs > endsAt) throw error;
-      await pause(pauseMs, signal);
+      await pause(pauseMs, signal, { ref: false });
     }
   }
 }
@@ -33,11 +33,6 @@ export async function persist<T>(work: () => Promise<T>, { signal, limitMs }: Pa
 /** Between half and all of a time that doubles, in milliseconds; `attempt` counts from 0. */
 export function backoffMs(attempt: number): number {
   return Math.min(lastPauseMs, firstPauseMs * 2 ** Math.min(attempt, 10)) * (0.5 + Math.random() / 2);
-}
-
-/** Waits; returns early when the signal aborts. */
-export async function pause(timeMs: number, signal: AbortSignal): Promise<void> {
-  await delay(timeMs, undefined, { signal, ref: false }).catch(() => {});
 }
 
 /** The same promise, which throws `cancelled` when the signal aborts first. */

@@ -4,8 +4,8 @@
  * The contract knows that a message is handled, and nothing between that and the end of the stream. So what is to
  * be given again stays here, unanswered, until it is handled: nothing depends on what a component does with refused ones.
  */
-import { setTimeout as delay } from "node:timers/promises";
 import type { PullMessagesResponse } from "../../../gen/dapr/proto/components/v1/pubsub_pb.ts";
+import { pause } from "../../pause.ts";
 import type { Log } from "../../telemetry/log.ts";
 import type { Attempts } from "./attempts.ts";
 import type { Link } from "./link.ts";
@@ -210,7 +210,7 @@ export class Feed {
       } catch (err) {
         log.debug({ topic, err }, "no stream of messages yet");
       }
-      await delay(waitMs, undefined, { signal }).catch(() => {});
+      await pause(waitMs, signal);
       waitMs = Math.min(waitMs * 2, pauseMs.last);
     }
   }

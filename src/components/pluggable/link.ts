@@ -2,9 +2,9 @@
  * The way to one component in its process: connected, asked for its services, initialized; and all of that again
  * when the process has died and another has taken its place.
  */
-import { setTimeout as delay } from "node:timers/promises";
 import { type CallOptions, ConnectError, type Transport } from "@connectrpc/connect";
 import type { Call } from "../../blocks/call.ts";
+import { pause } from "../../pause.ts";
 import type { Log } from "../../telemetry/log.ts";
 import { CallEnded, ComponentAway, toFailure } from "./failures.ts";
 import { servicesOf } from "./reflection.ts";
@@ -126,7 +126,7 @@ export class Link {
         this.#problem = err instanceof Error ? err.message : String(err);
         if (waitMs === pauseMs.first && !signal.aborted)
           log.warn({ err }, "the component's process is gone; waiting for it");
-        await delay(waitMs, undefined, { signal }).catch(() => {});
+        await pause(waitMs, signal);
       }
     }
     this.#problem = "it is closed";

@@ -1,7 +1,7 @@
 /** The folder of sockets: which components are there now, by name. */
 import { readdir, stat } from "node:fs/promises";
 import { join, parse } from "node:path";
-import { setTimeout as delay } from "node:timers/promises";
+import { pause } from "../../pause.ts";
 
 /** Where sockets are when the environment does not say, as in Dapr. */
 const defaultFolder = "/tmp/dapr-components-sockets";
@@ -47,7 +47,7 @@ const lookMs = 500;
 export async function socketComes(folder: SocketsFolder, socket: string, signal: AbortSignal): Promise<void> {
   const before = await identityOf(folder, socket);
   while (!signal.aborted) {
-    await delay(lookMs, undefined, { signal }).catch(() => {});
+    await pause(lookMs, signal);
     const now = await identityOf(folder, socket);
     if (now !== "" && now !== before) return;
   }

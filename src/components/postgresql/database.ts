@@ -1,8 +1,8 @@
 /** Statements on a server, over a bounded pool of connections that heals by itself. */
-import { setTimeout as delay } from "node:timers/promises";
 import type { Client, Pool, PoolClient, QueryResultRow } from "pg";
 import type { Call } from "../../blocks/call.ts";
 import { endedWithin } from "../../ended-within.ts";
+import { pause } from "../../pause.ts";
 import { Clients } from "./clients.ts";
 import type { ConnectionSettings } from "./connection-fields.ts";
 import { asPostgresError, isMissing, isRolledBack, isStale, PostgresError } from "./errors.ts";
@@ -121,6 +121,7 @@ export class Database {
         }
         if (!again) throw known;
         await pause(retryMs(attempt) * Math.random(), signal);
+        signal.throwIfAborted();
       }
     }
   }
@@ -185,6 +186,7 @@ export class Database {
         const leftMs = untilMs - performance.now();
         if (known.errorClass !== "unavailable" || leftMs <= 0 || this.closing.aborted) throw known;
         await pause(Math.min(retryMs(attempt), leftMs), signal);
+        signal.throwIfAborted();
       }
     }
   }
@@ -259,11 +261,6 @@ async function checkServer(client: Client, server: string): Promise<void> {
     );
   if (encoding !== "UTF8")
     throw new PostgresError("refused", `${server} has a database in ${encoding}; UTF8 is needed`);
-}
-
-/** Waits, or throws the signal's reason. */
-async function pause(ms: number, signal: AbortSignal): Promise<void> {
-  await delay(ms, undefined, { signal }).catch(() => signal.throwIfAborted());
 }
 
 function retryMs(attempt: number): number {

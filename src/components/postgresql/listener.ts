@@ -6,6 +6,7 @@ import { randomUUID } from "node:crypto";
 import { setTimeout as delay } from "node:timers/promises";
 import type { Client } from "pg";
 import { endedWithin } from "../../ended-within.ts";
+import { pause } from "../../pause.ts";
 import type { Log } from "../../telemetry/log.ts";
 import { Clients } from "./clients.ts";
 import type { Database } from "./database.ts";
@@ -109,9 +110,7 @@ export class Listener {
       }
       this.#change(false);
       this.#tried.resolve();
-      await delay(retryMs * (0.5 + Math.random() / 2), undefined, { signal, ref: false }).catch(
-        () => undefined,
-      );
+      await pause(retryMs * (0.5 + Math.random() / 2), signal, { ref: false });
     }
   }
 
@@ -178,10 +177,7 @@ export class Listener {
     );
     while (!signal.aborted) {
       const quiet = new AbortController();
-      const pause = delay(pingEveryMs, undefined, { signal: quiet.signal, ref: false }).catch(
-        () => undefined,
-      );
-      await Promise.race([pause, ended, stopped]);
+      await Promise.race([pause(pingEveryMs, quiet.signal, { ref: false }), ended, stopped]);
       quiet.abort();
       if (over || signal.aborted) return;
       const answered = client.query("SELECT 1").then(() => true);

@@ -2,9 +2,10 @@
  * A consumer group's place in this sidecar: its partitions, whoever shares them out, what is read from them, and how
  * far the group is. All topics of a group that are read here share it.
  */
+import { pause } from "../../../pause.ts";
 import type { CommittedOffset, FetchResult, KafkaClient, TopicPartition } from "../client.ts";
 import { brokerError, hasCode, KafkaError } from "../errors.ts";
-import { abortable, backoffMs, pause } from "../patience.ts";
+import { abortable, backoffMs } from "../patience.ts";
 import type { Topics } from "../topics.ts";
 import { Committer } from "./committer.ts";
 import type { Feed } from "./feed.ts";
@@ -223,7 +224,7 @@ export class Consumer {
         return;
       } catch (error) {
         this.#context.log("finding the partitions failed; trying again", { err: error });
-        await pause(backoffMs(attempt), signal);
+        await pause(backoffMs(attempt), signal, { ref: false });
       }
     }
   }
@@ -276,7 +277,7 @@ export class Consumer {
           return;
         }
         this.#cannotBegin(wanted[0]!.topic, error);
-        await pause(backoffMs(attempt), signal);
+        await pause(backoffMs(attempt), signal, { ref: false });
       }
     }
   }
@@ -350,7 +351,7 @@ export class Consumer {
     while (log.out > 0 && log.draining && !log.gone) {
       const leftMs = endsAt - performance.now();
       if (leftMs <= 0) break;
-      await Promise.race([this.changed, pause(Math.min(1000, leftMs), this.#closing.signal)]);
+      await Promise.race([this.changed, pause(Math.min(1000, leftMs), this.#closing.signal, { ref: false })]);
     }
     if (!log.draining || log.gone) return;
     await this.#commitWithin([log], this.#context.settings.sessionTimeoutMs);
@@ -455,7 +456,7 @@ export class Consumer {
           );
           return;
         }
-        await pause(pauseMs, this.#closing.signal);
+        await pause(pauseMs, this.#closing.signal, { ref: false });
         if (this.#closing.signal.aborted) return;
       }
     }

@@ -2,9 +2,10 @@
  * A place in a consumer group: joined, kept by heartbeats that do not wait for anything that is handled, joined again
  * when members come and go, and left at once.
  */
+import { pause } from "../../../pause.ts";
 import type { GroupMemberId, JoinResult, KafkaClient, TopicPartition } from "../client.ts";
 import { hasCode, KafkaError } from "../errors.ts";
-import { abortable, backoffMs, pause } from "../patience.ts";
+import { abortable, backoffMs } from "../patience.ts";
 import { assign } from "./assignor.ts";
 import {
   cooperativeSticky,
@@ -175,7 +176,8 @@ export class Membership {
         if (this.#closing.signal.aborted) return;
         failures += 1;
         this.#note(error);
-        if (!hasCode(error, "REBALANCE_IN_PROGRESS")) await pause(backoffMs(failures), this.#closing.signal);
+        if (!hasCode(error, "REBALANCE_IN_PROGRESS"))
+          await pause(backoffMs(failures), this.#closing.signal, { ref: false });
       }
     }
   }
@@ -195,7 +197,7 @@ export class Membership {
       } catch (error) {
         if (hasCode(error, "UNKNOWN_MEMBER_ID")) break;
       }
-      await pause(this.#settings.heartbeatMs, this.#closing.signal);
+      await pause(this.#settings.heartbeatMs, this.#closing.signal, { ref: false });
       if (this.#closing.signal.aborted) return;
     }
     this.#settings.putOut.delete(this.#settings.group);
@@ -282,7 +284,7 @@ export class Membership {
   async #keep(): Promise<void> {
     while (!this.#rejoin && !this.#closing.signal.aborted) {
       this.#wake = new AbortController();
-      await pause(this.#settings.heartbeatMs, this.#wake.signal);
+      await pause(this.#settings.heartbeatMs, this.#wake.signal, { ref: false });
       if (this.#rejoin || this.#closing.signal.aborted) return;
       try {
         await this.#heartbeat(this.#clients.own);
@@ -301,7 +303,7 @@ export class Membership {
    */
   async #keepMeanwhile(over: AbortSignal): Promise<void> {
     for (;;) {
-      await pause(this.#settings.heartbeatMs, over);
+      await pause(this.#settings.heartbeatMs, over, { ref: false });
       if (over.aborted) return;
       if (this.#generation >= 0) await this.#heartbeat(this.#clients.shared).catch(() => {});
     }

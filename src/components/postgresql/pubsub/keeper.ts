@@ -1,5 +1,5 @@
 /** What goes on beside the calls: looks for what was not heard, signs of life, delayed events, retention. */
-import { setTimeout as delay } from "node:timers/promises";
+import { pause } from "../../../pause.ts";
 import type { Log } from "../../../telemetry/log.ts";
 import type { Bell } from "../bell.ts";
 import type { Database } from "../database.ts";
@@ -130,7 +130,7 @@ export class Keeper {
     await this.#entering;
   }
 
-  async #repeat(what: string, work: () => Promise<void>, pause: () => Promise<void>): Promise<void> {
+  async #repeat(what: string, work: () => Promise<void>, wait: () => Promise<void>): Promise<void> {
     const { signal } = this.#closing;
     let failing = false;
     while (!signal.aborted) {
@@ -142,13 +142,13 @@ export class Keeper {
           this.#log.debug({ err, what }, "work beside the calls failed; trying again");
         failing = true;
       }
-      await pause();
+      await wait();
     }
   }
 
   async #pause(ms: number, soon = this.#closing): Promise<void> {
     const signal = AbortSignal.any([this.#closing.signal, soon.signal]);
-    await delay(ms, undefined, { signal, ref: false }).catch(() => undefined);
+    await pause(ms, signal, { ref: false });
   }
 
   #pauseUntilBeat(): Promise<void> {

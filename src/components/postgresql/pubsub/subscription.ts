@@ -1,7 +1,7 @@
 /** A member of a group. */
-import { setTimeout as delay } from "node:timers/promises";
 import type { Call } from "../../../blocks/call.ts";
 import type { DriverSubscription, Lag, Received, Settlement } from "../../../blocks/pubsub/driver.ts";
+import { pause } from "../../../pause.ts";
 import type { Database } from "../database.ts";
 import { PostgresError, raised } from "../errors.ts";
 import { type ClaimedRow, toReceived } from "./events.ts";
@@ -127,7 +127,7 @@ export class PostgresSubscription implements DriverSubscription, Receiver {
       } catch (error) {
         failingSinceMs ??= performance.now();
         if (!mayPass(error) || performance.now() - failingSinceMs > failingLimitMs) throw error;
-        await delay(retryMs, undefined, { signal: ended }).catch(() => undefined);
+        await pause(retryMs, ended);
         continue;
       }
       if (this.#ready.length === 0 && !this.#woken) await this.#news(ended);

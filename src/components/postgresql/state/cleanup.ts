@@ -1,5 +1,5 @@
 /** Removes, now and then, what nobody can see any more. */
-import { setTimeout as delay } from "node:timers/promises";
+import { pause } from "../../../pause.ts";
 import type { Log } from "../../../telemetry/log.ts";
 import type { Database } from "../database.ts";
 import type { Layout } from "./layout.ts";
@@ -58,7 +58,7 @@ export class Cleanup {
     const { signal } = this.#closing;
     while (!signal.aborted) {
       const waitMs = Math.min(intervalMs, 2 ** 31 - 1) * (0.9 + Math.random() / 10);
-      await delay(waitMs, undefined, { signal, ref: false }).catch(() => undefined);
+      await pause(waitMs, signal, { ref: false });
       if (signal.aborted) return;
       await work().catch((err: unknown) => {
         if (!signal.aborted) this.#log.warn({ err }, "cleaning up failed; trying again later");

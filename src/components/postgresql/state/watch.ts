@@ -13,6 +13,7 @@ import {
   type WatchBatch,
   type WatchSelector,
 } from "../../../blocks/state/driver.ts";
+import { pause } from "../../../pause.ts";
 import type { Log } from "../../../telemetry/log.ts";
 import { Bell } from "../bell.ts";
 import type { Database } from "../database.ts";
@@ -220,7 +221,7 @@ export class Watch {
       } catch {
         // The watches themselves say what is wrong.
       }
-      await delay(quietLookMs, undefined, { signal, ref: false }).catch(() => undefined);
+      await pause(quietLookMs, signal, { ref: false });
     }
     this.#keeping = undefined;
   }
