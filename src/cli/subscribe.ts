@@ -2,6 +2,7 @@
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { Command, Option } from "commander";
 import type { Delivery } from "../../gen/outrider/pubsub/v1/pubsub_pb.ts";
+import { backoffMs } from "../backoff.ts";
 import { pause } from "../pause.ts";
 import type { SidecarClient } from "./client.ts";
 import { EventStream, type OpenRequest } from "./event-stream.ts";
@@ -16,9 +17,8 @@ import {
 } from "./options.ts";
 import { note, print, printJson, type Terminal } from "./terminal.ts";
 
-/** Before the stream is opened again, in milliseconds; doubled each time it fails at once. */
-const firstReconnectDelayMs = 250;
-const maxReconnectDelayMs = 5000;
+/** Before the stream is opened again: longer each time it fails at once. */
+const reconnects = { firstMs: 250, lastMs: 5000 };
 /** How long leaving in peace may take, in milliseconds. */
 const leaveWithinMs = 5000;
 /** What is held at once where nothing asks for less. */
@@ -84,12 +84,12 @@ async function subscribe(
   const { callFailure, connectSidecar, isAway } = await import("./client.ts");
   const { pubsub, address } = await connectSidecar(terminal, options);
   const printer = new Printer(terminal, options);
-  let delayMs = firstReconnectDelayMs;
+  let failures = 0;
   let connectedOnce = false;
   while (!terminal.interrupted.aborted && !printer.done) {
     let connected = false;
     const onOpened = (topic: string) => {
-      if (!connected) delayMs = firstReconnectDelayMs;
+      if (!connected) failures = 0;
       connected = connectedOnce = true;
       note(terminal, `outrider: receiving ${topic}`);
     };
@@ -101,8 +101,8 @@ async function subscribe(
     }
     if (terminal.interrupted.aborted || printer.done) return;
     if (connected) note(terminal, "outrider: the sidecar went away; waiting for it to come back");
-    await pause(delayMs, terminal.interrupted);
-    delayMs = Math.min(delayMs * 2, maxReconnectDelayMs);
+    failures += 1;
+    await pause(backoffMs(failures, reconnects), terminal.interrupted);
   }
 }
 

@@ -1,13 +1,12 @@
 /** The life of one component: opened, tried again for as long as it takes, closed. */
+import { backoffMs, scattered } from "../backoff.ts";
 import type { Connection } from "../blocks/connection.ts";
 import type { Open, OpenContext } from "../component.ts";
 import { fault } from "../faults.ts";
 import { pause } from "../pause.ts";
 
-/** Before the second attempt, in milliseconds; doubled before each one after it. */
-const firstRetryDelayMs = 250;
-/** What the doubling stops at, in milliseconds. */
-const maxRetryDelayMs = 30_000;
+/** Before each attempt but the first. */
+const retries = { firstMs: 250, lastMs: 30_000 };
 /** What clients are told to wait while an attempt is under way, in milliseconds. */
 const retryWhileOpeningMs = 500;
 /** A status message is never longer, in characters. */
@@ -126,7 +125,7 @@ export class Opening<Driver extends AnyDriver> implements Connection<Driver> {
         return;
       } catch (error) {
         if (this.#closing.signal.aborted) return;
-        const delayMs = retryDelayMs(attempt);
+        const delayMs = Math.round(scattered(backoffMs(attempt, retries)));
         this.#nextAttemptAtMs = Date.now() + delayMs;
         const sinceMs = this.#status.state === "failed" ? this.#status.sinceMs : Date.now();
         this.#change({ state: "failed", message: withoutSecrets(error), sinceMs }, error);
@@ -189,12 +188,6 @@ export class Opening<Driver extends AnyDriver> implements Connection<Driver> {
       ...(retryAfterMs === undefined ? {} : { retryAfterMs }),
     });
   }
-}
-
-/** Exponential, and between half and all of it at random, so that sidecars do not come back in step. */
-function retryDelayMs(attempt: number): number {
-  const full = Math.min(maxRetryDelayMs, firstRetryDelayMs * 2 ** Math.min(attempt - 1, 16));
-  return Math.round(full * (0.5 + Math.random() / 2));
 }
 
 /**

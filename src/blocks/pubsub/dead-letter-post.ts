@@ -3,6 +3,7 @@
  * then: a broker that is away is waited for, and one that refuses the letter is asked again now and then, because somebody
  * may allow it what it refuses. Until then the metrics and the health of the component tell of it.
  */
+import { backoffMs } from "../../backoff.ts";
 import { pause } from "../../pause.ts";
 import type { Log } from "../../telemetry/log.ts";
 import { deadLetterOf, type GivenUp, shortened } from "./dead-letters.ts";
@@ -26,10 +27,9 @@ export interface DeadLetterPostContext {
   readonly fields: Readonly<Record<string, unknown>>;
 }
 
-const firstPauseMs = 100;
-const lastPauseMs = 5000;
-/** Of letters that are refused. */
-const lastRefusedPauseMs = 60_000;
+const pauses = { firstMs: 100, lastMs: 5000 };
+/** Between attempts at letters that are refused. */
+const refusedPauses = { firstMs: 100, lastMs: 60_000 };
 
 /** See the head of this file. */
 export class DeadLetterPost {
@@ -75,10 +75,7 @@ export class DeadLetterPost {
           : "publishing a dead letter failed; trying again";
         // Whoever has read it once need not read it for hours.
         log[failures === 1 ? "warn" : "debug"]({ ...fields, id, source, failures, err: error }, message);
-        const pauseMs = Math.min(
-          firstPauseMs * 2 ** (failures - 1),
-          refused ? lastRefusedPauseMs : lastPauseMs,
-        );
+        const pauseMs = backoffMs(failures, refused ? refusedPauses : pauses);
         const over = AbortSignal.any([signal, wake.signal]);
         await pause(pauseMs, over, { ref: false });
         if (over.aborted) return false;

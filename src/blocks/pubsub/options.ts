@@ -2,6 +2,7 @@
 import type { Duration } from "@bufbuild/protobuf/wkt";
 import { durationFromMs, durationMs, timestampMs } from "@bufbuild/protobuf/wkt";
 import type { Open } from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
+import { backoffMs } from "../../backoff.ts";
 import { invalidRequest, type Violation } from "../../faults.ts";
 import type { StartAt } from "./driver.ts";
 import type { InboxOptions } from "./inbox.ts";
@@ -177,8 +178,8 @@ export function disagreement(one: SharedOptions, other: SharedOptions): string |
 }
 
 /** Milliseconds until attempt `attempt + 1`: exponential, without jitter, so that a client can foretell it. */
-export function backoffMs(retry: RetryOptions, attempt: number): number {
-  return Math.min(retry.initialDelayMs * 2 ** Math.min(attempt - 1, 30), retry.maxDelayMs);
+export function retryDelayMs({ initialDelayMs, maxDelayMs }: RetryOptions, attempt: number): number {
+  return backoffMs(attempt, { firstMs: initialDelayMs, lastMs: maxDelayMs });
 }
 
 /** A group that received its own dead letters would give them up again, without end. */

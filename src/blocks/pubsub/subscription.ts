@@ -7,6 +7,7 @@
  */
 import { setTimeout as delay } from "node:timers/promises";
 import type { Event } from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
+import { backoffMs } from "../../backoff.ts";
 import { pause } from "../../pause.ts";
 import type { Telemetry } from "../../telemetry/telemetry.ts";
 import type { Span } from "../../telemetry/tracing.ts";
@@ -18,7 +19,7 @@ import { type DeliveryMetrics, deliveryMetrics } from "./delivery-metrics.ts";
 import type { DriverSubscription, Lag, Outgoing, Received } from "./driver.ts";
 import { traceOfEvent, withTrace } from "./event-trace.ts";
 import type { EngineSettlement } from "./inbox.ts";
-import { backoffMs, type SharedOptions } from "./options.ts";
+import { retryDelayMs, type SharedOptions } from "./options.ts";
 
 /** Somebody who takes deliveries: a subscription open on a stream. */
 export interface Consumer {
@@ -49,8 +50,7 @@ export interface SubscriptionContext {
 const maxReceive = 1024;
 /** Settlements that the broker has not confirmed, and dead letters on their way, until no more events are taken. */
 const maxUnconfirmed = 10_000;
-const firstRetryMs = 100;
-const lastRetryMs = 5000;
+const pauses = { firstMs: 100, lastMs: 5000 };
 /** Failures in a row until the group is joined anew. */
 const failuresUntilReopen = 3;
 /** How long the broker may take for settlements, in milliseconds; half as long at least. */
@@ -156,8 +156,8 @@ export class Subscription {
         detail || (outcome === "timeout" ? "not settled before its deadline" : ""),
       );
     } else {
-      const backoff = outcome === "abandoned" ? 0 : backoffMs(this.options.retry, received.attempt);
-      this.#settle({ receipt: received.receipt, kind: "again", delayMs: delayMs ?? backoff });
+      const retryMs = outcome === "abandoned" ? 0 : retryDelayMs(this.options.retry, received.attempt);
+      this.#settle({ receipt: received.receipt, kind: "again", delayMs: delayMs ?? retryMs });
     }
   }
 
@@ -428,7 +428,7 @@ export class Subscription {
           continue;
         }
         this.#settlements = batch.concat(this.#settlements);
-        await delay(retryMs(failures));
+        await delay(backoffMs(failures, pauses));
       }
     }
     this.#flushing = undefined;
@@ -447,7 +447,7 @@ export class Subscription {
   }
 
   #pause(failures: number): Promise<void> {
-    return pause(retryMs(failures), this.#closing.signal, { ref: false });
+    return pause(backoffMs(failures, pauses), this.#closing.signal, { ref: false });
   }
 
   #closeIfIdle(): void {
@@ -476,8 +476,4 @@ export class Subscription {
     this.#context.onClosed();
     this.#ended.resolve();
   }
-}
-
-function retryMs(failures: number): number {
-  return Math.min(firstRetryMs * 2 ** (failures - 1), lastRetryMs);
 }

@@ -3,6 +3,7 @@
  * got lost, and has them published in the order in which they were made. Who finds one
  * of another sidecar claims it first, so that of several sidecars one publishes it.
  */
+import { backoffMs } from "../../backoff.ts";
 import { pause } from "../../pause.ts";
 import type { Telemetry } from "../../telemetry/telemetry.ts";
 import type { Connection } from "../connection.ts";
@@ -27,9 +28,8 @@ const leftAfterMs = 5000;
 const claimMs = 30_000;
 /** How often the store is looked through while nothing is known to be left, in milliseconds. */
 const idleMs = 30_000;
-/** After a look that left something, in milliseconds; doubled after each in a row, up to `lastRetryMs`. */
-const firstRetryMs = 250;
-const lastRetryMs = 10_000;
+/** After a look that left something. */
+const retries = { firstMs: 250, lastMs: 10_000 };
 /** Notes looked at together. */
 const pageSize = 100;
 /** Values in memory together, in bytes, unless one alone is longer. */
@@ -78,7 +78,7 @@ export class OutboxRecovery {
         telemetry.log.warn({ component, err }, "looking for notes of the outbox failed; trying again");
       }
       // A failure is waited for even if somebody wakes it: there is nothing else that could help.
-      if (failures > 0) await pause(retryMs(failures), this.#closing.signal, { ref: false });
+      if (failures > 0) await pause(backoffMs(failures, retries), this.#closing.signal, { ref: false });
       else await pause(idleMs, this.#idle.signal, { ref: false });
     }
   }
@@ -155,8 +155,4 @@ function* batchesOf(items: readonly Item[]): Generator<Item[]> {
     bytes += item.valueBytes;
   }
   if (batch.length > 0) yield batch;
-}
-
-function retryMs(failures: number): number {
-  return Math.min(firstRetryMs * 2 ** Math.min(failures - 1, 10), lastRetryMs);
 }

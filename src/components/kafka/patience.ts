@@ -1,9 +1,9 @@
 /** Waiting for a cluster that is away. */
+import { backoffMs, scattered } from "../../backoff.ts";
 import { pause } from "../../pause.ts";
 import { cancelled, KafkaError } from "./errors.ts";
 
-const firstPauseMs = 20;
-const lastPauseMs = 1000;
+const pauses = { firstMs: 20, lastMs: 1000 };
 
 /** How long to go on trying. */
 export interface Patience {
@@ -23,7 +23,7 @@ export async function persist<T>(work: () => Promise<T>, { signal, limitMs }: Pa
       return await abortable(work(), signal);
     } catch (error) {
       if (!(error instanceof KafkaError) || error.kind !== "unavailable") throw error;
-      const pauseMs = backoffMs(attempt);
+      const pauseMs = retryMs(attempt);
       if (performance.now() + pauseMs > endsAt) throw error;
       await pause(pauseMs, signal, { ref: false });
     }
@@ -31,8 +31,8 @@ export async function persist<T>(work: () => Promise<T>, { signal, limitMs }: Pa
 }
 
 /** Between half and all of a time that doubles, in milliseconds; `attempt` counts from 0. */
-export function backoffMs(attempt: number): number {
-  return Math.min(lastPauseMs, firstPauseMs * 2 ** Math.min(attempt, 10)) * (0.5 + Math.random() / 2);
+export function retryMs(attempt: number): number {
+  return scattered(backoffMs(attempt + 1, pauses));
 }
 
 /** The same promise, which throws `cancelled` when the signal aborts first. */

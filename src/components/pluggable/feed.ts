@@ -5,6 +5,7 @@
  * be given again stays here, unanswered, until it is handled: nothing depends on what a component does with refused ones.
  */
 import type { PullMessagesResponse } from "../../../gen/dapr/proto/components/v1/pubsub_pb.ts";
+import { backoffMs } from "../../backoff.ts";
 import { pause } from "../../pause.ts";
 import type { Log } from "../../telemetry/log.ts";
 import type { Attempts } from "./attempts.ts";
@@ -12,7 +13,7 @@ import type { Link } from "./link.ts";
 import { PullStream } from "./pull-stream.ts";
 
 /** How long to wait until the stream is opened again, in milliseconds: longer each time. */
-const pauseMs = { first: 100, last: 5000 } as const;
+const pauses = { firstMs: 100, lastMs: 5000 };
 
 /** A message that is not handled yet. */
 export interface Message {
@@ -202,16 +203,14 @@ export class Feed {
     this.#forsake(this.#ready.splice(0));
     this.#ids = new Set();
     void this.#stream.close();
-    let waitMs: number = pauseMs.first;
-    while (!signal.aborted) {
+    for (let attempt = 1; !signal.aborted; attempt += 1) {
       try {
         this.#stream = await PullStream.open(link, topic, metadata, signal);
         return;
       } catch (err) {
         log.debug({ topic, err }, "no stream of messages yet");
       }
-      await pause(waitMs, signal);
-      waitMs = Math.min(waitMs * 2, pauseMs.last);
+      await pause(backoffMs(attempt, pauses), signal);
     }
   }
 

@@ -3,6 +3,7 @@
  * when the process has died and another has taken its place.
  */
 import { type CallOptions, ConnectError, type Transport } from "@connectrpc/connect";
+import { backoffMs } from "../../backoff.ts";
 import type { Call } from "../../blocks/call.ts";
 import { pause } from "../../pause.ts";
 import type { Log } from "../../telemetry/log.ts";
@@ -18,7 +19,7 @@ const answerWithinMs = 60_000;
 /** How long it may take to connect again and to initialize, in milliseconds. */
 const dialWithinMs = 30_000;
 /** How long to wait until the next attempt, in milliseconds: longer each time. */
-const pauseMs = { first: 50, last: 2000 } as const;
+const pauses = { firstMs: 50, lastMs: 2000 };
 /** Tells a process that has several components of one kind which of them is meant. */
 const instanceHeader = "x-component-instance";
 
@@ -117,16 +118,16 @@ export class Link {
   async #dialUntilThere(): Promise<void> {
     const { log } = this.#options;
     const { signal } = this.#closing;
-    for (let waitMs: number = pauseMs.first; !signal.aborted; waitMs = Math.min(waitMs * 2, pauseMs.last)) {
+    for (let attempt = 1; !signal.aborted; attempt += 1) {
       try {
         await this.#dial(AbortSignal.any([signal, AbortSignal.timeout(dialWithinMs)]));
         log.info("the component's process is there again");
         return;
       } catch (err) {
         this.#problem = err instanceof Error ? err.message : String(err);
-        if (waitMs === pauseMs.first && !signal.aborted)
+        if (attempt === 1 && !signal.aborted)
           log.warn({ err }, "the component's process is gone; waiting for it");
-        await pause(waitMs, signal);
+        await pause(backoffMs(attempt, pauses), signal);
       }
     }
     this.#problem = "it is closed";

@@ -1,5 +1,6 @@
 /** Statements on a server, over a bounded pool of connections that heals by itself. */
 import type { Client, Pool, PoolClient, QueryResultRow } from "pg";
+import { backoffMs } from "../../backoff.ts";
 import type { Call } from "../../blocks/call.ts";
 import { endedWithin } from "../../ended-within.ts";
 import { pause } from "../../pause.ts";
@@ -10,8 +11,7 @@ import { within } from "./within.ts";
 
 /** How long a call waits for a connection while the server is away, in milliseconds. */
 const connectionLimitMs = 10_000;
-const firstRetryMs = 50;
-const lastRetryMs = 1000;
+const retries = { firstMs: 50, lastMs: 1000 };
 /** How often a statement is sent that lost to another, or met a connection of no use. */
 const maxConflicts = 8;
 /** How long closing waits for connections that are in use, or whose server does not answer. */
@@ -120,7 +120,7 @@ export class Database {
           if (await this.#madeAgain(sentAtMs)) continue;
         }
         if (!again) throw known;
-        await pause(retryMs(attempt) * Math.random(), signal);
+        await pause(backoffMs(attempt, retries) * Math.random(), signal);
         signal.throwIfAborted();
       }
     }
@@ -185,7 +185,7 @@ export class Database {
         const known = asPostgresError(error, this.server);
         const leftMs = untilMs - performance.now();
         if (known.errorClass !== "unavailable" || leftMs <= 0 || this.closing.aborted) throw known;
-        await pause(Math.min(retryMs(attempt), leftMs), signal);
+        await pause(Math.min(backoffMs(attempt, retries), leftMs), signal);
         signal.throwIfAborted();
       }
     }
@@ -261,8 +261,4 @@ async function checkServer(client: Client, server: string): Promise<void> {
     );
   if (encoding !== "UTF8")
     throw new PostgresError("refused", `${server} has a database in ${encoding}; UTF8 is needed`);
-}
-
-function retryMs(attempt: number): number {
-  return Math.min(lastRetryMs, firstRetryMs * 2 ** Math.min(attempt - 1, 10));
 }

@@ -5,14 +5,14 @@
 import { randomUUID } from "node:crypto";
 import { setTimeout as delay } from "node:timers/promises";
 import type { Client } from "pg";
+import { backoffMs, scattered } from "../../backoff.ts";
 import { endedWithin } from "../../ended-within.ts";
 import { pause } from "../../pause.ts";
 import type { Log } from "../../telemetry/log.ts";
 import { Clients } from "./clients.ts";
 import type { Database } from "./database.ts";
 
-const firstRetryMs = 100;
-const lastRetryMs = 5000;
+const retries = { firstMs: 100, lastMs: 5000 };
 /** How long the notification to oneself may take. Behind a pooler in transaction mode it never comes. */
 const echoMs = 2000;
 /** Until it is tried again whether notifications arrive. */
@@ -99,7 +99,7 @@ export class Listener {
     const { signal } = this.#closing;
     let failures = 0;
     while (!signal.aborted) {
-      let retryMs = Math.min(lastRetryMs, firstRetryMs * 2 ** Math.min(failures, 10));
+      let retryMs = backoffMs(failures + 1, retries);
       try {
         const heard = await this.#session(signal);
         failures = heard ? 0 : failures + 1;
@@ -110,7 +110,7 @@ export class Listener {
       }
       this.#change(false);
       this.#tried.resolve();
-      await pause(retryMs * (0.5 + Math.random() / 2), signal, { ref: false });
+      await pause(scattered(retryMs), signal, { ref: false });
     }
   }
 

@@ -1,5 +1,6 @@
 /** A connection to Redis, whatever stands there: one server, sentinels, a cluster. */
 import type { Cluster, ClusterOptions, Redis, RedisOptions } from "ioredis";
+import { backoffMs, scattered } from "../../backoff.ts";
 import type { Call } from "../../blocks/call.ts";
 import type { OpenContext } from "../../component.ts";
 import type { Log } from "../../telemetry/log.ts";
@@ -440,8 +441,7 @@ function clientOptions(settings: ConnectionSettings): RedisOptions {
 }
 
 function retryDelayMs({ firstRetryMs, lastRetryMs }: ConnectionSettings, times: number): number {
-  const full = Math.min(lastRetryMs, firstRetryMs * 2 ** Math.min(times - 1, 16));
-  return Math.ceil(full * (0.5 + Math.random() / 2));
+  return Math.ceil(scattered(backoffMs(times, { firstMs: firstRetryMs, lastMs: lastRetryMs })));
 }
 
 /** Errors that say more than that the connection is closed. */

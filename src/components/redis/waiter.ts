@@ -1,13 +1,13 @@
 /** Waits for news in streams, on a connection of its own: what blocks holds up nothing else. */
 import type { Redis } from "ioredis";
+import { backoffMs } from "../../backoff.ts";
 import type { Link } from "./link.ts";
 
 /** How long Redis holds an answer back when there is no news, in milliseconds. */
 const blockMs = 5000;
 /** How much later than that an answer may come. */
 const lateMs = 3000;
-const firstRetryMs = 50;
-const lastRetryMs = 1000;
+const retries = { firstMs: 50, lastMs: 1000 };
 
 /** See the head of this file. */
 export class Waiter {
@@ -68,7 +68,7 @@ export class Waiter {
       this.#onNews(keys);
       return;
     }
-    const delayMs = Math.min(firstRetryMs * 2 ** (this.#failures - 1), lastRetryMs);
+    const delayMs = backoffMs(this.#failures, retries);
     this.#retry = setTimeout(() => {
       this.#retry = undefined;
       this.#onNews(undefined);

@@ -1,6 +1,7 @@
 /** The main thread's side of a database: calls in, promises out, one message a tick in each direction. */
 import { once } from "node:events";
 import type { Worker } from "node:worker_threads";
+import { backoffMs } from "../../backoff.ts";
 import type { Call } from "../../blocks/call.ts";
 import type { OpenContext } from "../../component.ts";
 import { pause } from "../../pause.ts";
@@ -55,8 +56,7 @@ export interface Reply<K extends Kind> {
 type Attaching = "attachState" | "attachPubSub";
 
 /** Between two attempts to start the thread again, in milliseconds. */
-const firstRestartMs = 50;
-const lastRestartMs = 5000;
+const restarts = { firstMs: 50, lastMs: 5000 };
 
 /**
  * An open database, and the thread that it lives in. A thread that ends without having been asked to is followed by another one:
@@ -277,8 +277,8 @@ export class Database {
   /** Never rejects. */
   async #restart(): Promise<void> {
     const { signal } = this.#closing;
-    for (let pauseMs = firstRestartMs; ; pauseMs = Math.min(lastRestartMs, pauseMs * 2)) {
-      await pause(pauseMs, signal);
+    for (let attempt = 1; ; attempt += 1) {
+      await pause(backoffMs(attempt, restarts), signal);
       if (signal.aborted) return;
       let worker: Worker | undefined;
       try {

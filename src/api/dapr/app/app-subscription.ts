@@ -1,5 +1,6 @@
 /** A subscription of an application that listens: takes events, and calls the application with them. */
 import { randomUUID } from "node:crypto";
+import { backoffMs } from "../../../backoff.ts";
 import type { Bus } from "../../../blocks/pubsub/bus.ts";
 import type { Received } from "../../../blocks/pubsub/driver.ts";
 import { pause } from "../../../pause.ts";
@@ -26,7 +27,7 @@ export interface AppSubscriptionOptions {
 /** Connections that break while an application has an event, until the event counts as the reason. */
 const maxBroken = 10;
 /** How long it is waited for an application that is away, in milliseconds: longer each time. */
-const awayMs = { first: 100, last: 1000 } as const;
+const awayPauses = { firstMs: 100, lastMs: 1000 };
 
 /** See the head of this file. */
 export class AppSubscription {
@@ -123,7 +124,7 @@ export class AppSubscription {
     const { pubsubName: component, topic } = this.spec;
     const delivery = { open: events, broken: 0 };
     const attempt = (until: AbortSignal) => this.#attempt(delivery, call, until);
-    for (let waitMs: number = awayMs.first; ; waitMs = Math.min(waitMs * 2, awayMs.last)) {
+    for (let tries = 1; ; tries += 1) {
       try {
         await deliverUnderPolicy(policy, attempt, signal);
         return;
@@ -140,12 +141,12 @@ export class AppSubscription {
           for (const received of delivery.open) this.#topic.giveBack(received);
           return;
         }
-        if (waitMs === awayMs.first)
+        if (tries === 1)
           log.warn(
             { component, topic, err: error.cause },
             "the application is not there; its events wait for it",
           );
-        await pause(waitMs, signal);
+        await pause(backoffMs(tries, awayPauses), signal);
       }
     }
   }

@@ -1,5 +1,6 @@
 /** An application that listens, from the wait for its port until the sidecar stops. */
 import { connect } from "node:net";
+import { backoffMs } from "../../../backoff.ts";
 import type { Bus } from "../../../blocks/pubsub/bus.ts";
 import { reasonOf } from "../../../faults.ts";
 import { pause } from "../../../pause.ts";
@@ -33,7 +34,7 @@ export interface ApplicationOptions {
 const portLookMs = 100;
 const portTimeoutMs = 500;
 /** How long it is waited until a subscription that could not be opened is tried again, in milliseconds. */
-const reopenMs = { first: 500, last: 30_000 } as const;
+const reopenings = { firstMs: 500, lastMs: 30_000 };
 
 /** See the head of this file. */
 export class Application {
@@ -184,7 +185,7 @@ export class Application {
     });
     this.#open.set(key, subscription);
     const isOpen = () => this.#open.get(key) === subscription;
-    for (let waitMs: number = reopenMs.first; isOpen(); waitMs = Math.min(waitMs * 2, reopenMs.last)) {
+    for (let attempt = 1; isOpen(); attempt += 1) {
       try {
         await subscription.open();
         return;
@@ -193,7 +194,7 @@ export class Application {
         const final = reasonOf(err) !== "COMPONENT_UNAVAILABLE" && reasonOf(err) !== "COMPONENT_FAILED";
         log.warn({ component, topic, err }, final ? "not subscribed" : "subscribing failed; trying again");
         if (final) return;
-        await pause(waitMs, this.#stopping.signal);
+        await pause(backoffMs(attempt, reopenings), this.#stopping.signal);
       }
     }
   }

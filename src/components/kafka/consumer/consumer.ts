@@ -5,7 +5,7 @@
 import { pause } from "../../../pause.ts";
 import type { CommittedOffset, FetchResult, KafkaClient, TopicPartition } from "../client.ts";
 import { brokerError, hasCode, KafkaError } from "../errors.ts";
-import { abortable, backoffMs } from "../patience.ts";
+import { abortable, retryMs } from "../patience.ts";
 import type { Topics } from "../topics.ts";
 import { Committer } from "./committer.ts";
 import type { Feed } from "./feed.ts";
@@ -224,7 +224,7 @@ export class Consumer {
         return;
       } catch (error) {
         this.#context.log("finding the partitions failed; trying again", { err: error });
-        await pause(backoffMs(attempt), signal, { ref: false });
+        await pause(retryMs(attempt), signal, { ref: false });
       }
     }
   }
@@ -277,7 +277,7 @@ export class Consumer {
           return;
         }
         this.#cannotBegin(wanted[0]!.topic, error);
-        await pause(backoffMs(attempt), signal, { ref: false });
+        await pause(retryMs(attempt), signal, { ref: false });
       }
     }
   }
@@ -448,7 +448,7 @@ export class Consumer {
       try {
         return await abortable(this.#committer.commit(mine), signal);
       } catch (error) {
-        const pauseMs = backoffMs(attempt);
+        const pauseMs = retryMs(attempt);
         if (performance.now() + pauseMs > endsAt) {
           this.#context.warn(
             "the last position could not be committed; some events will be delivered again",

@@ -1,7 +1,7 @@
 /** Reads the partitions that have room: one request at a time to each node, for all of its partitions together. */
 import { earliest, type FetchResult, type KafkaClient, latest } from "../client.ts";
 import { brokerError, KafkaError } from "../errors.ts";
-import { backoffMs } from "../patience.ts";
+import { retryMs } from "../patience.ts";
 import type { Topics } from "../topics.ts";
 import type { PartitionLog } from "./partition-log.ts";
 
@@ -143,7 +143,7 @@ export class Fetcher {
 
   #failed(log: PartitionLog, error: unknown): void {
     log.failures += 1;
-    log.notBefore = performance.now() + backoffMs(log.failures);
+    log.notBefore = performance.now() + retryMs(log.failures);
     this.#topics.forget(log.topic);
     const fields = { topic: log.topic, partition: log.partition, failures: log.failures, err: error };
     if (this.#closed) return;
@@ -182,7 +182,7 @@ export class Fetcher {
       };
       const [begin, end] = [await ask(earliest), await ask(latest)];
       // Two answers that contradict each other: a leader that has just changed says another soon.
-      log.notBefore = performance.now() + backoffMs(0);
+      log.notBefore = performance.now() + retryMs(0);
       if (nextOffset >= begin && nextOffset <= end) return;
       const to = this.#settings.whenOutOfRange === "latest" ? end : begin;
       if (!log.gone) this.#host.jumped(log, to, nextOffset < begin ? to - nextOffset : 0);

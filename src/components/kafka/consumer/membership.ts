@@ -5,7 +5,7 @@
 import { pause } from "../../../pause.ts";
 import type { GroupMemberId, JoinResult, KafkaClient, TopicPartition } from "../client.ts";
 import { hasCode, KafkaError } from "../errors.ts";
-import { abortable, backoffMs } from "../patience.ts";
+import { abortable, retryMs } from "../patience.ts";
 import { assign } from "./assignor.ts";
 import {
   cooperativeSticky,
@@ -177,7 +177,7 @@ export class Membership {
         failures += 1;
         this.#note(error);
         if (!hasCode(error, "REBALANCE_IN_PROGRESS"))
-          await pause(backoffMs(failures), this.#closing.signal, { ref: false });
+          await pause(retryMs(failures), this.#closing.signal, { ref: false });
       }
     }
   }

@@ -8,7 +8,7 @@
 import type { KafkaClient, ProduceResult } from "../client.ts";
 import type { Codecs } from "../compression/codecs.ts";
 import { brokerError, cancelled, invalidTimestampCode, KafkaError, tooLargeCode } from "../errors.ts";
-import { backoffMs } from "../patience.ts";
+import { retryMs } from "../patience.ts";
 import { batchHeaderBytes, encodeTail, type RecordFields, recordOverheadBytes } from "../record-batch.ts";
 import type { Topics } from "../topics.ts";
 import { type BatchSettings, BatchWriter } from "./batch-writer.ts";
@@ -285,7 +285,7 @@ export class Producer {
   #postpone(lane: Lane, why: KafkaError): void {
     lane.trouble = why;
     lane.failures += 1;
-    lane.notBefore = performance.now() + backoffMs(lane.failures);
+    lane.notBefore = performance.now() + retryMs(lane.failures);
     // What nobody waits for any more takes no room while the broker is away.
     this.#forget(lane.takeOver());
     const { batch } = lane;
