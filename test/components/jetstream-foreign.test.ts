@@ -116,6 +116,28 @@ describeWith("nats", "somebody else's client of NATS", () => {
     expect(event.headers).toEqual({ "x-other": "kept" });
   });
 
+  it("is delivered as its bytes when its attributes in headers are no CloudEvent's, and with the reason", async () => {
+    const name = await topic("broken");
+    const complete = { specversion: "1.0", id: "7", source: "/sensors", type: "measured" };
+    const broken: [object, RegExp][] = [
+      [{ specversion: "7.0" }, /not well formed: ce-specversion is not 1\.0/],
+      [{ id: "" }, /not well formed: ce-id is missing/],
+      [{ type: "" }, /not well formed: ce-type is missing/],
+      [{ time: "soon" }, /not well formed: ce-time is no time/],
+    ];
+    for (const [index, [attributes, reason]] of broken.entries()) {
+      const written = headers();
+      written.set("content-type", "text/plain");
+      for (const [attribute, value] of Object.entries({ ...complete, ...attributes }))
+        written.set(`CE-${attribute}`, value);
+      await js.publish(`${name}.${index}`, "bytes", { headers: written });
+      const event = await one(`${name}.${index}`);
+      expect(event.notCloudEvent).toMatch(reason);
+      expect(event.event).toMatchObject({ id: "", type: "", dataContentType: "text/plain" });
+      expect(textOf(event)).toBe("bytes");
+    }
+  });
+
   it("is delivered with what is known when it sends no CloudEvent, and with the reason", async () => {
     const name = await topic("plain");
     for (const [text, reason] of [

@@ -4,14 +4,11 @@
  * Out: a CloudEvent as one JSON document, as Dapr writes it, or the bare data of a raw event. In: that, and
  * CloudEvents in binary mode, whose attributes are headers (`ce-id`), and anything else as what is known of it.
  */
-import { create } from "@bufbuild/protobuf";
 import { headers, type Msg, type MsgHdrs } from "@nats-io/transport-node";
-import { type Event, EventSchema } from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
-import { isReadableName } from "../../blocks/pubsub/attributes.ts";
+import type { Event } from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
 import { cloudEventsJsonType, encodeCloudEvent, readCloudEvent } from "../../blocks/pubsub/cloudevents.ts";
 import type { Outgoing, Received } from "../../blocks/pubsub/driver.ts";
-import { eachAttribute } from "../../blocks/pubsub/event-attributes.ts";
-import { readTime } from "../../blocks/pubsub/timestamps.ts";
+import { bareEvent, eachAttribute, setAttribute } from "../../blocks/pubsub/event-attributes.ts";
 import { topicOf } from "./subjects.ts";
 
 const contentType = "content-type";
@@ -112,7 +109,7 @@ export function fromMessage(message: Msg, position: Position, raw: boolean): Rea
   const { headers: given, data } = message;
   const lifeMs = Number(given?.get(lifeHeader) || Number.NaN);
   return {
-    ...(raw ? { event: create(EventSchema, { data }) } : eventOf(data, given)),
+    ...(raw ? { event: bareEvent(data) } : eventOf(data, given)),
     topic: topicOf(message.subject),
     key: keyOfMessage(message),
     position: String(position.sequence),
@@ -148,37 +145,23 @@ function eventOf(data: Uint8Array, given: MsgHdrs | undefined): { event: Event; 
 }
 
 function rawEvent(data: Uint8Array, dataContentType: string): Event {
-  return create(EventSchema, { data, dataContentType });
+  const event = bareEvent(data);
+  event.dataContentType = dataContentType;
+  return event;
 }
 
 /** Throws when a required attribute is missing. */
 function binaryEvent(data: Uint8Array, given: MsgHdrs, dataContentType: string): Event {
-  const attributes = new Map<string, string>();
+  if (unescapeText(header(given, "ce-specversion")) !== "1.0") throw new Error("ce-specversion is not 1.0");
+  const event = rawEvent(data, dataContentType);
   for (const [name, [value]] of given) {
-    if (/^ce-/i.test(name)) attributes.set(name.slice(3).toLowerCase(), unescapeText(value ?? ""));
+    if (!/^ce-/i.test(name)) continue;
+    const attribute = name.slice(3).toLowerCase();
+    if (!setAttribute(event, attribute, unescapeText(value ?? "")) && attribute === "time")
+      throw new Error("ce-time is no time as in RFC 3339");
   }
-  const required = (name: string): string => {
-    const value = attributes.get(name);
-    if (!value) throw new Error(`ce-${name} is missing`);
-    return value;
-  };
-  if (required("specversion") !== "1.0") throw new Error("ce-specversion is not 1.0");
-  const text = attributes.get("time");
-  const time = text === undefined ? undefined : readTime(text);
-  if (text !== undefined && !time) throw new Error("ce-time is no time as in RFC 3339");
-  const event = create(EventSchema, {
-    id: required("id"),
-    source: required("source"),
-    type: required("type"),
-    subject: attributes.get("subject") ?? "",
-    dataSchema: attributes.get("dataschema") ?? "",
-    dataContentType: attributes.get("datacontenttype") ?? dataContentType,
-    data,
-    ...(time && { time }),
-  });
-  for (const [name, value] of attributes) {
-    if (isReadableName(name)) event.extensions[name] = value;
-  }
+  for (const name of ["id", "source", "type"] as const)
+    if (event[name] === "") throw new Error(`ce-${name} is missing`);
   return event;
 }
 
