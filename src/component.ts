@@ -47,6 +47,11 @@ export interface LateComponent {
   readonly load: () => Promise<Component>;
 }
 
+/** The component itself, loaded if need be. */
+export async function loaded(component: Component | LateComponent): Promise<Component> {
+  return "load" in component ? await component.load() : component;
+}
+
 /** A component of one block. */
 export interface ComponentOf<Block extends BlockName> {
   /** The block, which is the first part of the type. */

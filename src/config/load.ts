@@ -1,5 +1,5 @@
 /** Configuration in, checked as a whole before anything opens. */
-import type { Component, LateComponent } from "../component.ts";
+import { type Component, type LateComponent, loaded } from "../component.ts";
 import {
   addSecretStores,
   type BlockSchemas,
@@ -221,7 +221,7 @@ async function findTypes(
   const wanted = new Set([...named, ...Object.values(defaultTypes)]);
   const found = new Map<string, FoundType>();
   for (const each of components) {
-    if (wanted.has(each.type)) found.set(each.type, { component: "load" in each ? await each.load() : each });
+    if (wanted.has(each.type)) found.set(each.type, { component: await loaded(each) });
   }
   const foreign = [...named].filter((type) => !known.includes(type));
   if (foreign.length > 0 && foreignTypes) {

@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { describe, expect, it } from "vitest";
+import { loaded } from "../../src/component.ts";
 import { makeComponents } from "../../src/components/index.ts";
 import { fieldsOf } from "../../src/config/shape.ts";
 
@@ -19,7 +20,7 @@ describe.each(makeComponents().map((each) => [each.type, each] as const))(
     });
 
     it("has every field of its metadata", async () => {
-      const { schema } = "load" in component ? await component.load() : component;
+      const { schema } = await loaded(component);
       const fields = Object.keys(fieldsOf(schema) ?? {});
       expect(fields.filter((field) => !text.includes(`\`${field}\``))).toEqual([]);
     });

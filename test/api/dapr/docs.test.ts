@@ -18,6 +18,7 @@ import { healthAndMetadataRoutes } from "../../../src/api/dapr/http/sidecar.ts";
 import { makeAssembly } from "../../../src/assembly.ts";
 import { flagNames } from "../../../src/cli/daprd/command-line.ts";
 import { unusedFlags } from "../../../src/cli/daprd/unused-flags.ts";
+import { loaded } from "../../../src/component.ts";
 import { configurationSpec } from "../../../src/config/kinds/configuration.ts";
 import { middlewareTypes } from "../../../src/config/middlewares.ts";
 import { kinds } from "../../../src/config/resource.ts";
@@ -188,9 +189,7 @@ describe("the page of YAML", () => {
   it("has every type of component, and its versions", async () => {
     const rows = await rowsOf("yaml", "Component types");
     const told = rows.flatMap(({ names: [types, versions] }) => types!.map((type) => [type, versions]));
-    const components = await Promise.all(
-      makeAssembly().components.map((each) => ("load" in each ? each.load() : each)),
-    );
+    const components = await Promise.all(makeAssembly().components.map(loaded));
     const given = [
       ...components.map(({ type, versions }) => [type, versions]),
       ...Object.keys({ ...middlewareTypes, ...secretStoreTypes }).map((type) => [type, ["v1"]]),
