@@ -25,6 +25,7 @@ import type { PubSubSettings } from "./settings.ts";
 import { type Consumer, Subscription } from "./subscription.ts";
 import { Timestamps } from "./timestamps.ts";
 import { isPattern, topicViolation } from "./topics.ts";
+import { joinTroubles } from "./troubles.ts";
 
 /** What a bus is made of. */
 export interface BusOptions {
@@ -232,8 +233,7 @@ export class Bus {
 
   /** What an operator should know of its subscriptions, although the broker answers; "" when all is well. */
   get trouble(): string {
-    const troubles = new Set([...this.#subscriptions.values()].map(({ trouble }) => trouble));
-    return [...troubles].filter((trouble) => trouble !== "").join("; ");
+    return joinTroubles(Array.from(this.#subscriptions.values(), ({ trouble }) => trouble));
   }
 
   /** Stops taking events from the broker. */

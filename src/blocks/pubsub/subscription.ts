@@ -20,6 +20,7 @@ import type { DriverSubscription, Lag, Outgoing, Received } from "./driver.ts";
 import { traceOfEvent, withTrace } from "./event-trace.ts";
 import type { EngineSettlement } from "./inbox.ts";
 import { retryDelayMs, type SharedOptions } from "./options.ts";
+import { joinTroubles } from "./troubles.ts";
 
 /** Somebody who takes deliveries: a subscription open on a stream. */
 export interface Consumer {
@@ -187,7 +188,7 @@ export class Subscription {
 
   /** What an operator should know of it; "" when all is well. */
   get trouble(): string {
-    return [this.#lettersTrouble, this.#driver?.trouble ?? ""].filter((trouble) => trouble !== "").join("; ");
+    return joinTroubles([this.#lettersTrouble, this.#driver?.trouble]);
   }
 
   get #lettersTrouble(): string {

@@ -1,6 +1,7 @@
 /** A membership of a group: of one topic, or of all that a pattern stands for. */
 import type { Call } from "../../blocks/call.ts";
 import type { DriverSubscription, Lag, Received, Settlement } from "../../blocks/pubsub/driver.ts";
+import { joinTroubles } from "../../blocks/pubsub/troubles.ts";
 import type { Log } from "../../telemetry/log.ts";
 import { RedisFailure } from "./errors.ts";
 import { type Feed, Receipt } from "./feed.ts";
@@ -116,8 +117,7 @@ export class RedisSubscription implements DriverSubscription {
   }
 
   get trouble(): string {
-    const troubles = [...this.#feeds.values()].map((feed) => feed.trouble);
-    return troubles.filter((trouble) => trouble !== "").join("; ");
+    return joinTroubles(Array.from(this.#feeds.values(), ({ trouble }) => trouble));
   }
 
   async lag(call: Call): Promise<Lag> {
