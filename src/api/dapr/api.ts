@@ -157,11 +157,12 @@ export class DaprSide {
 }
 
 function specOf(declared: DeclaredSubscription): TopicSubscriptionSpec {
-  const { component, topic, metadata, rules, defaultPath, deadLetterTopic, bulk } = declared;
+  const { component, topic, metadata, raw, rules, defaultPath, deadLetterTopic, bulk } = declared;
   return {
     pubsubName: component,
     topic,
     metadata,
+    raw,
     rules,
     defaultPath,
     deadLetterTopic,

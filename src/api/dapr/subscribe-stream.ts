@@ -13,13 +13,13 @@ import {
 } from "../../../gen/dapr/proto/runtime/v1/pubsub_pb.ts";
 import type { Bus } from "../../blocks/pubsub/bus.ts";
 import type { Received } from "../../blocks/pubsub/driver.ts";
+import { wantsRaw } from "../../config/subscriptions.ts";
 import { reasonOf } from "../../faults.ts";
 import type { Policy } from "../../resilience/policy.ts";
 import { DeliveryFailed, deliverUnderPolicy } from "./delivery-policy.ts";
 import { DaprError } from "./errors.ts";
 import { topicEventOf } from "./topic-event.ts";
 import {
-  isRaw,
   type TopicEventOutcome,
   TopicSubscription,
   type TopicSubscriptionSpec,
@@ -84,7 +84,16 @@ export class SubscribeStream {
           const { pubsubName, topic, metadata, deadLetterTopic = "" } = request.value;
           if (pubsubName === "") throw refusal("pubsubName is required");
           if (topic === "") throw refusal("topic is required");
-          this.#spec = { pubsubName, topic, metadata, rules: [], defaultPath: streamPath, deadLetterTopic };
+          const raw = wantsRaw(metadata);
+          this.#spec = {
+            pubsubName,
+            topic,
+            metadata,
+            raw,
+            rules: [],
+            defaultPath: streamPath,
+            deadLetterTopic,
+          };
           this.#askedAtMs = performance.now();
           void this.#open(this.#spec);
         } else if (!this.#spec) {
@@ -206,7 +215,7 @@ export class SubscribeStream {
 
   #deliver(received: Received, path: string, from: TopicSubscription): void {
     const { spec } = from;
-    const event = topicEventOf(received, { pubsubName: spec.pubsubName, path, raw: isRaw(spec) });
+    const event = topicEventOf(received, { pubsubName: spec.pubsubName, path, raw: spec.raw });
     const settle = (outcome: TopicEventOutcome, detail = "") => {
       from.settle(received, outcome, detail);
       if (this.#leaving) this.#wake?.();

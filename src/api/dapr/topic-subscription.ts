@@ -4,7 +4,6 @@ import type { Received } from "../../blocks/pubsub/driver.ts";
 import type { SharedOptions } from "../../blocks/pubsub/options.ts";
 import { compileRouting } from "../../blocks/pubsub/routing.ts";
 import type { Consumer, Subscription } from "../../blocks/pubsub/subscription.ts";
-import { wantsRaw } from "../../config/subscriptions.ts";
 import { daprDocument } from "./cloud-event.ts";
 
 /** A rule of a route; an empty match always holds. */
@@ -26,6 +25,8 @@ export interface TopicSubscriptionSpec {
   readonly pubsubName: string;
   readonly topic: string;
   readonly metadata: Readonly<Record<string, string>>;
+  /** Whether it wants records as they are: its metadata say so. */
+  readonly raw: boolean;
   readonly rules: readonly RouteRule[];
   /** "" for none: what no rule matches is dropped, into the dead-letter topic if there is one. */
   readonly defaultPath: string;
@@ -49,11 +50,6 @@ const noPath = "\0";
 const firstRetryMs = 100;
 const lastRetryMs = 30_000;
 
-/** Whether the subscription wants records as they are. */
-export function isRaw({ metadata }: TopicSubscriptionSpec): boolean {
-  return wantsRaw(metadata);
-}
-
 /**
  * Takes the events of a subscription, and hands each to `deliver` with its path. What `deliver`
  * returns or throws is no concern of it: the outcome comes by `settle`.
@@ -76,7 +72,7 @@ export class TopicSubscription implements Consumer {
     this.#bus = bus;
     this.spec = spec;
     this.#deliver = deliver;
-    this.#makesDocuments = isRaw(spec) && withoutDocuments.includes(bus.type);
+    this.#makesDocuments = spec.raw && withoutDocuments.includes(bus.type);
     this.#maxInHand = bus.type === serialType ? 1 : Math.max(maxInHand, spec.bulk?.maxMessages ?? 0);
   }
 
@@ -131,7 +127,7 @@ export class TopicSubscription implements Consumer {
    */
   #isExpired({ event: { extensions } }: Received): boolean {
     const { expiration, deadletterreason } = extensions;
-    if (expiration === undefined || deadletterreason !== undefined || isRaw(this.spec)) return false;
+    if (expiration === undefined || deadletterreason !== undefined || this.spec.raw) return false;
     return Date.parse(expiration) < Date.now();
   }
 
@@ -210,7 +206,7 @@ export class TopicSubscription implements Consumer {
       group: everyone ? undefined : this.#bus.defaultGroup,
       start: { at: everyone ? "latest" : "earliest" },
       ordered: supports.ordering,
-      raw: isRaw(this.spec) && !this.#makesDocuments,
+      raw: this.spec.raw && !this.#makesDocuments,
       routing: compileRouting(
         routes.map((route) => ({ $typeName: "outrider.pubsub.v1.Route", ...route })),
         // Who has no rules gets everything. Without dead letters, the engine itself passes over what no rule matches.

@@ -3,7 +3,7 @@ import { randomUUID } from "node:crypto";
 import type { Received } from "../../../blocks/pubsub/driver.ts";
 import { daprDocument } from "../cloud-event.ts";
 import { noTraceparent } from "../published-event.ts";
-import { isRaw, type TopicSubscriptionSpec } from "../topic-subscription.ts";
+import type { TopicSubscriptionSpec } from "../topic-subscription.ts";
 
 const eventType = "com.dapr.event.sent";
 
@@ -13,7 +13,7 @@ const eventType = "com.dapr.event.sent";
  */
 export function bodyOf(received: Received, spec: TopicSubscriptionSpec): string {
   const { event, notCloudEvent } = received;
-  if (!isRaw(spec)) {
+  if (!spec.raw) {
     if (notCloudEvent === undefined && event.id !== "") return daprDocument(received, spec.pubsubName);
     const object = jsonObject(event.data);
     if (object !== undefined) return object;

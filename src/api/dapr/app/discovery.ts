@@ -1,6 +1,7 @@
 /** What an application says that it wants to receive, in either protocol. */
 import * as z from "zod";
 import type { TopicSubscription as TopicSubscriptionMessage } from "../../../../gen/dapr/proto/runtime/v1/appcallback_pb.ts";
+import { wantsRaw } from "../../../config/subscriptions.ts";
 import { anyCase } from "../any-case.ts";
 import { bulkOf } from "../bulk.ts";
 import type { RouteRule, TopicSubscriptionSpec } from "../topic-subscription.ts";
@@ -43,13 +44,15 @@ export function subscriptionsOfJson(body: string): TopicSubscriptionSpec[] {
   if (!parsed.success) throw new Error(z.prettifyError(parsed.error));
   return (parsed.data ?? []).flatMap((each) => {
     const rules = (each.routes?.rules ?? []).map(({ match, path }) => ({ match, path }));
+    const metadata = each.metadata ?? {};
     const defaultPath = each.routes?.default || each.route;
     if (each.pubsubname === "" || each.topic === "") return [];
     if (rules.length === 0 && defaultPath === "") return [];
     return {
       pubsubName: each.pubsubname,
       topic: each.topic,
-      metadata: each.metadata ?? {},
+      metadata,
+      raw: wantsRaw(metadata),
       rules,
       defaultPath,
       deadLetterTopic: each.deadlettertopic,
@@ -70,6 +73,7 @@ export function subscriptionOfMessage(message: TopicSubscriptionMessage): TopicS
     pubsubName,
     topic,
     metadata,
+    raw: wantsRaw(metadata),
     rules,
     defaultPath: routes?.default ?? "",
     deadLetterTopic,

@@ -17,7 +17,7 @@ import type { Log } from "../../../telemetry/log.ts";
 import { cloudEventType } from "../cloud-event.ts";
 import { topicEventOf } from "../topic-event.ts";
 import { encodeTopicEvent } from "../topic-event-codec.ts";
-import { isRaw, type TopicEventOutcome, type TopicSubscriptionSpec } from "../topic-subscription.ts";
+import type { TopicEventOutcome, TopicSubscriptionSpec } from "../topic-subscription.ts";
 import type { Answer, AppChannel, AppOptions, BulkDelivery, Delivery } from "./channel.ts";
 import { subscriptionOfMessage } from "./discovery.ts";
 import { GrpcClient, GrpcStatus } from "./grpc-client.ts";
@@ -70,7 +70,7 @@ export class GrpcAppChannel implements AppChannel {
 
   async deliver({ spec, path, received }: Delivery, signal: AbortSignal): Promise<Answer> {
     const { pubsubName } = spec;
-    const event = topicEventOf(received, { pubsubName, path, raw: isRaw(spec) });
+    const event = topicEventOf(received, { pubsubName, path, raw: spec.raw });
     const metadata = this.#metadata(brokerHeadersOf(received));
     const { traceparent, tracestate, baggage } = eventTraceOf(received, spec);
     metadata["traceparent"] = traceparent;
@@ -159,7 +159,7 @@ function bulkRequestOf({ spec, path, entries }: BulkDelivery): TopicEventBulkReq
 
 function entryOf(entryId: string, received: Received, spec: TopicSubscriptionSpec) {
   const metadata = brokerHeadersOf(received);
-  if (isRaw(spec)) {
+  if (spec.raw) {
     const event = { case: "bytes", value: received.event.data } as const;
     return { entryId, event, contentType: "application/octet-stream", metadata };
   }

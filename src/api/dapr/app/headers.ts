@@ -2,7 +2,6 @@
 import type { Received } from "../../../blocks/pubsub/driver.ts";
 import { noTraceparent } from "../published-event.ts";
 import type { TopicSubscriptionSpec } from "../topic-subscription.ts";
-import { isRaw } from "../topic-subscription.ts";
 
 /** The trace of an event, as headers have it. */
 export interface EventTrace {
@@ -24,7 +23,7 @@ export function eventTraceOf(
   spec: TopicSubscriptionSpec,
 ): EventTrace {
   // A record without an envelope has its trace in the broker's headers.
-  const from = isRaw(spec) ? headers : extensions;
+  const from = spec.raw ? headers : extensions;
   const own = (name: string) => {
     const value = from[name] ?? "";
     return headerValue.test(value) ? value : "";

@@ -4,7 +4,7 @@ import type { Received } from "../../../blocks/pubsub/driver.ts";
 import type { Log } from "../../../telemetry/log.ts";
 import { lowerNames } from "../any-case.ts";
 import { cloudEventType } from "../cloud-event.ts";
-import { isRaw, type TopicEventOutcome, type TopicSubscriptionSpec } from "../topic-subscription.ts";
+import type { TopicEventOutcome, TopicSubscriptionSpec } from "../topic-subscription.ts";
 import { type AppPipeline, PipedClient } from "./app-pipeline.ts";
 import { bodyOf } from "./body.ts";
 import type { Answer, AppChannel, AppOptions, BulkDelivery, Delivery } from "./channel.ts";
@@ -173,7 +173,7 @@ function bulkBodyOf({ spec, entries }: BulkDelivery): string {
 
 function entryOf(entryId: string, received: Received, spec: TopicSubscriptionSpec): string {
   const metadata = brokerHeadersOf(received);
-  if (isRaw(spec)) {
+  if (spec.raw) {
     const event = Buffer.from(received.event.data).toString("base64");
     return JSON.stringify({ entryId, event, contentType: "application/octet-stream", metadata });
   }

@@ -6,7 +6,7 @@ import { pathOf } from "../../../../src/api/dapr/app/http-channel.ts";
 
 const read = (value: unknown) => subscriptionsOfJson(JSON.stringify(value));
 const one = {
-  ...{ pubsubName: "p", topic: "t", metadata: {}, rules: [], deadLetterTopic: "" },
+  ...{ pubsubName: "p", topic: "t", metadata: {}, raw: false, rules: [], deadLetterTopic: "" },
   ...{ defaultPath: "/a", bulk: undefined },
 };
 
