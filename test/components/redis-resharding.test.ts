@@ -11,6 +11,8 @@ import { hostOf, openPubSub } from "./redis-drivers.ts";
 
 const events = 1000;
 const keys = 7;
+/** Publishes that are under way at once. */
+const inFlight = 8;
 
 const call = () => ({ signal: AbortSignal.timeout(30_000) });
 const idOf = async (node: Server) => String(await ask(node, "CLUSTER", "MYID"));
@@ -60,8 +62,12 @@ describeWith("redis", "pubsub.redis on a cluster whose slots move", () => {
       }
     };
     const publish = async () => {
-      for (let number = 0; number < events; number += 1)
-        await pubsub.publish(topic, [outgoing(`${number}`, { key: `${number % keys}` })]);
+      const underWay: Promise<unknown>[] = [];
+      for (let number = 0; number < events; number += 1) {
+        underWay.push(pubsub.publish(topic, [outgoing(`${number}`, { key: `${number % keys}` })]));
+        if (underWay.length >= inFlight) await underWay.shift();
+      }
+      await Promise.all(underWay);
     };
     const members = [
       await pubsub.open(topic, { group, ordered: true }),

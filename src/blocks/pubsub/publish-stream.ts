@@ -1,8 +1,8 @@
 /**
  * Events up, acknowledgements down.
  *
- * What has come in one turn of the event loop is handed to the broker as one
- * batch, without waiting for the one before; acknowledgements are cumulative, so
+ * What has come in one turn of the event loop is handed to the broker in a batch, or
+ * a few, without waiting for the one before; acknowledgements are cumulative, so
  * they go down in order, and as many at once as are there.
  */
 import { ConnectError } from "@connectrpc/connect";
@@ -23,11 +23,14 @@ const maxInHand = 10_000;
 const maxInHandBytes = 16 * 1024 * 1024;
 /** Events in one request at most. */
 export const maxEntries = 1000;
-/** Events that are handed over together, and their data in bytes; a request with more is a batch of its own. */
-const maxGathered = 200;
+/**
+ * Events that are handed over together, and their data in bytes. Together they are acknowledged, too: with more, the broker would wait
+ * while the application reads acknowledgements, and the application while the broker writes.
+ */
+const maxGathered = 32;
 const maxGatheredBytes = 256 * 1024;
 
-/** What goes to one topic together: the events of one request, or of several that came one after the other. */
+/** What goes to one topic together: events that came one after the other, in one request or in several. */
 interface Batch {
   readonly bus: Bus;
   readonly topic: string;
@@ -148,17 +151,17 @@ export class PublishStream {
     if (outgoing.length > maxEntries)
       throw invalidRequest({ field: "outgoing", description: `must be at most ${maxEntries}` });
     if (outgoing.length === 0) return;
-    const bytes = outgoing.reduce((sum, { event }) => sum + (event?.data.length ?? 0), 0);
-    this.#inHand += outgoing.length;
-    this.#inHandBytes += bytes;
-    this.#gather(bus, topic, outgoing, bytes);
+    for (let index = 0; index < outgoing.length; index++) this.#gather(bus, topic, outgoing[index]!, index);
   }
 
-  #gather(bus: Bus, topic: string, outgoing: readonly Outgoing[], bytes: number): void {
+  #gather(bus: Bus, topic: string, outgoing: Outgoing, index: number): void {
+    const bytes = outgoing.event?.data.length ?? 0;
+    this.#inHand += 1;
+    this.#inHandBytes += bytes;
     const fits =
       this.#gathered?.bus === bus &&
       this.#gathered.topic === topic &&
-      this.#gathered.outgoing.length + outgoing.length <= maxGathered &&
+      this.#gathered.outgoing.length < maxGathered &&
       this.#gathered.bytes + bytes <= maxGatheredBytes;
     if (!fits) {
       this.#publish();
@@ -169,10 +172,8 @@ export class PublishStream {
     }
     const batch = this.#gathered!;
     batch.bytes += bytes;
-    for (let index = 0; index < outgoing.length; index++) {
-      batch.outgoing.push(outgoing[index]!);
-      batch.indexes.push(index);
-    }
+    batch.outgoing.push(outgoing);
+    batch.indexes.push(index);
   }
 
   /** Hands over what is gathered. */

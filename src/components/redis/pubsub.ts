@@ -49,7 +49,7 @@ export class RedisPubSub implements PubSubDriver {
     this.#instance = `${context.appId}-${context.instanceId}-${randomBytes(4).toString("hex")}`;
     this.#topics = new Topics(link);
     this.#delayed = new DelayedEvents(link, settings);
-    this.#publisher = new Publisher(link, this.#topics, this.#delayed, settings);
+    this.#publisher = new Publisher({ link, topics: this.#topics, delayed: this.#delayed, settings });
   }
 
   /** Connects. Throws RedisFailure when it cannot. */

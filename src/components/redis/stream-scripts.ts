@@ -5,22 +5,32 @@ import { appendLua, moveLua, prelude } from "./stream-lua.ts";
 /** Longer than any publish is tried, in milliseconds. */
 const rememberMs = 60_000;
 
+/** How many batches of one queue may be under way: so many answers are remembered. */
+export const batchesUnderWay = 3;
+
 /**
- * Appends events, once: the last batch of a publisher is remembered with what was answered. Keys: the stream, delayed numbers, delayed
- * events, the publisher's memory. Arguments: limit and bound of the stream, the batch's name; for each event "" and its data, or when it enters (0 for now), the number of its fields and values, and those. Answers whether the stream was there, then an id for each event,
- * "" for a delayed one, and an error's text after "!".
+ * Appends events, once, and in the order of the batches: the last ones of a queue are remembered with what was answered.
+ * Keys: the stream, delayed numbers, delayed events, the queue's memory. Arguments: limit and bound of the stream, the batch's number,
+ * 1 when the batch before it must have been done; for each event "" and its data, or when it enters (0 for now), the number of its fields
+ * and values, and those. Answers whether the stream was there, then an id for each event, "" for a delayed one, and an error's text
+ * after "!"; or "not now" when it is not the batch's turn.
  */
 export const publishScript = new Script(`
   local time = redis.call('TIME')
   local now = time[1] * 1000 + math.floor(time[2] / 1000)
   ${appendLua}
-  local last = redis.call('GET', KEYS[4])
-  if last then
-    local known = cmsgpack.unpack(last)
-    if known[1] == ARGV[3] then return known[2] end
+  local number = tonumber(ARGV[3])
+  local place = number % ${batchesUnderWay}
+  local memory = redis.call('HMGET', KEYS[4], 'last', place)
+  local last = tonumber(memory[1] or 0)
+  if last >= number then
+    local known = memory[2] and cmsgpack.unpack(memory[2])
+    if known and known[1] == number then return known[2] end
+    return 'not now'
   end
+  if ARGV[4] == '1' and last ~= number - 1 then return 'not now' end
   local answers = {redis.call('EXISTS', KEYS[1])}
-  local at = 4
+  local at = 5
   while at <= #ARGV do
     local enters = tonumber(ARGV[at])
     local fields = {'data', ARGV[at + 1]}
@@ -45,7 +55,8 @@ export const publishScript = new Script(`
     end
     answers[#answers + 1] = answer
   end
-  redis.pcall('SET', KEYS[4], cmsgpack.pack({ARGV[3], answers}), 'PX', ${rememberMs})
+  redis.pcall('HSET', KEYS[4], 'last', number, place, cmsgpack.pack({number, answers}))
+  redis.call('PEXPIRE', KEYS[4], ${rememberMs})
   return answers
 `);
 
