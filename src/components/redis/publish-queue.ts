@@ -26,6 +26,9 @@ const maxQueuedEvents = 20_000;
 /** How long a publish waits for a Redis that is away, in milliseconds. */
 const patienceMs = 10_000;
 
+/** What the script answers when it is not the batch's turn. */
+const notYet = 0;
+
 /** A batch is done for many, and goes on when one of them leaves. */
 const unconditional: Call = { signal: new AbortController().signal };
 
@@ -190,7 +193,7 @@ export class PublishQueue {
   }
 
   /** Returns what Redis answered for each event. */
-  async #send(batch: Batch): Promise<readonly Reply[]> {
+  async #send(batch: Batch): Promise<readonly string[]> {
     const { topic } = this.#keys;
     const firstDueMs = firstDueOf(batch);
     const delayed = firstDueMs !== Number.POSITIVE_INFINITY;
@@ -201,7 +204,7 @@ export class PublishQueue {
     const [existed, ...ids] = await appending;
     if (delayed) this.#delayed.schedule(topic, firstDueMs);
     // Redis has lost everything: the list of topics too.
-    if (existed === 0) {
+    if (existed === "0") {
       this.#known = await this.#topics.add(topic, unconditional).then(
         () => true,
         () => false,
@@ -224,7 +227,7 @@ export class PublishQueue {
     }
   }
 
-  async #append(batch: Batch): Promise<readonly Reply[]> {
+  async #append(batch: Batch): Promise<readonly string[]> {
     const events = eventArguments(batch);
     const run = (mustFollow: boolean): Promise<Reply> => {
       const args = [...this.#limit, batch.number, mustFollow ? 1 : 0, ...events];
@@ -232,12 +235,14 @@ export class PublishQueue {
       const sending = { repeat: true, withinMs: leftMs(batch) };
       return this.#link.run(publishScript, this.#scriptKeys, args, unconditional, sending);
     };
-    const first = await run(this.#underWay[0] !== batch);
-    if (isAnswer(first)) return first;
-    await this.#untilFirst(batch);
-    const second = await run(false);
-    if (isAnswer(second)) return second;
-    throw new RedisFailure("unavailable", "Redis has taken what was published later already");
+    let reply = await run(this.#underWay[0] !== batch);
+    if (reply === notYet) {
+      await this.#untilFirst(batch);
+      reply = await run(false);
+    }
+    if (reply === notYet)
+      throw new RedisFailure("unavailable", "Redis has taken what was published later already");
+    return String(reply).split("\n").slice(1);
   }
 
   /** Resolves when nothing before a batch is under way any more. */
@@ -249,18 +254,13 @@ export class PublishQueue {
   }
 }
 
-/** Whether a batch was done, now or before; otherwise it was not its turn. */
-function isAnswer(reply: Reply): reply is readonly Reply[] {
-  return Array.isArray(reply);
-}
-
 /** Tells the calls of a batch what became of their events. */
-function answer(calls: readonly Waiting[], ids: readonly Reply[]): void {
+function answer(calls: readonly Waiting[], ids: readonly string[]): void {
   let next = 0;
   for (const { events, resolve } of calls) {
     resolve(
       events.map(() => {
-        const id = String(ids[next++]);
+        const id = ids[next++]!;
         return id.startsWith("!") ? toFailure(replyError(id.slice(1))) : { position: id };
       }),
     );
