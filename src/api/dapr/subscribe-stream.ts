@@ -16,6 +16,7 @@ import type { Received } from "../../blocks/pubsub/driver.ts";
 import { wantsRaw } from "../../config/subscriptions.ts";
 import { reasonOf } from "../../faults.ts";
 import type { Policy } from "../../resilience/policy.ts";
+import { WakeUp } from "../../wake-up.ts";
 import { DeliveryFailed, deliverUnderPolicy } from "./delivery-policy.ts";
 import { DaprError } from "./errors.ts";
 import { topicEventOf } from "./topic-event.ts";
@@ -57,7 +58,7 @@ export class SubscribeStream {
   #live = false;
   /** By performance.now(). */
   #askedAtMs = 0;
-  #wake: (() => void) | undefined;
+  readonly #wake = new WakeUp();
   #failure: unknown;
   #leaving = false;
 
@@ -123,9 +124,7 @@ export class SubscribeStream {
         }
         if (this.#failure) throw this.#failure;
         if (this.#leaving && this.#holdsNothing) return;
-        await new Promise<void>((resolve) => {
-          this.#wake = resolve;
-        });
+        await this.#wake.wait();
       }
     } finally {
       this.#ended.abort();
@@ -153,7 +152,7 @@ export class SubscribeStream {
   drain(): void {
     this.#leaving = true;
     this.#subscription?.stopTaking();
-    this.#wake?.();
+    this.#wake.ring();
   }
 
   /** Ends the stream of a client that has gone. */
@@ -218,7 +217,7 @@ export class SubscribeStream {
     const event = topicEventOf(received, { pubsubName: spec.pubsubName, path, raw: spec.raw });
     const settle = (outcome: TopicEventOutcome, detail = "") => {
       from.settle(received, outcome, detail);
-      if (this.#leaving) this.#wake?.();
+      if (this.#leaving) this.#wake.ring();
     };
     const policyOf = () => this.#policyOf(spec.pubsubName);
     if (!policyOf()) return this.#offer(event, settle);
@@ -272,14 +271,14 @@ export class SubscribeStream {
 
   #say(message: Response): void {
     this.#messages.push(message);
-    this.#wake?.();
+    this.#wake.ring();
   }
 
   #fail(error: unknown): void {
     this.#failure ??= error;
     this.#ended.abort();
     this.#subscription?.stopTaking();
-    this.#wake?.();
+    this.#wake.ring();
   }
 }
 

@@ -13,6 +13,7 @@ import type {
 } from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
 import { invalidRequest } from "../../faults.ts";
 import type { TraceHeaders } from "../../telemetry/tracing.ts";
+import { WakeUp } from "../../wake-up.ts";
 import type { Call } from "../call.ts";
 import { untilAborted } from "../until-aborted.ts";
 import type { Bus } from "./bus.ts";
@@ -65,8 +66,8 @@ export class PublishStream {
   #answered = false;
   /** True: what is not acknowledged yet never is. */
   #mute = false;
-  #wakeReader: (() => void) | undefined;
-  #wakeWriter: (() => void) | undefined;
+  readonly #reader = new WakeUp();
+  readonly #writer = new WakeUp();
 
   /** `busOf` finds a component by name and throws a fault when there is none. */
   constructor(busOf: (component: string) => Bus, trace: TraceHeaders, call: Call) {
@@ -94,14 +95,12 @@ export class PublishStream {
         } else if (this.#answered) {
           break;
         } else {
-          await new Promise<void>((resolve) => {
-            this.#wakeWriter = resolve;
-          });
+          await this.#writer.wait();
         }
       }
     } finally {
       this.#mute = true;
-      this.#wakeReader?.();
+      this.#reader.ring();
     }
     await reading;
   }
@@ -114,15 +113,13 @@ export class PublishStream {
         if (this.#isReplaced()) await this.#settle();
         this.#take(request.outgoing);
         while (this.#isFull() && !this.#mute) {
-          await new Promise<void>((resolve) => {
-            this.#wakeReader = resolve;
-          });
+          await this.#reader.wait();
         }
       }
     } finally {
       await this.#settle();
       this.#answered = true;
-      this.#wakeWriter?.();
+      this.#writer.ring();
     }
   }
 
@@ -194,11 +191,11 @@ export class PublishStream {
     if (this.#call.signal.aborted && outcomes.some((outcome) => outcome instanceof ConnectError))
       this.#mute = true;
     if (this.#mute) {
-      this.#wakeReader?.();
+      this.#reader.ring();
       return;
     }
     this.#answers.push({ outcomes, bytes });
-    this.#wakeWriter?.();
+    this.#writer.ring();
   }
 
   /** Resolves when everything that was read is answered. */
@@ -212,7 +209,7 @@ export class PublishStream {
       this.#inHand -= outcomes.length;
       this.#inHandBytes -= bytes;
     }
-    this.#wakeReader?.();
+    this.#reader.ring();
   }
 
   #isFull(): boolean {

@@ -5,7 +5,6 @@
  * slowly holds back the stream and nothing else. A delivery gets its id when
  * its frame is made: what a client settles up to some id it has been sent.
  */
-
 import { durationMs, timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { Code, ConnectError } from "@connectrpc/connect";
 import type {
@@ -18,6 +17,7 @@ import type {
 import { Outcome } from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
 import { fault, invalidRequest, type Reason, reasonOf } from "../../faults.ts";
 import type { Telemetry } from "../../telemetry/telemetry.ts";
+import { WakeUp } from "../../wake-up.ts";
 import { type Held, HeldDeliveries, idRangeOf } from "./held.ts";
 import { Membership } from "./membership.ts";
 import { maxWaitMs, minSettleWithinMs } from "./options.ts";
@@ -51,8 +51,9 @@ export class Session {
   readonly #ended = new AbortController();
   #lastId = 0;
   #nextMembership = 0;
-  #wake: (() => void) | undefined;
-  #hear: (() => void) | undefined;
+  readonly #wake = new WakeUp();
+  /** Rings when there is room for answers. */
+  readonly #room = new WakeUp();
   /** True: nothing new is taken, and the stream ends when nothing is held. */
   #leaving = false;
   #stuck = false;
@@ -69,7 +70,7 @@ export class Session {
     try {
       for await (const request of requests) {
         this.#take(request);
-        if (this.#answers.length >= maxWaitingAnswers) await this.#answersAreRead();
+        if (this.#answers.length >= maxWaitingAnswers) await this.#room.wait(this.#ended.signal);
       }
       // Who says no more settles no more: what it holds need not wait for its deadlines.
       this.#end("abandoned");
@@ -90,15 +91,12 @@ export class Session {
         if (frame) {
           yield frame;
           this.#reading();
-          if (this.#answers.length < maxWaitingAnswers) this.#hear?.();
+          if (this.#answers.length < maxWaitingAnswers) this.#room.ring();
           continue;
         }
         if (this.#failure) throw this.#failure;
         if (this.#leaving && this.#held.size === 0 && this.#memberships.size === 0) return;
-        await new Promise<void>((resolve) => {
-          this.#wake = resolve;
-        });
-        this.#wake = undefined;
+        await this.#wake.wait();
       }
     } finally {
       this.#end("abandoned");
@@ -154,7 +152,7 @@ export class Session {
 
   /** Has the server ask for the next frame. */
   wake(): void {
-    this.#wake?.();
+    this.#wake.ring();
   }
 
   #take(request: SubscribeRequest): void {
@@ -332,17 +330,6 @@ export class Session {
     }, this.#sweepMs);
   }
 
-  /** Waits until fewer answers wait, or the stream has ended. */
-  #answersAreRead(): Promise<void> {
-    return new Promise((resolve) => {
-      if (this.#ended.signal.aborted) return resolve();
-      this.#hear = () => {
-        this.#hear = undefined;
-        resolve();
-      };
-    });
-  }
-
   /** The client reads: subscriptions that had been given up for stuck take events again. */
   #reading(): void {
     if (!this.#stuck) return;
@@ -384,7 +371,6 @@ export class Session {
     if (this.#ended.signal.aborted) return;
     this.#ended.abort();
     this.#leaving = true;
-    this.#hear?.();
     clearTimeout(this.#sweep);
     const now = performance.now();
     for (const membership of [...this.#memberships.values()]) membership.leave();

@@ -11,6 +11,7 @@ import { backoffMs } from "../../backoff.ts";
 import { pause } from "../../pause.ts";
 import type { Telemetry } from "../../telemetry/telemetry.ts";
 import type { Span } from "../../telemetry/tracing.ts";
+import { WakeUp } from "../../wake-up.ts";
 import type { Call } from "../call.ts";
 import { settledOrAborted } from "../settled-or-aborted.ts";
 import { DeadLetterPost } from "./dead-letter-post.ts";
@@ -73,7 +74,7 @@ export class Subscription {
   #pumping: Promise<void> | undefined;
   #closed: Promise<void> | undefined;
   readonly #ended = Promise.withResolvers<void>();
-  #wake: (() => void) | undefined;
+  readonly #wake = new WakeUp();
   #nextConsumer = 0;
   #held = 0;
   /** Consumers that wait until the group is joined. */
@@ -136,7 +137,7 @@ export class Subscription {
 
   /** Says that a consumer may have more free places than before. */
   wake(): void {
-    this.#wake?.();
+    this.#wake.ring();
   }
 
   /** Settles a delivery that a consumer held. `delayMs` overrides the backoff of a retry. */
@@ -250,10 +251,7 @@ export class Subscription {
     while (!this.#closing.signal.aborted) {
       const wanted = this.#demand();
       if (wanted === 0) {
-        await new Promise<void>((resolve) => {
-          this.#wake = resolve;
-        });
-        this.#wake = undefined;
+        await this.#wake.wait();
         continue;
       }
       try {

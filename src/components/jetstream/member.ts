@@ -1,6 +1,7 @@
 /** A member of a group that gives out events in the order in which they come. */
 import type { Call } from "../../blocks/call.ts";
 import type { DriverSubscription, Lag, Received, Settlement } from "../../blocks/pubsub/driver.ts";
+import { WakeUp } from "../../wake-up.ts";
 import { again, Channel, done, type Reply } from "./channel.ts";
 import { fromMessage } from "./events.ts";
 import type { Group } from "./group.ts";
@@ -17,7 +18,7 @@ export class Member implements DriverSubscription {
   readonly #park: NodeJS.Timeout;
   /** Came, and nobody has them yet. */
   #buffer: Held[] = [];
-  #wake: (() => void) | undefined;
+  readonly #wake = new WakeUp();
   #receiving = false;
   #closed = false;
 
@@ -27,12 +28,12 @@ export class Member implements DriverSubscription {
     this.#channel = new Channel(group, uncounted, {
       onArrival: (held) => {
         this.#buffer.push(held);
-        this.#wake?.();
+        this.#wake.ring();
       },
       onReset: () => {
         this.#buffer = [];
       },
-      onChange: () => this.#wake?.(),
+      onChange: () => this.#wake.ring(),
     });
     this.#park = setTimeout(() => void this.#parkIdle(), parkAfterMs).unref();
   }
@@ -40,22 +41,16 @@ export class Member implements DriverSubscription {
   async receive(max: number, { signal }: Call): Promise<readonly Received[]> {
     if (this.#closed || signal.aborted) return [];
     this.#receiving = true;
-    const onAbort = (): void => this.#wake?.();
-    signal.addEventListener("abort", onAbort, { once: true });
     try {
       while (!this.#closed && !signal.aborted) {
         if (this.#buffer.length > 0) return this.#buffer.splice(0, max).map((held) => this.#toReceived(held));
         if (this.#channel.broken) await this.#channel.repair();
         this.#channel.want(max);
         if (this.#closed || signal.aborted || this.#buffer.length > 0) continue;
-        await new Promise<void>((resolve) => {
-          this.#wake = resolve;
-        });
+        await this.#wake.wait(signal);
       }
       return [];
     } finally {
-      signal.removeEventListener("abort", onAbort);
-      this.#wake = undefined;
       this.#receiving = false;
       if (!this.#closed) this.#park.refresh();
     }
@@ -85,7 +80,7 @@ export class Member implements DriverSubscription {
     if (this.#closed) return;
     this.#closed = true;
     clearTimeout(this.#park);
-    this.#wake?.();
+    this.#wake.ring();
     this.#onClose();
     await this.#channel.close();
   }

@@ -8,6 +8,7 @@
 import type { Call } from "../../blocks/call.ts";
 import type { DriverSubscription, Lag, Received, Settlement } from "../../blocks/pubsub/driver.ts";
 import { pause } from "../../pause.ts";
+import { WakeUp } from "../../wake-up.ts";
 import { again, Channel, done, type Reply } from "./channel.ts";
 import { until } from "./connection.ts";
 import { NatsError } from "./errors.ts";
@@ -44,8 +45,9 @@ export class OrderedMember implements DriverSubscription {
   readonly #closing = new AbortController();
   readonly #leading: Promise<void>;
   readonly #out = new Set<Held>();
-  #wake: (() => void) | undefined;
-  #nudge: (() => void) | undefined;
+  readonly #wake = new WakeUp();
+  /** Rings when something is missing. */
+  readonly #gap = new WakeUp();
   /** The consumer's count of deliveries as of the last one that is known to have come here. */
   #lastDelivery = 0;
 
@@ -55,7 +57,7 @@ export class OrderedMember implements DriverSubscription {
     this.#raw = raw;
     this.#onClose = onClose;
     this.#lanes = new Lanes(
-      () => this.#wake?.(),
+      () => this.#wake.ring(),
       (held) => uncounted.addAllBefore(group.consumer, held),
     );
     this.#channel = new Channel(
@@ -66,18 +68,18 @@ export class OrderedMember implements DriverSubscription {
         onArrival: (held) => {
           this.#lanes.add(held);
           // What came may all wait for its keys: there may be others behind it.
-          if (this.#channel.outstanding < ahead / 2) this.#wake?.();
+          if (this.#channel.outstanding < ahead / 2) this.#wake.ring();
         },
         onGivenUp: (sequence) => this.#lanes.gone(sequence),
         onReset: () => {
           this.#lanes.clear();
           this.#out.clear();
           this.#lastDelivery = 0;
-          this.#nudge?.();
+          this.#gap.ring();
         },
         onChange: () => {
           if (this.#channel.broken) this.#regather();
-          this.#wake?.();
+          this.#wake.ring();
         },
       },
       true,
@@ -87,26 +89,17 @@ export class OrderedMember implements DriverSubscription {
 
   async receive(max: number, { signal }: Call): Promise<readonly Received[]> {
     const closing = this.#closing.signal;
-    const onAbort = (): void => this.#wake?.();
-    signal.addEventListener("abort", onAbort, { once: true });
-    try {
-      while (!closing.aborted && !signal.aborted) {
-        if (this.#lanes.isOpen && this.#lease.valid) {
-          const room = Math.min(ahead, window - this.#channel.held.size);
-          this.#channel.want(Math.max(room, this.#lanes.coming));
-          const taken = this.#lanes.take(max);
-          if (taken.length > 0) return taken.map((held) => this.#toReceived(held));
-        }
-        if (closing.aborted || signal.aborted) break;
-        await new Promise<void>((resolve) => {
-          this.#wake = resolve;
-        });
+    while (!closing.aborted && !signal.aborted) {
+      if (this.#lanes.isOpen && this.#lease.valid) {
+        const room = Math.min(ahead, window - this.#channel.held.size);
+        this.#channel.want(Math.max(room, this.#lanes.coming));
+        const taken = this.#lanes.take(max);
+        if (taken.length > 0) return taken.map((held) => this.#toReceived(held));
       }
-      return [];
-    } finally {
-      signal.removeEventListener("abort", onAbort);
-      this.#wake = undefined;
+      if (closing.aborted || signal.aborted) break;
+      await this.#wake.wait(signal);
     }
+    return [];
   }
 
   async settle(settlements: readonly Settlement[], call: Call): Promise<void> {
@@ -114,7 +107,7 @@ export class OrderedMember implements DriverSubscription {
     const ours = settlements.filter(({ receipt }) => this.#isOut(receipt as Held));
     if (ours.length === 0) return;
     if (!this.#lease.valid) {
-      this.#nudge?.();
+      this.#gap.ring();
       throw new NatsError("unavailable", "another sidecar may have begun to read for the group");
     }
     for (const settlement of ours) {
@@ -142,7 +135,7 @@ export class OrderedMember implements DriverSubscription {
     // Not if it became somebody else's meanwhile: then it may be here again, as another.
     for (const { held, payload } of replies)
       if (this.#out.delete(held) && payload === done) this.#lanes.done(held);
-    this.#wake?.();
+    this.#wake.ring();
   }
 
   lag(call: Call): Promise<Lag> {
@@ -152,7 +145,7 @@ export class OrderedMember implements DriverSubscription {
   async close(): Promise<void> {
     if (this.#closing.signal.aborted) return;
     this.#closing.abort();
-    this.#wake?.();
+    this.#wake.ring();
     this.#onClose();
     this.#lanes.clear();
     this.#out.clear();
@@ -179,12 +172,12 @@ export class OrderedMember implements DriverSubscription {
           else await this.#pause(challengeEveryMs);
         } else {
           if (!this.#lanes.isOpen || this.#channel.broken) await this.#gather();
-          await this.#pauseUntilGap(renewEveryMs);
+          await this.#gap.wait(this.#closing.signal, renewEveryMs);
           if (this.#closing.signal.aborted) break;
           if (!(await this.#lease.renew())) await this.#stepDown();
           else if (this.#lanes.isOverdue(this.#group.ackWaitMs)) this.#regather();
           // Whoever receives may have waited for the lease to be good again.
-          this.#wake?.();
+          this.#wake.ring();
         }
         failures = 0;
       } catch (error) {
@@ -252,7 +245,7 @@ export class OrderedMember implements DriverSubscription {
     channel.endRecall();
     if (closing.aborted || channel.broken || !connection.connected) return;
     this.#lanes.open(channel.held);
-    this.#wake?.();
+    this.#wake.ring();
   }
 
   /** Waits until so many events are certainly here, but not for long. */
@@ -277,7 +270,7 @@ export class OrderedMember implements DriverSubscription {
   #regather(): void {
     this.#lanes.shut();
     this.#lastDelivery = 0;
-    this.#nudge?.();
+    this.#gap.ring();
   }
 
   /** Somebody else leads: what is here will come to them. */
@@ -287,18 +280,6 @@ export class OrderedMember implements DriverSubscription {
     await this.#channel.park();
     this.#channel.forgetAll();
     this.#lanes.clear();
-  }
-
-  /** Ends early when something is missing. */
-  async #pauseUntilGap(ms: number): Promise<void> {
-    const over = new AbortController();
-    const gap = new Promise<void>((resolve) => {
-      this.#nudge = resolve;
-    });
-    const signal = AbortSignal.any([over.signal, this.#closing.signal]);
-    await Promise.race([gap, pause(ms, signal, { ref: false })]);
-    over.abort();
-    this.#nudge = undefined;
   }
 
   async #pause(ms: number): Promise<void> {

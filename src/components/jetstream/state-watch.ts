@@ -8,6 +8,7 @@ import {
   type WatchBatch,
   type WatchSelector,
 } from "../../blocks/state/driver.ts";
+import { WakeUp } from "../../wake-up.ts";
 import { type Bucket, rememberDeletionsMs } from "./bucket.ts";
 import { until } from "./connection.ts";
 import { apiCode, apiCodes } from "./errors.ts";
@@ -31,7 +32,7 @@ export class Watch {
   readonly #consumer = `outrider_watch_${nuid.next()}`;
   #pull: Pull | undefined;
   #arrived: Msg[] = [];
-  #wake: (() => void) | undefined;
+  readonly #wake = new WakeUp();
   #lost = true;
   /** Everything up to this sequence has been told. */
   #told = 0;
@@ -46,12 +47,10 @@ export class Watch {
   async *batches(): AsyncIterable<WatchBatch> {
     const { signal } = this.#call;
     if (signal.aborted) return;
-    const wake = (): void => this.#wake?.();
     const following = this.#bucket.connection.onChange(() => {
       this.#drop();
-      wake();
+      this.#wake.ring();
     });
-    signal.addEventListener("abort", wake, { once: true });
     try {
       if (this.#selector.resumeAfter === undefined) yield* this.#snapshot();
       else await this.#resume(this.#selector.resumeAfter);
@@ -62,7 +61,6 @@ export class Watch {
     } catch (error) {
       if (!signal.aborted) throw error;
     } finally {
-      signal.removeEventListener("abort", wake);
       following();
       await this.#end();
     }
@@ -111,7 +109,7 @@ export class Watch {
   async #next(): Promise<readonly Change[]> {
     if (this.#lost) {
       if (!this.#bucket.connection.connected) {
-        await this.#woken();
+        await this.#wake.wait(this.#call.signal);
         return [];
       }
       await this.#begin({ deliver_policy: DeliverPolicy.StartSequence, opt_start_seq: this.#told + 1 });
@@ -139,19 +137,8 @@ export class Watch {
   async #messages(withinMs?: number): Promise<readonly Msg[]> {
     if (this.#arrived.length === 0 && this.#pull && this.#pull.outstanding < batch / 2)
       this.#pull.request(batch - this.#pull.outstanding);
-    if (this.#arrived.length === 0 && !this.#call.signal.aborted) await this.#woken(withinMs);
+    if (this.#arrived.length === 0) await this.#wake.wait(this.#call.signal, withinMs);
     return this.#arrived.splice(0);
-  }
-
-  #woken(withinMs?: number): Promise<void> {
-    if (this.#call.signal.aborted) return Promise.resolve();
-    return new Promise((resolve) => {
-      const timer = withinMs === undefined ? undefined : setTimeout(resolve, withinMs);
-      this.#wake = () => {
-        clearTimeout(timer);
-        resolve();
-      };
-    });
   }
 
   async #begin(from: Partial<ConsumerConfig>): Promise<void> {
@@ -173,12 +160,12 @@ export class Watch {
       onMessage: (message) => {
         if (this.#pull !== pull) return;
         this.#arrived.push(message);
-        this.#wake?.();
+        this.#wake.ring();
       },
-      onExpired: () => this.#wake?.(),
+      onExpired: () => this.#wake.ring(),
       onLost: () => {
         if (this.#pull === pull) this.#drop();
-        this.#wake?.();
+        this.#wake.ring();
       },
     });
     this.#pull = pull;

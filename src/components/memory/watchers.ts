@@ -1,5 +1,6 @@
 /** Who watches a memory store, and what each has still to be told. */
 import type { Change, Item, WatchBatch, WatchSelector } from "../../blocks/state/driver.ts";
+import { WakeUp } from "../../wake-up.ts";
 
 /** Changes in a batch at most. */
 const maxBatchChanges = 100;
@@ -93,7 +94,7 @@ class Watcher {
   readonly #store: WatchedStore;
   /** Keys that changed since they were told, and whether they existed then. */
   readonly #pending = new Map<string, boolean>();
-  #wake: (() => void) | undefined;
+  readonly #wake = new WakeUp();
   #ended = false;
 
   constructor(store: WatchedStore, selector: WatchSelector) {
@@ -108,12 +109,12 @@ class Watcher {
     } else if (!known && this.#pending.size > maxUnknownDeletions && !this.#store.current(key)) {
       this.#pending.delete(key);
     }
-    this.#wake?.();
+    this.#wake.ring();
   }
 
   end(): void {
     this.#ended = true;
-    this.#wake?.();
+    this.#wake.ring();
   }
 
   *snapshot(): Generator<WatchBatch> {
@@ -137,10 +138,7 @@ class Watcher {
   /** Resolves to true when there is something to tell, to false when the watch has ended. */
   async waits(): Promise<boolean> {
     while (this.#pending.size === 0 && !this.#ended) {
-      await new Promise<void>((resolve) => {
-        this.#wake = resolve;
-      });
-      this.#wake = undefined;
+      await this.#wake.wait();
     }
     return !this.#ended;
   }

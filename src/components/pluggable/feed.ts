@@ -8,6 +8,7 @@ import type { PullMessagesResponse } from "../../../gen/dapr/proto/components/v1
 import { backoffMs } from "../../backoff.ts";
 import { pause } from "../../pause.ts";
 import type { Log } from "../../telemetry/log.ts";
+import { WakeUp } from "../../wake-up.ts";
 import type { Attempts } from "./attempts.ts";
 import type { Link } from "./link.ts";
 import { PullStream } from "./pull-stream.ts";
@@ -56,7 +57,7 @@ export class Feed {
   #ids = new Set<string>();
   #stream: PullStream;
   #pumping: Promise<void> | undefined;
-  #wake: (() => void) | undefined;
+  readonly #wake = new WakeUp();
   #places = 0;
   #dispatching: NodeJS.Immediate | undefined;
 
@@ -78,7 +79,7 @@ export class Feed {
   wait(waiter: Waiter): void {
     this.#waiters.push(waiter);
     if (this.#ready.length > 0) this.#dispatch();
-    this.#wake?.();
+    this.#wake.ring();
   }
 
   /** It waits no longer. */
@@ -111,7 +112,7 @@ export class Feed {
   /** Leaves the topic: `held`, and all that is here, is others'. */
   async close(held: readonly Message[]): Promise<void> {
     this.#closing.abort();
-    this.#wake?.();
+    this.#wake.ring();
     for (const waiter of this.#waiters.splice(0)) waiter.take([]);
     if (this.#dispatching) clearImmediate(this.#dispatching);
     this.#forsake([...held, ...this.#ready.splice(0)]);
@@ -126,10 +127,7 @@ export class Feed {
     const { signal } = this.#closing;
     while (!signal.aborted) {
       if (this.#wanted() <= 0) {
-        await new Promise<void>((resolve) => {
-          this.#wake = resolve;
-        });
-        this.#wake = undefined;
+        await this.#wake.wait();
         continue;
       }
       try {
@@ -192,7 +190,7 @@ export class Feed {
       const waiter = this.#waiters.shift()!;
       waiter.take(this.#ready.splice(0, waiter.max));
     }
-    this.#wake?.();
+    this.#wake.ring();
   }
 
   /** Opens another stream, however often it takes. What came by the old one comes again. */

@@ -6,6 +6,7 @@ import {
   type PullMessagesRequestSchema,
   type PullMessagesResponse,
 } from "../../../gen/dapr/proto/components/v1/pubsub_pb.ts";
+import { WakeUp } from "../../wake-up.ts";
 import { toFailure } from "./failures.ts";
 import type { Link, Session } from "./link.ts";
 
@@ -121,17 +122,17 @@ export class PullStream {
 /** Requests in their order, as somebody takes them. */
 class Requests implements AsyncIterable<Request> {
   #waiting: Request[] = [];
-  #wake: (() => void) | undefined;
+  readonly #wake = new WakeUp();
   #ended = false;
 
   push(request: Request): void {
     this.#waiting.push(request);
-    this.#wake?.();
+    this.#wake.ring();
   }
 
   end(): void {
     this.#ended = true;
-    this.#wake?.();
+    this.#wake.ring();
   }
 
   async *[Symbol.asyncIterator](): AsyncGenerator<Request> {
@@ -141,9 +142,7 @@ class Requests implements AsyncIterable<Request> {
       yield* batch;
       if (this.#waiting.length > 0) continue;
       if (this.#ended) return;
-      await new Promise<void>((resolve) => {
-        this.#wake = resolve;
-      });
+      await this.#wake.wait();
     }
   }
 }

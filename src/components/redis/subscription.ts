@@ -3,6 +3,7 @@ import type { Call } from "../../blocks/call.ts";
 import type { DriverSubscription, Lag, Received, Settlement } from "../../blocks/pubsub/driver.ts";
 import { joinTroubles } from "../../blocks/pubsub/troubles.ts";
 import type { Log } from "../../telemetry/log.ts";
+import { WakeUp } from "../../wake-up.ts";
 import { RedisFailure } from "./errors.ts";
 import { type Feed, Receipt } from "./feed.ts";
 import type { Link } from "./link.ts";
@@ -21,8 +22,6 @@ const beatsPerTry = 5;
 const leaveWithinMs = 3000;
 /** Before Redis is asked again after it failed to answer, in milliseconds. */
 const retryMs = 100;
-/** Longer than this no timer of Node can wait. */
-const maxTimerMs = 2 ** 31 - 1;
 
 /** What a subscription is made of. */
 export interface SubscriptionOptions {
@@ -59,7 +58,7 @@ export class RedisSubscription implements DriverSubscription {
   #turn = 0;
   #news = false;
   #lastNews = "0";
-  #wake: (() => void) | undefined;
+  readonly #wake = new WakeUp();
   #taking: Promise<void> | undefined;
   #discovering: Promise<void> | undefined;
   #taken: Received[] = [];
@@ -113,7 +112,7 @@ export class RedisSubscription implements DriverSubscription {
       else byFeed.set(receipt.feed, [settlement]);
     }
     await Promise.all([...byFeed].map(([feed, own]) => feed.settle(own, call)));
-    for (const feed of byFeed.keys()) if (feed.dirty) this.#wakeUp();
+    for (const feed of byFeed.keys()) if (feed.dirty) this.#wake.ring();
   }
 
   get trouble(): string {
@@ -134,7 +133,7 @@ export class RedisSubscription implements DriverSubscription {
     this.#closed = true;
     clearInterval(this.#beating);
     for (const waiter of this.#waiters.values()) waiter.close();
-    this.#wakeUp();
+    this.#wake.ring();
     this.#options.onClosed();
     // What Redis is being asked for it gives before it hears that we leave, and then it is given back.
     this.#closing.abort();
@@ -182,16 +181,8 @@ export class RedisSubscription implements DriverSubscription {
       dueAtMs = Math.min(dueAtMs, feed.dueAtMs);
     }
     if (this.#news) return;
-    const { promise, resolve } = Promise.withResolvers<void>();
-    this.#wake = resolve;
     this.#arm();
-    const timer =
-      dueAtMs === Number.POSITIVE_INFINITY
-        ? undefined
-        : setTimeout(resolve, Math.min(Math.max(dueAtMs - performance.now(), 0), maxTimerMs));
-    await this.#untilAborted(promise, signal);
-    clearTimeout(timer);
-    this.#wake = undefined;
+    await this.#wake.wait(signal, dueAtMs - performance.now());
   }
 
   #arm(): void {
@@ -223,11 +214,7 @@ export class RedisSubscription implements DriverSubscription {
     for (const feed of this.#feeds.values()) {
       if (keys === undefined || keys.includes(feed.topic) || keys.includes(feed.wakeKey)) feed.dirty = true;
     }
-    this.#wakeUp();
-  }
-
-  #wakeUp(): void {
-    this.#wake?.();
+    this.#wake.ring();
   }
 
   async #beat(): Promise<void> {
@@ -239,7 +226,7 @@ export class RedisSubscription implements DriverSubscription {
       if (this.#options.isPattern && this.#beats % beatsPerLook === 0) this.#news = true;
       await Promise.all([...this.#feeds.values()].map((feed) => feed.beat(call)));
       if (this.#beats % beatsPerTry === 0) for (const feed of this.#feeds.values()) feed.dirty = true;
-      if (this.#news || [...this.#feeds.values()].some(({ dirty }) => dirty)) this.#wakeUp();
+      if (this.#news || [...this.#feeds.values()].some(({ dirty }) => dirty)) this.#wake.ring();
     } catch {
       // Whoever receives meets the same trouble, and says so.
     } finally {
@@ -282,7 +269,7 @@ export class RedisSubscription implements DriverSubscription {
     const unknown = names.filter((name) => !this.#feeds.has(name));
     await Promise.all(unknown.map((name) => this.#addFeed(name, pattern.start, call)));
     this.#lastNews = pattern.lastNews;
-    if (unknown.length > 0) this.#wakeUp();
+    if (unknown.length > 0) this.#wake.ring();
   }
 
   async #addFeed(topic: string, start: string, call: Call): Promise<void> {

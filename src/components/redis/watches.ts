@@ -5,6 +5,7 @@
 import type { Redis } from "ioredis";
 import type { Call } from "../../blocks/call.ts";
 import type { Change, Item, WatchBatch, WatchSelector } from "../../blocks/state/driver.ts";
+import { WakeUp } from "../../wake-up.ts";
 import { RedisFailure, toFailure } from "./errors.ts";
 import { isOwnKey, keysAfter } from "./key-scan.ts";
 import type { Link } from "./link.ts";
@@ -101,7 +102,7 @@ class Tracking {
   readonly #told = new Map<string, string>();
   readonly #connections: Redis[] = [];
   #timer: NodeJS.Timeout | undefined;
-  #wake: (() => void) | undefined;
+  readonly #wake = new WakeUp();
   #failure: RedisFailure | undefined;
   #ended = false;
 
@@ -140,10 +141,7 @@ class Tracking {
   /** Resolves to true when something has changed, to false when the watch has ended. Throws when the connection is lost. */
   async waits(): Promise<boolean> {
     while (this.#changed.size === 0 && !this.#ended && !this.#failure) {
-      await new Promise<void>((resolve) => {
-        this.#wake = resolve;
-      });
-      this.#wake = undefined;
+      await this.#wake.wait();
     }
     if (this.#ended) return false;
     if (this.#failure) throw this.#failure;
@@ -174,7 +172,7 @@ class Tracking {
     this.#ended = true;
     clearInterval(this.#timer);
     for (const connection of this.#connections) connection.disconnect();
-    this.#wake?.();
+    this.#wake.ring();
   }
 
   async #connect(key: string): Promise<Redis> {
@@ -198,11 +196,11 @@ class Tracking {
       if (isOwnKey(text)) continue;
       if (kind === "key" ? text === prefix : text.startsWith(prefix)) this.#changed.add(text);
     }
-    this.#wake?.();
+    this.#wake.ring();
   }
 
   #fail(message: string): void {
     this.#failure ??= new RedisFailure("unavailable", message);
-    this.#wake?.();
+    this.#wake.ring();
   }
 }

@@ -2,6 +2,7 @@
 import type { Call } from "../../../blocks/call.ts";
 import type { DriverSubscription, Lag, Received, Settlement } from "../../../blocks/pubsub/driver.ts";
 import { pause } from "../../../pause.ts";
+import { WakeUp } from "../../../wake-up.ts";
 import type { Database } from "../database.ts";
 import { PostgresError, raised } from "../errors.ts";
 import { type ClaimedRow, toReceived } from "./events.ts";
@@ -15,8 +16,6 @@ const leaveWithinMs = 3000;
 /** For how long, and how often, claiming is tried again while connections break. */
 const failingLimitMs = 10_000;
 const retryMs = 200;
-/** Timers take no more. */
-const maxTimerMs = 2 ** 31 - 1;
 
 /** What a member needs to know of its group. */
 export interface Membership {
@@ -71,7 +70,7 @@ export class PostgresSubscription implements DriverSubscription, Receiver {
   /** A claim that has failed: nobody knows what it took, or is yet to take. */
   #lost: number | undefined;
   #woken = true;
-  #wake: (() => void) | undefined;
+  readonly #wake = new WakeUp();
 
   constructor(
     database: Database,
@@ -104,7 +103,7 @@ export class PostgresSubscription implements DriverSubscription, Receiver {
 
   wake(): void {
     this.#woken = true;
-    this.#wake?.();
+    this.#wake.ring();
   }
 
   async receive(max: number, { signal }: Call): Promise<readonly Received[]> {
@@ -206,22 +205,8 @@ export class PostgresSubscription implements DriverSubscription, Receiver {
 
   /** Waits until looking makes sense again. */
   #news(ended: AbortSignal): Promise<void> {
-    return new Promise((resolve) => {
-      const done = () => {
-        clearTimeout(timer);
-        ended.removeEventListener("abort", done);
-        this.#wake = undefined;
-        resolve();
-      };
-      const dueMs = this.#nextDueMs;
-      const timer =
-        dueMs === undefined
-          ? undefined
-          : setTimeout(done, Math.min(maxTimerMs, Math.max(1, Math.ceil(dueMs - performance.now()))));
-      this.#wake = done;
-      ended.addEventListener("abort", done, { once: true });
-      if (this.#woken || ended.aborted) done();
-    });
+    const dueMs = this.#nextDueMs;
+    return this.#wake.wait(ended, dueMs === undefined ? undefined : Math.ceil(dueMs - performance.now()));
   }
 }
 
