@@ -70,6 +70,7 @@ export class Bus {
   readonly #publishing = new InFlight();
   readonly #times = new Timestamps();
   #broadcasts = 0;
+  #overlaps = false;
 
   constructor(options: BusOptions) {
     const { connection, settings, telemetry, appId } = options;
@@ -109,6 +110,7 @@ export class Bus {
     const topic = named || this.publishTopic;
     const counters = this.#topic(topic, options.ownTopic);
     const driver = this.#options.connection.current();
+    this.#overlaps = driver.overlaps ?? false;
     const { appId, maxEventBytes } = this.#options;
     const span = this.#startSpan(topic, entries.length, trace);
     const context = {
@@ -219,6 +221,11 @@ export class Bus {
   /** The component's type, such as "pubsub.kafka". */
   get type(): string {
     return this.#options.connection.type;
+  }
+
+  /** `overlaps` of the driver that published last. */
+  get overlaps(): boolean {
+    return this.#overlaps;
   }
 
   /** What the broker can do. Waits for the component; throws COMPONENT_UNAVAILABLE when the signal aborts first. */

@@ -19,6 +19,12 @@ export interface PubSubDriver {
   readonly supports: PubSubSupports;
 
   /**
+   * Works on several publishes to a topic at once, and each costs little of its own: then a stream has more of small batches,
+   * each acknowledged when it is done, than of waiting for a large one. Absent: no.
+   */
+  readonly overlaps?: boolean;
+
+  /**
    * Appends events to a topic, in order, creating the topic if need be. Calls made one after the
    * other append in the order of the calls, also when the earlier one has not been answered yet.
    * Resolves when each is durable or has failed, one result for each event in

@@ -24,14 +24,16 @@ const maxInHand = 10_000;
 const maxInHandBytes = 16 * 1024 * 1024;
 /** Events in one request at most. */
 export const maxEntries = 1000;
-/**
- * Events that are handed over together, and their data in bytes. Together they are acknowledged, too: with more, the broker would wait
- * while the application reads acknowledgements, and the application while the broker writes.
- */
-const maxGathered = 32;
+/** Events that are handed over together, and their data in bytes; a request with more is a batch of its own. */
+const maxGathered = 200;
 const maxGatheredBytes = 256 * 1024;
+/**
+ * The same, and of a request too, where the broker works on several batches at once. What goes together is acknowledged together: with
+ * more, the application would wait while the broker writes, and the broker while the application reads acknowledgements.
+ */
+const maxOverlapping = 32;
 
-/** What goes to one topic together: events that came one after the other, in one request or in several. */
+/** What goes to one topic together: events of one request, or of several that came one after the other. */
 interface Batch {
   readonly bus: Bus;
   readonly topic: string;
@@ -148,17 +150,21 @@ export class PublishStream {
     if (outgoing.length > maxEntries)
       throw invalidRequest({ field: "outgoing", description: `must be at most ${maxEntries}` });
     if (outgoing.length === 0) return;
-    for (let index = 0; index < outgoing.length; index++) this.#gather(bus, topic, outgoing[index]!, index);
+    const most = bus.overlaps ? maxOverlapping : maxEntries;
+    for (let from = 0; from < outgoing.length; from += most)
+      this.#gather(bus, topic, outgoing.slice(from, from + most), from);
   }
 
-  #gather(bus: Bus, topic: string, outgoing: Outgoing, index: number): void {
-    const bytes = outgoing.event?.data.length ?? 0;
-    this.#inHand += 1;
+  /** `first` is where the first of these events is in its request. */
+  #gather(bus: Bus, topic: string, outgoing: readonly Outgoing[], first: number): void {
+    const bytes = outgoing.reduce((sum, { event }) => sum + (event?.data.length ?? 0), 0);
+    this.#inHand += outgoing.length;
     this.#inHandBytes += bytes;
+    const limit = bus.overlaps ? maxOverlapping : maxGathered;
     const fits =
       this.#gathered?.bus === bus &&
       this.#gathered.topic === topic &&
-      this.#gathered.outgoing.length < maxGathered &&
+      this.#gathered.outgoing.length + outgoing.length <= limit &&
       this.#gathered.bytes + bytes <= maxGatheredBytes;
     if (!fits) {
       this.#publish();
@@ -169,8 +175,10 @@ export class PublishStream {
     }
     const batch = this.#gathered!;
     batch.bytes += bytes;
-    batch.outgoing.push(outgoing);
-    batch.indexes.push(index);
+    for (let index = 0; index < outgoing.length; index++) {
+      batch.outgoing.push(outgoing[index]!);
+      batch.indexes.push(first + index);
+    }
   }
 
   /** Hands over what is gathered. */

@@ -16,6 +16,7 @@ export function publishingUnderPolicy(
 function underPolicy(driver: PubSubDriver, policyOf: () => Policy | undefined): PubSubDriver {
   return {
     supports: driver.supports,
+    ...(driver.overlaps && { overlaps: true }),
     publish(topic, events, call) {
       const policy = policyOf();
       return policy ? publish(driver, policy, topic, events, call) : driver.publish(topic, events, call);

@@ -30,6 +30,7 @@ export class RedisPubSub implements PubSubDriver {
     lag: true,
     durableAttempts: true,
   };
+  readonly overlaps = true;
   readonly classify = classify;
   readonly #link: Link;
   readonly #settings: StreamSettings;
