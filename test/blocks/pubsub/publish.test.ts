@@ -8,7 +8,9 @@ import {
   PublishStreamRequestSchema,
   type PublishStreamResponse,
 } from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
+import type { PubSubDriver } from "../../../src/blocks/pubsub/driver.ts";
 import { reasonOf } from "../../../src/faults.ts";
+import { changedDriver } from "./changed-driver.ts";
 import { contextWith, Pushable, type Sidecar, startSidecar, textOf } from "./sidecar.ts";
 
 let sidecar: Sidecar;
@@ -272,6 +274,45 @@ describe("a publish stream", () => {
     const reader = sidecar.stream();
     await reader.open({ topic: "u" });
     expect(textOf(await reader.delivery())).toBe("b");
+  });
+
+  it("has parts of a long request acknowledged before the rest, where the broker works on several at once", async () => {
+    const underWay: (() => void)[] = [];
+    const wrap = (real: PubSubDriver): PubSubDriver =>
+      changedDriver(real, {
+        overlaps: true,
+        async publish(topic, events, call) {
+          const results = await real.publish(topic, events, call);
+          await new Promise<void>((resolve) => underWay.push(resolve));
+          return results;
+        },
+      });
+    await sidecar.close();
+    sidecar = await startSidecar({ wrap });
+    const stream = open();
+    // What the broker does is known when it has been published to.
+    stream.say({ topic: "t", outgoing: [event("first")] });
+    const first = settled(stream, 1n);
+    await expect.poll(() => underWay.length).toBe(1);
+    underWay[0]!();
+    await first;
+    const many = Array.from({ length: 100 }, (_, number) => ({ ...event(`${number}`), key: "" }));
+    stream.say({ outgoing: many.with(70, { ...many[70]!, key: "k".repeat(2000) }) });
+    const part = stream.responses.next();
+    await expect.poll(() => underWay.length).toBeGreaterThan(2);
+    underWay[1]!();
+    const { settledThrough } = (await part).value;
+    expect(settledThrough).toBeGreaterThan(1n);
+    expect(settledThrough).toBeLessThan(101n);
+    await expect.poll(() => underWay.length).toBe(5);
+    for (const done of underWay) done();
+    const failures = (await settled(stream, 101n)).flatMap((response) => response.failures);
+    expect(failures).toMatchObject([{ sequence: 72n }]);
+    expect(failures[0]!.failure?.message).toContain("outgoing[70].key");
+    const reader = sidecar.stream();
+    await reader.open({ topic: "t" });
+    const there = ["first", ...many.map((_, number) => `${number}`)].filter((text) => text !== "70");
+    expect((await reader.deliveries(100)).map(textOf)).toEqual(there);
   });
 
   it("that names no topic at first is ended with what is wrong", async () => {
