@@ -1,9 +1,12 @@
+import { Kafka, logLevel } from "kafkajs";
+import { pino } from "pino";
 import { beforeAll, expect, it, onTestFinished } from "vitest";
 import type { DriverSubscription, PubSubDriver } from "../../src/blocks/pubsub/driver.ts";
 import { numbered, outgoing, textOf } from "../conformance/pubsub/fixture.ts";
 import { sharedKafka } from "../servers/kafka.ts";
 import { describeWith } from "../servers/require.ts";
-
+import { quietTelemetry } from "../telemetry/quiet-telemetry.ts";
+import { openKafkaDriver } from "./kafka/driver.ts";
 import { Member } from "./kafka/member.ts";
 import { KafkaScene } from "./kafka/scene.ts";
 
@@ -114,6 +117,35 @@ describeWith("kafka", "a group of Kafka over several partitions", () => {
     },
     30_000,
   );
+
+  it("is shared out once when a topic is added, and once when a topic grows", async () => {
+    const [one, two, group, found] = [fresh("one"), fresh("two"), fresh("group"), fresh("found")];
+    let rounds = 0;
+    const write = (line: string) => {
+      const { msg, group: which } = JSON.parse(line) as { msg: string; group?: string };
+      if (msg === "joined the group" && which === group) rounds += 1;
+    };
+    const telemetry = { ...quietTelemetry(), log: pino({ level: "debug" }, { write }) };
+    const member = await openKafkaDriver(port, { topicPartitions: "1" }, { telemetry });
+    onTestFinished(() => member.close());
+    const looking = await join(member, `${found}.*`, group);
+    await join(member, one, group);
+    const second = await join(member, two, group);
+    const before = rounds;
+    // Who finds a topic has looked for news of all the others.
+    for (const topic of [`${found}.a`, `${found}.b`]) {
+      await member.publish(topic, [outgoing(topic)], call());
+      expect((await take(looking, 1)).map(textOf)).toEqual([topic]);
+    }
+    const admin = new Kafka({ brokers: [`127.0.0.1:${port}`], logLevel: logLevel.NOTHING }).admin();
+    await admin.connect();
+    await admin.createPartitions({ topicPartitions: [{ topic: two, count: 2 }] });
+    await admin.disconnect();
+    const grown = () => member.publish(two, [outgoing("grown", { partition: 1 })], call());
+    await expect.poll(async () => (await grown())[0] instanceof Error, { timeout: 15_000 }).toBe(false);
+    expect((await take(second, 1)).map(textOf)).toEqual(["grown"]);
+    expect(rounds - before).toBe(1);
+  }, 60_000);
 
   it("has the partitions of a member that leaves at once, and does not wait for its session to end", async () => {
     const [topic, group] = [fresh("leaving"), fresh("group")];

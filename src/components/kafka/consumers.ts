@@ -198,7 +198,9 @@ export class Consumers {
     const topics = new Set([...partitions.map(({ topic }) => topic), ...retryTopics]);
     const reading = { feed, spec, topics, pattern };
     group.readings.set(spec.topic, reading);
-    consumer.add(feed, [...topics]);
+    const counts = new Map<string, number>();
+    for (const { topic } of partitions) counts.set(topic, (counts.get(topic) ?? 0) + 1);
+    consumer.add(feed, [...topics], counts);
     return reading;
   }
 
@@ -270,7 +272,7 @@ export class Consumers {
           }
           const names = [...own.values()].flatMap((reading) => [...reading.topics]);
           const leaders = await topics.lookUp(names);
-          consumer.noteCounts(new Map([...leaders].map(([topic, own]) => [topic, own.length])));
+          consumer.noteCounts(new Map(names.map((topic) => [topic, leaders.get(topic)?.length ?? 0])));
         }
       } catch (error) {
         log("looking for new topics and partitions failed; trying again", { err: error });

@@ -65,7 +65,8 @@ export class Consumer {
   #commitTimer: NodeJS.Timeout | undefined;
   #changed = Promise.withResolvers<void>();
   #topicsRead: ReadonlySet<string> = new Set();
-  #counts = "";
+  /** What was noted last of each topic. One that is new may be missing. */
+  #counts: ReadonlyMap<string, number> = new Map();
   /** Topics that the broker does not let this user read, with what it says. */
   readonly #refusals = new Map<string, KafkaError>();
 
@@ -145,9 +146,10 @@ export class Consumer {
     return this.#changed.promise;
   }
 
-  /** Adds a feed and reads its topics, by Kafka's names. */
-  add(feed: Feed, topics: readonly string[]): void {
+  /** Adds a feed and reads its topics, by Kafka's names; `counts` has the partitions of those that are known. */
+  add(feed: Feed, topics: readonly string[], counts: ReadonlyMap<string, number>): void {
     this.#feeds.add(feed);
+    this.#counts = new Map([...counts, ...this.#counts]);
     const read = new Set([...this.#topicsRead, ...topics]);
     const shared = this.#membership?.sharedTopics;
     if (shared && topics.every((topic) => shared.has(topic))) {
@@ -164,17 +166,19 @@ export class Consumer {
     this.#read(new Set([...this.#topicsRead, ...topics]));
   }
 
-  /** The number of partitions of the topics that are read has changed, or not. */
+  /**
+   * The number of partitions of the topics that are read has changed, or not; 0: the topic is not there. One that is
+   * new is shared out anyway.
+   */
   noteCounts(counts: ReadonlyMap<string, number>): void {
-    const text = [...counts].sort().join();
     const before = this.#counts;
-    this.#counts = text;
+    this.#counts = new Map([...before, ...counts].filter(([topic]) => this.#topicsRead.has(topic)));
     // What was shared out may have been out of date: a broker that has just begun may not know of all topics.
     const shared = this.#membership?.sharedCounts;
     const unasked = [...(this.#membership?.sharedTopics ?? [])].some((topic) => !this.#topicsRead.has(topic));
-    const outOfDate =
-      unasked || (shared && [...counts].some(([topic, count]) => shared.get(topic) !== count));
-    if ((before !== "" && before !== text) || outOfDate) this.#changeTopics();
+    const isOther = ([topic, count]: [string, number]) =>
+      (before.get(topic) ?? count) !== count || (shared && (shared.get(topic) ?? 0) !== count);
+    if (unasked || [...counts].some(isOther)) this.#changeTopics();
   }
 
   /** Takes a feed away, and commits how far it is. */
