@@ -3,6 +3,7 @@ import type { Cluster, ClusterOptions, Redis, RedisOptions } from "ioredis";
 import { backoffMs, scattered } from "../../backoff.ts";
 import type { Call } from "../../blocks/call.ts";
 import type { OpenContext } from "../../component.ts";
+import { pause } from "../../pause.ts";
 import type { Log } from "../../telemetry/log.ts";
 import { withMaterial } from "../pem.ts";
 import {
@@ -131,7 +132,7 @@ export class Link {
           throw isUnknownScript(error) ? error : failure;
         }
         // The server may say for a while that it is loading, or that another is the primary now.
-        await pause(Math.min(100, Math.max(0, deadline - performance.now())));
+        await pause(Math.min(100, deadline - performance.now()), call.signal);
       }
     }
   }
@@ -477,11 +478,5 @@ function untilAborted<T>(answer: Promise<T>, call: Call): Promise<T> {
         reject(error);
       },
     );
-  });
-}
-
-function pause(delayMs: number): Promise<void> {
-  return new Promise((resolve) => {
-    setTimeout(resolve, delayMs);
   });
 }

@@ -2,6 +2,7 @@
 import type { Call } from "../../blocks/call.ts";
 import type { DriverSubscription, Lag, Received, Settlement } from "../../blocks/pubsub/driver.ts";
 import { joinTroubles } from "../../blocks/pubsub/troubles.ts";
+import { pause } from "../../pause.ts";
 import type { Log } from "../../telemetry/log.ts";
 import { WakeUp } from "../../wake-up.ts";
 import { RedisFailure } from "./errors.ts";
@@ -164,7 +165,7 @@ export class RedisSubscription implements DriverSubscription {
         if (taken.length > 0) break;
         if (!(error instanceof RedisFailure) || error.errorClass !== "unavailable") throw error;
         await this.#options.link.whenUp(this.#call.signal, 5000);
-        await pause(retryMs);
+        await pause(retryMs, this.#closing.signal);
         break;
       }
     }
@@ -249,7 +250,7 @@ export class RedisSubscription implements DriverSubscription {
     } catch (error) {
       this.#news = true;
       if (!(error instanceof RedisFailure) || error.errorClass === "refused") throw error;
-      await pause(retryMs);
+      await pause(retryMs, this.#closing.signal);
     }
   }
 
@@ -288,10 +289,4 @@ export class RedisSubscription implements DriverSubscription {
       signal.removeEventListener("abort", abort);
     }
   }
-}
-
-function pause(delayMs: number): Promise<void> {
-  return new Promise((resolve) => {
-    setTimeout(resolve, delayMs);
-  });
 }
