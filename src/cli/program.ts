@@ -2,33 +2,32 @@
 import { Command, CommanderError } from "commander";
 import { nearest } from "../config/suggest.ts";
 import { version } from "../version.ts";
-import { checkCommand } from "./check.ts";
-import { completionCommand } from "./completion.ts";
-import { deadLetterCommand } from "./deadletter.ts";
-import { metadataCommand } from "./metadata.ts";
-import { publishCommand } from "./publish.ts";
-import { runCommand } from "./run.ts";
-import { stateCommand } from "./state.ts";
-import { subscribeCommand } from "./subscribe.ts";
 import { CommandFailure, exitCodes, note, type Terminal } from "./terminal.ts";
 
-/** The tree of commands. */
-function makeProgram(terminal: Terminal): Command {
+/** In the order of the help. */
+const commands: Readonly<Record<string, () => Promise<(terminal: Terminal, program: Command) => Command>>> = {
+  run: async () => (await import("./run.ts")).runCommand,
+  publish: async () => (await import("./publish.ts")).publishCommand,
+  subscribe: async () => (await import("./subscribe.ts")).subscribeCommand,
+  state: async () => (await import("./state.ts")).stateCommand,
+  metadata: async () => (await import("./metadata.ts")).metadataCommand,
+  deadletter: async () => (await import("./deadletter.ts")).deadLetterCommand,
+  check: async () => (await import("./check.ts")).checkCommand,
+  completion: async () => (await import("./completion.ts")).completionCommand,
+};
+
+/** The tree of commands: one command alone where that is all that is needed, a sidecar is to start soon. */
+async function makeProgram(terminal: Terminal, first = ""): Promise<Command> {
   const program = new Command("outrider")
     .description("A distributed application runtime: building blocks for applications that never listen.")
     .version(version, "--version", "print the version")
     .helpOption("-h, --help", "print help");
-  const commands = [
-    runCommand,
-    publishCommand,
-    subscribeCommand,
-    stateCommand,
-    metadataCommand,
-    deadLetterCommand,
-    checkCommand,
-  ];
-  for (const make of commands) program.addCommand(make(terminal));
-  program.addCommand(completionCommand(terminal, program));
+  const alone = first !== "completion" && Object.hasOwn(commands, first);
+  for (const [name, load] of Object.entries(commands)) {
+    if (alone && name !== first) continue;
+    const make = await load();
+    program.addCommand(make(terminal, program));
+  }
   configure(program, terminal);
   return program;
 }
@@ -36,7 +35,8 @@ function makeProgram(terminal: Terminal): Command {
 /** Runs a command line, without the names of the interpreter and the script. Returns the exit code. */
 export async function runCommandLine(terminal: Terminal, words: readonly string[]): Promise<number> {
   try {
-    await makeProgram(terminal).parseAsync(words, { from: "user" });
+    const program = await makeProgram(terminal, words[0]);
+    await program.parseAsync(words, { from: "user" });
     return exitCodes.success;
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? exitCodes.success : exitCodes.usage;

@@ -22,7 +22,7 @@ import { type Resource, resourcesOf } from "./resource.ts";
 import { type Environment, type SecretStore, Secrets } from "./secrets.ts";
 import { Configured, type Settings } from "./settings.ts";
 import { locate } from "./shape.ts";
-import { type CheckRule, type DeclaredSubscription, readSubscription } from "./subscriptions.ts";
+import type { CheckRule, DeclaredSubscription, KnownComponents } from "./subscriptions.ts";
 import { type Identity, Values } from "./values.ts";
 
 /** What a configuration is made of. */
@@ -118,7 +118,7 @@ export async function load<Schemas extends BlockSchemas>(
   }
   for (const resource of resources) {
     if (resource.kind !== "Configuration") continue;
-    new Configured().add(resource, options.environment);
+    await new Configured().add(resource, options.environment);
     resource.note(resource.root.at, [], "checked, and not used: a Configuration is read from --config only");
   }
   return assemble(options, {
@@ -155,7 +155,7 @@ export async function assemble<Schemas extends BlockSchemas>(
   const { appId, environment, checkRule = () => undefined, checkTogether = () => [] } = options;
   const { remarks } = documents;
   const configured = new Configured();
-  for (const resource of documents.configurations) configured.add(resource, environment);
+  for (const resource of documents.configurations) await configured.add(resource, environment);
 
   const resources = withoutRepeated(documents.resources.filter((each) => isInNamespace(each, environment)));
   const secrets = new Secrets(environment);
@@ -183,9 +183,7 @@ export async function assemble<Schemas extends BlockSchemas>(
   }
 
   const known = knownComponents(resources, declared, components);
-  const subscriptions = ofKind(resources, "Subscription").flatMap(
-    (each) => readSubscription(each, appId, known, checkRule) ?? [],
-  );
+  const subscriptions = await readSubscriptions(ofKind(resources, "Subscription"), appId, known, checkRule);
   const others = await readOthers(resources, appId);
   remarks.throwIfAny(documents.files);
   return Object.freeze({
@@ -228,6 +226,18 @@ async function findTypes(
     for (const [type, what] of await foreignTypes(foreign, environment)) found.set(type, what);
   }
   return { found, known };
+}
+
+async function readSubscriptions(
+  resources: readonly Resource[],
+  appId: string | undefined,
+  known: KnownComponents,
+  checkRule: CheckRule,
+): Promise<readonly DeclaredSubscription[]> {
+  if (resources.length === 0) return [];
+  // Most sidecars have none, as with the others.
+  const { readSubscription } = await import("./subscriptions.ts");
+  return resources.flatMap((each) => readSubscription(each, appId, known, checkRule) ?? []);
 }
 
 /** Reads what is neither a Component nor a Subscription. */

@@ -1,5 +1,5 @@
 /** What the files of `--config` say, as one: the fields that are used, and those that would be ignored silently. */
-import { type ConfigurationSpec, configurationShape } from "./kinds/configuration.ts";
+import type { ConfigurationSpec } from "./kinds/configuration.ts";
 import type { Resource } from "./resource.ts";
 import type { Environment, SecretScope, Secrets } from "./secrets.ts";
 import { locate, type Path, read } from "./shape.ts";
@@ -87,7 +87,9 @@ export class Configured {
   readonly #origins = new Map<Field, Origin>();
 
   /** Takes a document; reports what is wrong with its shape. */
-  add(resource: Resource, environment: Environment): void {
+  async add(resource: Resource, environment: Environment): Promise<void> {
+    // A large shape, and most sidecars have no such file.
+    const { configurationShape } = await import("./kinds/configuration.ts");
     const root = expand(resource.root, (text) => expandVariables(text, environment));
     const value = read(configurationShape, root, [], resource.mistake);
     for (const name of Object.keys(value?.spec ?? {}) as Field[]) {

@@ -1,5 +1,5 @@
 /** Cross-origin requests: which pages of other sites may call from a browser. */
-import type { HttpRequest, HttpResponse } from "./http-calls.ts";
+import type { HttpRequest, HttpResponse } from "./http-exchange.ts";
 
 /** How long a browser may remember what it was allowed, in seconds. */
 const maxAgeSeconds = 5;

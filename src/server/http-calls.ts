@@ -1,6 +1,6 @@
 /** RPCs on the HTTP port: Connect, gRPC-Web and gRPC by Connect's handlers, with our limits and telemetry. */
-import type { IncomingMessage, ServerResponse } from "node:http";
-import type { Http2ServerRequest, Http2ServerResponse, ServerHttp2Stream } from "node:http2";
+import type { ServerResponse } from "node:http";
+import type { ServerHttp2Stream } from "node:http2";
 import {
   Code,
   ConnectError,
@@ -21,13 +21,11 @@ import { fault } from "../faults.ts";
 import { checkedTrace, type Span, traceKey } from "../telemetry/tracing.ts";
 import { ApiTokens, tokenHeaders } from "./authentication.ts";
 import { errorForClient } from "./errors.ts";
+import { type HttpRequest, type HttpResponse, sendError } from "./http-exchange.ts";
 import type { Limits } from "./limits.ts";
 import { type LateMount, loaded, type Mount, type ServerOptions, serviceName } from "./mount.ts";
 import { Rpc } from "./rpc.ts";
 import { longestTimeoutMs, timeoutMsOf } from "./timeouts.ts";
-
-export type HttpRequest = IncomingMessage | Http2ServerRequest;
-export type HttpResponse = ServerResponse | Http2ServerResponse;
 
 type Serve = (request: HttpRequest, response: HttpResponse) => void;
 
@@ -232,13 +230,4 @@ function failureOf(call: HttpCall, response: ServerResponse | ServerHttp2Stream)
   const status = "statusCode" in response ? response.statusCode : Number(response.sentHeaders[":status"]);
   const code = unreadCodes[status] ?? Code.InvalidArgument;
   return new ConnectError("the request could not be read", code);
-}
-
-/** Answers with an error as Connect's unary calls have it. */
-export function sendError(response: HttpResponse, status: number, code: string, message: string): void {
-  const body = Buffer.from(JSON.stringify({ code, message }));
-  const headers = { "content-type": "application/json", "content-length": body.length };
-  if ("stream" in response) response.writeHead(status, headers);
-  else response.writeHead(status, headers);
-  response.end(body);
 }

@@ -7,7 +7,7 @@ import type { Telemetry } from "../telemetry/telemetry.ts";
 import { checkedTrace, type Span, type TraceHeaders } from "../telemetry/tracing.ts";
 import { ApiTokens, tokenHeaders } from "./authentication.ts";
 import { errorForClient } from "./errors.ts";
-import type { HttpRequest, HttpResponse } from "./http-calls.ts";
+import type { HttpRequest, HttpResponse } from "./http-exchange.ts";
 import type { HttpPipeline } from "./http-pipeline.ts";
 import type { HttpRoute, HttpRoutes, LateRoutes, RouteAnswer } from "./http-route.ts";
 import type { Limits } from "./limits.ts";

@@ -10,7 +10,8 @@ import type { Socket } from "node:net";
 import { fault } from "../faults.ts";
 import { Cors } from "./cors.ts";
 import { errorForClient } from "./errors.ts";
-import { HttpCalls, type HttpRequest, type HttpResponse, sendError } from "./http-calls.ts";
+import type { HttpCalls } from "./http-calls.ts";
+import { type HttpRequest, type HttpResponse, sendError } from "./http-exchange.ts";
 import type { HttpPipeline } from "./http-pipeline.ts";
 import { tellProtocol } from "./http-protocols.ts";
 import type { HttpRoutes } from "./http-route.ts";
@@ -18,7 +19,7 @@ import { HttpRouting, send } from "./http-routing.ts";
 import { Http2Sessions } from "./http2-sessions.ts";
 import { defaultLimits, type Limits } from "./limits.ts";
 import { Connections, type Listening, listen } from "./listening.ts";
-import type { ServerOptions } from "./mount.ts";
+import { type ServerOptions, serviceName } from "./mount.ts";
 
 /** What an HTTP server is made of. */
 export interface HttpServerOptions extends ServerOptions {
@@ -39,7 +40,7 @@ const partingMs = 200;
 export async function startHttpServer(options: HttpServerOptions): Promise<Listening> {
   const limits = { ...defaultLimits, ...options.limits };
   const stopping = new AbortController();
-  const calls = new HttpCalls(options, limits, stopping.signal);
+  const calls = new LateCalls(options, limits, stopping.signal);
   const routing = new HttpRouting(options.routes ?? [], options, limits, stopping.signal);
   const cors = options.allowedOrigins && new Cors(options.allowedOrigins);
   const closing = new AbortController();
@@ -114,10 +115,35 @@ function pass(request: HttpRequest, response: HttpResponse, pipeline: HttpPipeli
   return true;
 }
 
+/** Calls of services, loaded with the first of them: most applications make theirs on the gRPC port. */
+class LateCalls {
+  readonly #services: ReadonlySet<string>;
+  readonly #make: () => Promise<HttpCalls>;
+  #calls: Promise<HttpCalls> | undefined;
+
+  constructor(options: HttpServerOptions, limits: Limits, stopping: AbortSignal) {
+    this.#services = new Set(options.mounts.map(serviceName));
+    this.#make = async () => {
+      const { HttpCalls } = await import("./http-calls.ts");
+      return new HttpCalls(options, limits, stopping);
+    };
+  }
+
+  /** See HttpCalls. */
+  async serve(path: string, request: HttpRequest, response: HttpResponse): Promise<boolean> {
+    if (!this.#services.has(path.slice(1, path.indexOf("/", 1)))) return false;
+    this.#calls ??= this.#make().catch((error: unknown) => {
+      this.#calls = undefined;
+      throw error;
+    });
+    return (await this.#calls).serve(path, request, response);
+  }
+}
+
 async function serve(
   request: HttpRequest,
   response: HttpResponse,
-  calls: HttpCalls,
+  calls: LateCalls,
   options: HttpServerOptions,
 ): Promise<void> {
   const path = (request.url ?? "").split("?", 1)[0]!;

@@ -2,7 +2,7 @@
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import { metricsContentType } from "../telemetry/metrics.ts";
 import type { Telemetry } from "../telemetry/telemetry.ts";
-import { sendError } from "./http-calls.ts";
+import { sendError } from "./http-exchange.ts";
 import { defaultLimits } from "./limits.ts";
 import { Connections, type Listening, listen } from "./listening.ts";
 

@@ -39,8 +39,9 @@ export class Directory {
     const path = join(this.path, "outrider.db");
     const context = this.context("pubsub");
     const settings = { path, instanceId: context.instanceId, lockLimitMs: 10_000, watchFiles: false };
-    const lease = await new Databases().open(settings, context);
-    return SqlitePubSub.open(lease, 10_000, { ageMs: 3_600_000, bytes: 1024 ** 3 }, context);
+    const ask = { ageMs: 3_600_000, bytes: 1024 ** 3 };
+    const attachment = { kind: "attachPubSub", ask, limitMs: 10_000 } as const;
+    return new SqlitePubSub(await new Databases().lease(settings, attachment, context), 10_000);
   }
 
   context(name: string): OpenContext {

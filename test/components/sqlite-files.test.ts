@@ -1,4 +1,4 @@
-import { chmod, mkdir, open, readdir, rm, writeFile } from "node:fs/promises";
+import { chmod, mkdir, open, readdir, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
@@ -43,10 +43,40 @@ describe("the file of an embedded store", () => {
     return (error as Error).message;
   };
 
-  it("is made with its directory, for nobody else to read", async () => {
+  it("is made by the first call, its directory with the component, for nobody else to read", async () => {
     await rm(directory.path, { recursive: true });
-    const driver = await directory.state();
+    const { state, pubsub } = sqliteComponents();
+    const store = await state.configure(state.schema.parse({}))(directory.context("state"));
+    const broker = await pubsub.configure(pubsub.schema.parse({}))(directory.context("pubsub"));
+    expect(await readdir(directory.path)).toEqual([]);
+    expect((await stat(directory.path)).mode & 0o777).toBe(0o700);
+    const [items] = await Promise.all([store.get(["key"], call), broker.ping(call)]);
+    expect(items).toEqual([undefined]);
     expect(await readdir(directory.path)).toContain("outrider.db");
+    await Promise.all([store.close(), broker.close()]);
+  });
+
+  it("is not made by a component that nobody calls", async () => {
+    await (await directory.state()).close();
+    await (await directory.pubsub()).close();
+    expect(await readdir(directory.path)).toEqual([]);
+  });
+
+  it("is not made any more when its component is closed", async () => {
+    const driver = await directory.state();
+    await driver.close();
+    await expect(driver.get(["key"], call)).rejects.toSatisfy((error) => classify(error) === "unavailable");
+    expect(await readdir(directory.path)).toEqual([]);
+  });
+
+  it("is made by a later call when the first could not", async () => {
+    const driver = await directory.state();
+    await mkdir(file);
+    await expect(driver.get(["key"], call)).rejects.toThrow("the embedded store");
+    await rm(file, { recursive: true });
+    await expect
+      .poll(() => driver.get(["key"], call).catch(String), { timeout: 20_000 })
+      .toEqual([undefined]);
     await driver.close();
   });
 
@@ -67,7 +97,9 @@ describe("the file of an embedded store", () => {
   });
 
   it("is refused when a newer Outrider made it", async () => {
-    await (await directory.state()).close();
+    const driver = await directory.state();
+    await driver.ping(call);
+    await driver.close();
     const newer = new DatabaseSync(file);
     newer.exec("PRAGMA user_version = 1000");
     newer.close();
@@ -127,6 +159,7 @@ describe("the file of an embedded store", () => {
       Number(
         /^outrider_sqlite_commit_duration_seconds_count (\d+)$/m.exec(await telemetry.metrics.text())?.[1],
       );
+    await driver.ping(call);
     const before = await commits();
     for (let i = 0; i < 10; i++) await driver.write([set("key", String(i))], call);
     for (let i = 0; i < 10; i++) await driver.get(["key"], call);
@@ -160,6 +193,7 @@ describe("the file of an embedded store", () => {
 
   it("is waited for as long as another program holds its lock, and no longer than busyTimeout", async () => {
     const driver = await directory.state({ busyTimeout: "150" });
+    await driver.ping(call);
     const other = new DatabaseSync(file);
     other.exec("BEGIN IMMEDIATE");
     const refused = driver.write([set("key", "value")], call);

@@ -68,6 +68,7 @@ describe("processes that share an embedded store", () => {
   });
 
   it("forget the broadcast group of a killed one", async () => {
+    await pubsub.publish("others", ["the file is open here, too"]);
     const listener = child("hold", "news");
     await listener.said("joined");
     const groups = () => {

@@ -3,7 +3,9 @@
  * that use the same file share its thread.
  */
 import { type ComponentOf, component, type OpenContext } from "../../component.ts";
+import type { Attaching } from "./database.ts";
 import { Databases, type Lease } from "./databases.ts";
+import type { Ask } from "./messages.ts";
 import { SqlitePubSub } from "./pubsub.ts";
 import {
   type FileSettings,
@@ -24,8 +26,17 @@ export interface SqliteComponents {
 /** Makes the components. Sidecars in other processes that open the same file share what is in it. */
 export function sqliteComponents(): SqliteComponents {
   const databases = new Databases();
-  const lease = ({ path, lockLimitMs }: FileSettings, context: OpenContext): Promise<Lease> =>
-    databases.open({ path, lockLimitMs, instanceId: context.instanceId, watchFiles: true }, context);
+  const lease = <K extends Attaching>(
+    { path, lockLimitMs, timeoutMs }: FileSettings,
+    kind: K,
+    ask: Ask<K>,
+    context: OpenContext,
+  ): Promise<Lease<K>> =>
+    databases.lease(
+      { path, lockLimitMs, instanceId: context.instanceId, watchFiles: true },
+      { kind, ask, limitMs: timeoutMs },
+      context,
+    );
   return {
     state: component({
       type: "state.sqlite",
@@ -33,7 +44,10 @@ export function sqliteComponents(): SqliteComponents {
       schema: stateSchema,
       async open(fields, context) {
         const file = fileSettings(fields, context.dataDirectory);
-        return SqliteState.open(await lease(file, context), file.timeoutMs, stateSettings(fields), context);
+        return new SqliteState(
+          await lease(file, "attachState", stateSettings(fields), context),
+          file.timeoutMs,
+        );
       },
     }),
     pubsub: component({
@@ -42,11 +56,9 @@ export function sqliteComponents(): SqliteComponents {
       schema: pubSubSchema,
       async open(fields, context) {
         const file = fileSettings(fields, context.dataDirectory);
-        return SqlitePubSub.open(
-          await lease(file, context),
+        return new SqlitePubSub(
+          await lease(file, "attachPubSub", retentionSettings(fields), context),
           file.timeoutMs,
-          retentionSettings(fields),
-          context,
         );
       },
     }),

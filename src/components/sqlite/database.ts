@@ -53,7 +53,7 @@ export interface Reply<K extends Kind> {
 }
 
 /** What every thread of a database is told before anything else is asked of it. */
-type Attaching = "attachState" | "attachPubSub";
+export type Attaching = "attachState" | "attachPubSub";
 
 /** Between two attempts to start the thread again, in milliseconds. */
 const restarts = { firstMs: 50, lastMs: 5000 };

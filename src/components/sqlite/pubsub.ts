@@ -34,31 +34,14 @@ export class SqlitePubSub implements PubSubDriver {
     durableAttempts: true,
   };
   readonly classify = classify;
-  readonly #lease: Lease;
-  readonly #database: Database;
+  readonly #lease: Lease<"attachPubSub">;
   readonly #timeoutMs: number;
   readonly #subscriptions = new Set<SqliteSubscription>();
 
-  private constructor(lease: Lease, timeoutMs: number) {
+  /** Calls may take `timeoutMs`, after which they are given up. */
+  constructor(lease: Lease<"attachPubSub">, timeoutMs: number) {
     this.#lease = lease;
-    this.#database = lease.database;
     this.#timeoutMs = timeoutMs;
-  }
-
-  /** Makes the broker of an open file. Gives the lease back when it cannot. */
-  static async open(
-    lease: Lease,
-    timeoutMs: number,
-    retention: { readonly ageMs: number; readonly bytes: number },
-    call: Call,
-  ): Promise<SqlitePubSub> {
-    try {
-      await lease.database.attach("attachPubSub", retention, call, timeoutMs);
-      return new SqlitePubSub(lease, timeoutMs);
-    } catch (error) {
-      await lease.release();
-      throw error;
-    }
   }
 
   async publish(topic: string, events: readonly Outgoing[], call: Call): Promise<readonly Published[]> {
@@ -70,17 +53,19 @@ export class SqlitePubSub implements PubSubDriver {
       blobs.push(raw ? event.data : toBinary(EventSchema, event));
     }
     const ask = { topic, events: fields };
-    const { answer } = await this.#database.ask("publish", ask, call, blobs, this.#timeoutMs);
+    const { database } = await this.#lease.opened();
+    const { answer } = await database.ask("publish", ask, call, blobs, this.#timeoutMs);
     return answer.map((position) => ({ position: position === 0 ? "" : String(position) }));
   }
 
   async open(spec: SubscriptionSpec, call: Call): Promise<DriverSubscription> {
     const { topic, group, ordered, raw } = spec;
     const ask = { topic, group, ordered, start: toStart(spec.start) };
+    const { database } = await this.#lease.opened();
     call.signal.throwIfAborted();
     // A member that nobody knows would hold events for ever: its id is waited for.
-    const { answer } = await this.#database.ask("join", ask, unconditional, [], this.#timeoutMs);
-    const subscription = new SqliteSubscription(this.#database, answer, raw, this.#timeoutMs, () =>
+    const { answer } = await database.ask("join", ask, unconditional, [], this.#timeoutMs);
+    const subscription = new SqliteSubscription(database, answer, raw, this.#timeoutMs, () =>
       this.#subscriptions.delete(subscription),
     );
     this.#subscriptions.add(subscription);
@@ -92,7 +77,8 @@ export class SqlitePubSub implements PubSubDriver {
   }
 
   async ping(call: Call): Promise<void> {
-    await this.#database.ask("ping", undefined, call, [], this.#timeoutMs);
+    const { database } = await this.#lease.opened();
+    await database.ask("ping", undefined, call, [], this.#timeoutMs);
   }
 
   async close(): Promise<void> {

@@ -15,7 +15,6 @@ import type {
 } from "../../blocks/state/driver.ts";
 import { rechunk } from "../rechunk.ts";
 import { chunkBytes } from "./chunks.ts";
-import type { Database } from "./database.ts";
 import type { Lease } from "./databases.ts";
 import { classify } from "./errors.ts";
 import type { ItemRow, PlainSelector, WriteRow } from "./messages.ts";
@@ -34,32 +33,13 @@ export class SqliteState implements StateDriver {
     chunks: true,
   };
   readonly classify = classify;
-  readonly #lease: Lease;
-  readonly #database: Database;
+  readonly #lease: Lease<"attachState">;
   readonly #timeoutMs: number;
-  readonly #store: number;
 
-  private constructor(lease: Lease, timeoutMs: number, store: number) {
+  /** Calls may take `timeoutMs`, after which they are given up. */
+  constructor(lease: Lease<"attachState">, timeoutMs: number) {
     this.#lease = lease;
-    this.#database = lease.database;
     this.#timeoutMs = timeoutMs;
-    this.#store = store;
-  }
-
-  /** Finds or makes the store in the file. Gives the lease back when it cannot. */
-  static async open(
-    lease: Lease,
-    timeoutMs: number,
-    settings: { readonly table: string; readonly cleanupIntervalMs: number },
-    call: Call,
-  ): Promise<SqliteState> {
-    try {
-      const { answer } = await lease.database.attach("attachState", settings, call, timeoutMs);
-      return new SqliteState(lease, timeoutMs, answer);
-    } catch (error) {
-      await lease.release();
-      throw error;
-    }
   }
 
   async get(
@@ -67,8 +47,9 @@ export class SqliteState implements StateDriver {
     call: Call,
     maxBytes = Number.POSITIVE_INFINITY,
   ): Promise<readonly (Item | undefined)[]> {
-    const ask = { store: this.#store, keys, maxBytes };
-    const { answer, blobs } = await this.#database.ask("get", ask, call, [], this.#timeoutMs);
+    const { database, answer: store } = await this.#lease.opened();
+    const ask = { store, keys, maxBytes };
+    const { answer, blobs } = await database.ask("get", ask, call, [], this.#timeoutMs);
     const values = blobs.values();
     return answer.map((row) => row && toItem(row, values));
   }
@@ -76,13 +57,14 @@ export class SqliteState implements StateDriver {
   async write(writes: readonly Write[], call: Call): Promise<readonly string[]> {
     const rows = writes.map((write) => toRow(write, write.kind === "set" ? write : undefined));
     const values = writes.flatMap((write) => (write.kind === "set" ? [write.value] : []));
-    const ask = { store: this.#store, writes: rows };
-    return (await this.#database.ask("write", ask, call, values, this.#timeoutMs)).answer;
+    const { database, answer: store } = await this.#lease.opened();
+    return (await database.ask("write", { store, writes: rows }, call, values, this.#timeoutMs)).answer;
   }
 
   async list(range: ListRange, call: Call): Promise<ListPage> {
-    const ask = { ...range, store: this.#store };
-    const { answer, blobs } = await this.#database.ask("list", ask, call, [], this.#timeoutMs);
+    const { database, answer: store } = await this.#lease.opened();
+    const ask = { ...range, store };
+    const { answer, blobs } = await database.ask("list", ask, call, [], this.#timeoutMs);
     const values = blobs.values();
     return { items: answer.items.map((row) => toItem(row, values)), more: answer.more };
   }
@@ -93,11 +75,11 @@ export class SqliteState implements StateDriver {
       selector.kind === "key"
         ? { kind: "key", key: selector.key }
         : { kind: "prefix", prefix: selector.prefix };
-    const store = this.#store;
+    const { database, answer: store } = await this.#lease.opened();
     // What changes while the snapshot is read comes once more, after it.
     let position: string;
     try {
-      ({ answer: position } = await this.#database.ask("position", { store, resumeAfter }, call));
+      ({ answer: position } = await database.ask("position", { store, resumeAfter }, call));
       if (resumeAfter === undefined) yield* this.#snapshot(plain, position, call);
     } catch (error) {
       if (call.signal.aborted) return;
@@ -105,7 +87,7 @@ export class SqliteState implements StateDriver {
     }
     while (!call.signal.aborted) {
       const ask = { store, selector: plain, after: position };
-      const { answer, blobs } = await this.#database.wait("changes", ask, call);
+      const { answer, blobs } = await database.wait("changes", ask, call);
       position = answer.position;
       const values = blobs.values();
       const changes = answer.changes.map(([key, row]) => ({ key, item: row && toItem(row, values) }));
@@ -114,13 +96,8 @@ export class SqliteState implements StateDriver {
   }
 
   async read(key: string, call: Call): Promise<ChunkedItem | undefined> {
-    const { answer } = await this.#database.ask(
-      "stat",
-      { store: this.#store, key },
-      call,
-      [],
-      this.#timeoutMs,
-    );
+    const { database, answer: store } = await this.#lease.opened();
+    const { answer } = await database.ask("stat", { store, key }, call, [], this.#timeoutMs);
     if (!answer) return undefined;
     const item = toItem(answer, [].values());
     return { item, chunks: this.#chunks(item, call) };
@@ -128,6 +105,7 @@ export class SqliteState implements StateDriver {
 
   async writeChunks(write: ChunkedWrite, chunks: AsyncIterable<Uint8Array>, call: Call): Promise<string> {
     const row = toRow({ ...write, kind: "set" }, write);
+    const { database, answer: store } = await this.#lease.opened();
     let blob: number | undefined;
     let index = 0;
     let bytes = 0;
@@ -135,26 +113,27 @@ export class SqliteState implements StateDriver {
       for await (const { chunk, last } of rechunk(chunks, chunkBytes, call.signal)) {
         bytes += chunk.length;
         if (last && blob === undefined) {
-          const ask = { store: this.#store, writes: [row] };
-          return (await this.#database.ask("write", ask, call, [chunk])).answer[0]!;
+          const ask = { store, writes: [row] };
+          return (await database.ask("write", ask, call, [chunk])).answer[0]!;
         }
-        blob ??= (await this.#database.ask("beginBlob", undefined, call)).answer;
-        if (chunk.length > 0) await this.#database.ask("putChunk", { blob, index }, call, [chunk]);
+        blob ??= (await database.ask("beginBlob", undefined, call)).answer;
+        if (chunk.length > 0) await database.ask("putChunk", { blob, index }, call, [chunk]);
         index += 1;
       }
       call.signal.throwIfAborted();
-      const ask = { store: this.#store, blob: blob!, bytes, write: row };
-      return (await this.#database.ask("finishBlob", ask, call)).answer;
+      const ask = { store, blob: blob!, bytes, write: row };
+      return (await database.ask("finishBlob", ask, call)).answer;
     } catch (error) {
       // The signal may have aborted: the chunks are to go all the same.
       const drop = { signal: new AbortController().signal };
-      if (blob !== undefined) await this.#database.ask("dropBlob", { blob }, drop).catch(() => undefined);
+      if (blob !== undefined) await database.ask("dropBlob", { blob }, drop).catch(() => undefined);
       throw error;
     }
   }
 
   async ping(call: Call): Promise<void> {
-    await this.#database.ask("ping", undefined, call, [], this.#timeoutMs);
+    const { database } = await this.#lease.opened();
+    await database.ask("ping", undefined, call, [], this.#timeoutMs);
   }
 
   async close(): Promise<void> {
@@ -182,10 +161,11 @@ export class SqliteState implements StateDriver {
   }
 
   async *#chunks({ key, etag, valueBytes }: Item, call: Call): AsyncIterable<Uint8Array> {
+    const { database, answer: store } = await this.#lease.opened();
     const pieces = Math.ceil(valueBytes / chunkBytes);
     for (let index = 0; index < pieces; index += 1) {
-      const ask = { store: this.#store, key, etag, index };
-      const { blobs } = await this.#database.ask("readChunk", ask, call, [], this.#timeoutMs);
+      const ask = { store, key, etag, index };
+      const { blobs } = await database.ask("readChunk", ask, call, [], this.#timeoutMs);
       if (blobs[0]) yield blobs[0];
     }
   }
