@@ -6,7 +6,7 @@ import { flag, goDurationMs, text } from "./fields.ts";
 import { Metadata } from "./metadata.ts";
 import { type Resource, type Source, scoped } from "./resource.ts";
 import { type Environment, environmentStore, fileStore, type Secrets, secretStoreTypes } from "./secrets.ts";
-import { equalFold, locate, read } from "./shape.ts";
+import { checkedOnce, equalFold, locate, read } from "./shape.ts";
 import { didYouMean } from "./suggest.ts";
 import { nameValue, type Values } from "./values.ts";
 
@@ -244,8 +244,8 @@ export function defaultComponents<Schemas extends BlockSchemas>(
       block,
       component,
       version: component.versions[0]!,
-      settings: component.schema.parse({}),
-      blockSettings: blockSettings[block].parse({}),
+      settings: component.schema.parse({}, checkedOnce),
+      blockSettings: blockSettings[block].parse({}, checkedOnce),
       ignoreErrors: defaultSpec.ignoreErrors,
       initTimeoutMs: defaultSpec.initTimeout,
       source: undefined,

@@ -2,7 +2,7 @@
 import { createHash } from "node:crypto";
 import type { core, ZodType, z } from "zod";
 import type { Resource } from "./resource.ts";
-import { equalFold, explain, fieldsOf, isOpen, locate, type Path } from "./shape.ts";
+import { checkedOnce, equalFold, explain, fieldsOf, isOpen, locate, type Path } from "./shape.ts";
 import { nearest } from "./suggest.ts";
 import type { nameValue, Resolved, Values } from "./values.ts";
 
@@ -77,7 +77,7 @@ export class Metadata {
     const open = isOpen(schema);
     const own = [...this.#values].filter(([name]) => open || Object.hasOwn(fields ?? {}, name));
     const input = Object.fromEntries(own.map(([name, { resolved }]) => [name, resolved?.text]));
-    const result = schema.safeParse(input);
+    const result = schema.safeParse(input, checkedOnce);
     const sound = own.every(([, { resolved }]) => resolved !== undefined);
     if (result.success) return sound ? result.data : undefined;
     for (const issue of result.error.issues) this.#report(issue);

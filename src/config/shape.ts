@@ -3,6 +3,9 @@ import type { core, ZodType } from "zod";
 import { didYouMean } from "./suggest.ts";
 import { type Entry, plain, type Tree } from "./tree.ts";
 
+/** For shapes that one value is read with: to generate code for them, as zod does, takes longer than reading it. */
+export const checkedOnce = { jitless: true };
+
 /** More names than this are not listed in a mistake. */
 const mostListed = 12;
 
@@ -19,7 +22,7 @@ export type Reporter = (at: number, path: Path, message: string, canBePassedOver
  */
 export function read<T>(schema: ZodType<T>, tree: Tree, path: Path, report: Reporter): T | undefined {
   const input = canonical(schema, tree, path, report);
-  const result = schema.safeParse(input);
+  const result = schema.safeParse(input, checkedOnce);
   if (result.success) return result.data;
   for (const issue of result.error.issues) {
     const below = issue.path.filter((part) => typeof part !== "symbol");
@@ -27,7 +30,7 @@ export function read<T>(schema: ZodType<T>, tree: Tree, path: Path, report: Repo
     report(place.at, [...path, ...below], explain(issue, place.tree));
     leaveOut(input, below);
   }
-  return schema.safeParse(input).data;
+  return schema.safeParse(input, checkedOnce).data;
 }
 
 function leaveOut(input: unknown, path: Path): void {
