@@ -118,6 +118,20 @@ describe("the bundle", () => {
     expect(code).toBe(2);
   });
 
+  it("reads a handful of files for a sidecar without any resource", async () => {
+    const cwd = await project([]);
+    // Node keeps the compiled code of each file that was read.
+    const kept = join(cwd, "compiled");
+    const sidecar = await SidecarProcess.start({ cwd, program, env: { NODE_COMPILE_CACHE: kept } });
+    sidecar.kill("SIGTERM");
+    await sidecar.ended;
+    const files = (await readdir(kept, { recursive: true, withFileTypes: true })).filter((each) =>
+      each.isFile(),
+    );
+    expect(files.length).toBeGreaterThan(0);
+    expect(files.length).toBeLessThan(16);
+  });
+
   it("serves both APIs, tries rules, and has every library in it", async () => {
     const resources = [
       component("store", "state.in-memory"),
