@@ -12,7 +12,7 @@ export class WakeUp {
     this.#end?.();
   }
 
-  /** Waits for a ring: not when the signal has aborted, and at most so long. One waits at a time. Never rejects. */
+  /** Waits for a ring: not when the signal has aborted, and at most so long, in milliseconds. One waits at a time. Never rejects. */
   wait(signal?: AbortSignal, withinMs = Number.POSITIVE_INFINITY): Promise<void> {
     return new Promise((resolve) => {
       let timer: NodeJS.Timeout | undefined;
@@ -24,7 +24,9 @@ export class WakeUp {
       };
       this.#end = end;
       if (signal?.aborted) return end();
-      if (withinMs < Number.POSITIVE_INFINITY) timer = setTimeout(end, Math.min(withinMs, longestTimerMs));
+      if (withinMs < Number.POSITIVE_INFINITY) {
+        timer = setTimeout(end, Math.min(Math.max(withinMs, 0), longestTimerMs));
+      }
       signal?.addEventListener("abort", end, { once: true });
     });
   }

@@ -146,8 +146,11 @@ class Stage {
   async run(): Promise<CrashReport> {
     await mkdir(this.#records);
     await Promise.all(this.#sidecars.map((sidecar) => sidecar.start()));
-    // The groups begin with the first event: what is published before a subscriber comes is theirs too.
-    await Promise.all([...this.#publishers, ...this.#subscribers].map((program) => program.start()));
+    await Promise.all(this.#subscribers.map((program) => program.start()));
+    // A group that comes when another has settled events already does not get them: they may be removed.
+    const missing = await this.#settled();
+    if (missing.length > 0) throw new Error(`the groups could not begin: ${missing.join("\n")}`);
+    await Promise.all(this.#publishers.map((program) => program.start()));
     const strikes = await this.#strikeAll();
     const struckAt = performance.now();
     await Promise.all(this.#publishers.map((publisher) => publisher.finish()));
@@ -377,7 +380,7 @@ export function describeReport(report: CrashReport): string {
       `${report.unacknowledged} delivered without having been acknowledged, highest attempt ${report.highestAttempt}; ` +
       `of ${report.committed} writes with an outbox ${report.unpublished.length} unpublished, ${report.phantoms.length} published without a commit; ` +
       `all settled ${report.settledAfterMs} ms after the last`,
-    ...(report.disordered.length + report.overtaken.length > 0 ? report.timeline : []),
+    ...(report.lost.length + report.disordered.length + report.overtaken.length > 0 ? report.timeline : []),
   ].join("\n");
 }
 
