@@ -1,4 +1,5 @@
 /** A wait that can be cut short. */
+import { timerMs } from "./timer.ts";
 
 /** Waits, at most until the signal aborts. Never rejects. `ref` false: the process may end meanwhile. */
 export function pause(ms: number, signal: AbortSignal, { ref = true } = {}): Promise<void> {
@@ -8,7 +9,7 @@ export function pause(ms: number, signal: AbortSignal, { ref = true } = {}): Pro
       signal.removeEventListener("abort", end);
       resolve();
     };
-    const timer = setTimeout(end, Math.max(0, ms));
+    const timer = setTimeout(end, timerMs(ms));
     if (!ref) timer.unref();
     if (signal.aborted) end();
     else signal.addEventListener("abort", end, { once: true });

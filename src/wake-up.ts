@@ -1,7 +1,5 @@
 /** Lets a loop sleep until somebody has something for it. */
-
-/** The longest time that a timer can have, in milliseconds. */
-const longestTimerMs = 2 ** 31 - 1;
+import { timerMs } from "./timer.ts";
 
 /** One sleeps, others ring. Who rings says only that it is worth looking again. */
 export class WakeUp {
@@ -24,9 +22,7 @@ export class WakeUp {
       };
       this.#end = end;
       if (signal?.aborted) return end();
-      if (withinMs < Number.POSITIVE_INFINITY) {
-        timer = setTimeout(end, Math.min(Math.max(withinMs, 0), longestTimerMs));
-      }
+      if (withinMs < Number.POSITIVE_INFINITY) timer = setTimeout(end, timerMs(withinMs));
       signal?.addEventListener("abort", end, { once: true });
     });
   }

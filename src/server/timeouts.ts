@@ -1,7 +1,8 @@
 /** Deadlines as clients send them. */
+import { longestTimerMs } from "../timer.ts";
 
-/** The longest deadline that a timer can keep, in milliseconds: 24.8 days. A longer one counts as none. */
-export const longestTimeoutMs = 2 ** 31 - 1;
+/** The longest deadline that a timer can keep, in milliseconds. A longer one counts as none. */
+export const longestTimeoutMs = longestTimerMs;
 
 const unitsMs: Readonly<Record<string, number>> = {
   H: 3_600_000,

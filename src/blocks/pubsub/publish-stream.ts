@@ -149,22 +149,23 @@ export class PublishStream {
       throw invalidRequest({ field: "topic", description: "must be set in the first message" });
     if (outgoing.length > maxEntries)
       throw invalidRequest({ field: "outgoing", description: `must be at most ${maxEntries}` });
-    if (outgoing.length === 0) return;
     const most = bus.overlaps ? maxOverlapping : maxEntries;
     for (let from = 0; from < outgoing.length; from += most)
-      this.#gather(bus, topic, outgoing.slice(from, from + most), from);
+      this.#gather(bus, topic, outgoing, from, Math.min(from + most, outgoing.length));
   }
 
-  /** `first` is where the first of these events is in its request. */
-  #gather(bus: Bus, topic: string, outgoing: readonly Outgoing[], first: number): void {
-    const bytes = outgoing.reduce((sum, { event }) => sum + (event?.data.length ?? 0), 0);
-    this.#inHand += outgoing.length;
+  /** Gathers the events of a request that are at `from` and after it, to before `until`. */
+  #gather(bus: Bus, topic: string, outgoing: readonly Outgoing[], from: number, until: number): void {
+    const count = until - from;
+    let bytes = 0;
+    for (let index = from; index < until; index++) bytes += outgoing[index]!.event?.data.length ?? 0;
+    this.#inHand += count;
     this.#inHandBytes += bytes;
     const limit = bus.overlaps ? maxOverlapping : maxGathered;
     const fits =
       this.#gathered?.bus === bus &&
       this.#gathered.topic === topic &&
-      this.#gathered.outgoing.length + outgoing.length <= limit &&
+      this.#gathered.outgoing.length + count <= limit &&
       this.#gathered.bytes + bytes <= maxGatheredBytes;
     if (!fits) {
       this.#publish();
@@ -175,9 +176,9 @@ export class PublishStream {
     }
     const batch = this.#gathered!;
     batch.bytes += bytes;
-    for (let index = 0; index < outgoing.length; index++) {
+    for (let index = from; index < until; index++) {
       batch.outgoing.push(outgoing[index]!);
-      batch.indexes.push(first + index);
+      batch.indexes.push(index);
     }
   }
 

@@ -1,4 +1,5 @@
 /** Messages by key, of which one is out at a time: what may be given out, and what waits for it. */
+import { timerMs } from "../../timer.ts";
 import { keyOfMessage } from "./events.ts";
 import type { Held } from "./held.ts";
 
@@ -164,12 +165,9 @@ export class Lanes {
         this.#timers.delete(timer);
         this.#whenDue(lane, held);
       },
-      Math.min(Math.ceil(leftMs), maxTimerMs),
+      timerMs(Math.ceil(leftMs)),
     );
     timer.unref();
     this.#timers.add(timer);
   }
 }
-
-/** Longer timers fire at once. */
-const maxTimerMs = 2 ** 31 - 1;

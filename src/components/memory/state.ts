@@ -17,6 +17,7 @@ import type {
 import { EtagMismatch, maxValueBytes } from "../../blocks/state/driver.ts";
 import { untilAborted } from "../../blocks/until-aborted.ts";
 import { component } from "../../component.ts";
+import { timerMs } from "../../timer.ts";
 import { ExpiryQueue } from "./expiry-queue.ts";
 import { SortedKeys } from "./sorted-keys.ts";
 import { Watchers } from "./watchers.ts";
@@ -31,9 +32,6 @@ export const memoryState = component({
 
 /** The longest pieces that `read` gives. */
 const maxPieceBytes = 256 * 1024;
-
-/** The longest that a Node timer can wait; it is set again after that. */
-const maxTimerMs = 2 ** 31 - 1;
 
 /** Values in chunks are held in memory whole, like all values here. */
 class MemoryState implements StateDriver {
@@ -182,8 +180,8 @@ class MemoryState implements StateDriver {
     if (timeMs >= this.#timerAtMs) return;
     clearTimeout(this.#timer);
     this.#timerAtMs = timeMs;
-    const delayMs = Math.min(Math.max(timeMs - Date.now(), 0), maxTimerMs);
-    this.#timer = setTimeout(() => this.#expire(), delayMs).unref();
+    // What is too far away for a timer is looked at again when it fires.
+    this.#timer = setTimeout(() => this.#expire(), timerMs(timeMs - Date.now())).unref();
   }
 
   #expire(): void {

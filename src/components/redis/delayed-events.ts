@@ -1,5 +1,6 @@
 /** Delayed events: they lie beside their topic until somebody lets them enter, and every sidecar does. */
 import type { Call } from "../../blocks/call.ts";
+import { timerMs } from "../../timer.ts";
 import type { Link, Reply } from "./link.ts";
 import { limitOf, type StreamSettings } from "./settings.ts";
 import { delayedTopics, TopicKeys } from "./stream-keys.ts";
@@ -7,8 +8,6 @@ import { moveScript } from "./stream-scripts.ts";
 
 /** How often it is looked for topics whose publisher is gone, in milliseconds. */
 const lookMs = 1000;
-/** Longer than this no timer of Node can wait. */
-const maxTimerMs = 2 ** 31 - 1;
 
 /** See the head of this file. */
 export class DelayedEvents {
@@ -51,10 +50,7 @@ export class DelayedEvents {
     clearTimeout(this.#timer);
     if (this.#closed || this.#dueMs.size === 0) return;
     const nearestMs = Math.min(...this.#dueMs.values());
-    this.#timer = setTimeout(
-      () => void this.#due(),
-      Math.min(Math.max(nearestMs - Date.now(), 0), maxTimerMs),
-    );
+    this.#timer = setTimeout(() => void this.#due(), timerMs(nearestMs - Date.now()));
     this.#timer.unref();
   }
 

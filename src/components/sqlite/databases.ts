@@ -3,7 +3,8 @@
  * with its component. One that is not is made by the first call: where no application uses it, there is neither
  * a thread nor a file.
  */
-import { access, constants, mkdir, stat } from "node:fs/promises";
+import { existsSync } from "node:fs";
+import { access, constants, mkdir } from "node:fs/promises";
 import { dirname } from "node:path";
 import { type Attaching, Database, type OpenedBy } from "./database.ts";
 import { asStoreError, StoreError } from "./errors.ts";
@@ -138,18 +139,13 @@ export class Lease<K extends Attaching> {
 
 /** Whether a file is there. If not, its directory is, and can be written to. Throws StoreError. */
 async function isThere(path: string): Promise<boolean> {
+  if (existsSync(path)) return true;
   const directory = dirname(path);
   try {
     await mkdir(directory, { recursive: true, mode: 0o700 });
-    if (await stat(path).catch(absent)) return true;
     await access(directory, constants.W_OK | constants.X_OK);
-    return false;
   } catch (error) {
     throw asStoreError(error);
   }
-}
-
-function absent(error: unknown): undefined {
-  if (error instanceof Error && "code" in error && error.code === "ENOENT") return;
-  throw error;
+  return false;
 }

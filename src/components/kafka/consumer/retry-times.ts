@@ -1,8 +1,6 @@
 /** Entries that wait for their time, the earliest first. Once it waits here, the clock may jump. */
+import { timerMs } from "../../../timer.ts";
 import type { Entry } from "./partition-log.ts";
-
-/** The longest time that a timer can wait, in milliseconds. */
-const maxTimerMs = 0x7fff_ffff;
 
 /** See the head of this file. */
 export class RetryTimes {
@@ -43,10 +41,7 @@ export class RetryTimes {
     clearTimeout(this.#timer);
     const first = this.#waiting[0];
     if (first === undefined) return;
-    this.#timer = setTimeout(
-      () => this.#ring(),
-      Math.min(maxTimerMs, Math.max(0, first.dueAt - performance.now())),
-    );
+    this.#timer = setTimeout(() => this.#ring(), timerMs(first.dueAt - performance.now()));
     this.#timer.unref();
   }
 

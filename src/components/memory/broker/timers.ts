@@ -1,7 +1,5 @@
+import { timerMs } from "../../../timer.ts";
 import { Heap, type HeapItem } from "./heap.ts";
-
-/** The longest wait that setTimeout knows, in milliseconds. */
-const maxTimeoutMs = 2 ** 31 - 1;
 
 /** What happens at a time. */
 export interface Due extends HeapItem {
@@ -53,7 +51,7 @@ export class Timers {
     if (!first || !this.#running || this.#armedFor <= first.dueAt) return;
     this.#disarm();
     this.#armedFor = first.dueAt;
-    const waitMs = Math.min(Math.max(first.dueAt - performance.now(), 1), maxTimeoutMs);
+    const waitMs = timerMs(first.dueAt - performance.now());
     this.#timer = setTimeout(() => this.#fire(), waitMs);
   }
 

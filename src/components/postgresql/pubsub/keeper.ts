@@ -1,6 +1,7 @@
 /** What goes on beside the calls: looks for what was not heard, signs of life, delayed events, retention. */
 import { pause } from "../../../pause.ts";
 import type { Log } from "../../../telemetry/log.ts";
+import { timerMs } from "../../../timer.ts";
 import type { Bell } from "../bell.ts";
 import type { Database } from "../database.ts";
 import type { Listener } from "../listener.ts";
@@ -17,8 +18,6 @@ const trimEveryMs = 30_000;
 /** Events that one statement removes, or moves into their topics. */
 const perTrim = 5000;
 const perMove = 500;
-/** Timers take no more. */
-const maxTimerMs = 2 ** 31 - 1;
 
 /** See the head of this file. */
 export class Keeper {
@@ -112,7 +111,7 @@ export class Keeper {
     if (this.#closing.signal.aborted || (this.#enterAtMs !== undefined && this.#enterAtMs <= dueAtMs)) return;
     clearTimeout(this.#enterTimer);
     this.#enterAtMs = dueAtMs;
-    const inMs = Math.min(maxTimerMs, Math.max(0, dueAtMs - Date.now()));
+    const inMs = timerMs(dueAtMs - Date.now());
     this.#enterTimer = setTimeout(() => {
       this.#enterAtMs = undefined;
       this.#entering ??= this.#enter().finally(() => {

@@ -1,6 +1,7 @@
 /** Removes, now and then, what nobody can see any more. */
 import { pause } from "../../../pause.ts";
 import type { Log } from "../../../telemetry/log.ts";
+import { timerMs } from "../../../timer.ts";
 import type { Database } from "../database.ts";
 import type { Layout } from "./layout.ts";
 import type { Statements } from "./statements.ts";
@@ -57,7 +58,7 @@ export class Cleanup {
   async #every(intervalMs: number, work: () => Promise<void>): Promise<void> {
     const { signal } = this.#closing;
     while (!signal.aborted) {
-      const waitMs = Math.min(intervalMs, 2 ** 31 - 1) * (0.9 + Math.random() / 10);
+      const waitMs = timerMs(intervalMs) * (0.9 + Math.random() / 10);
       await pause(waitMs, signal, { ref: false });
       if (signal.aborted) return;
       await work().catch((err: unknown) => {

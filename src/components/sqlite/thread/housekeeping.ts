@@ -1,4 +1,5 @@
 /** What happens without being asked for: other processes' changes, times that come, and cleaning up. */
+import { timerMs } from "../../../timer.ts";
 import type { WorkerSettings } from "../messages.ts";
 import { Bell } from "./bell.ts";
 import type { Tables } from "./tables.ts";
@@ -14,9 +15,6 @@ const pollWithoutBellMs = 10;
 
 /** New events of others that are looked at one by one; with more, everybody who waits looks. */
 const maxTail = 1000;
-
-/** The longest time that setTimeout takes. */
-const maxTimeoutMs = 2 ** 31 - 1;
 
 /** What the engine does for it. */
 export interface Loop {
@@ -151,8 +149,7 @@ export class Housekeeping {
     clearTimeout(this.#timer);
     this.#timerAtMs = next;
     if (next === Number.POSITIVE_INFINITY) return;
-    const delayMs = Math.min(maxTimeoutMs, Math.max(1, next - Date.now()));
-    this.#timer = setTimeout(() => this.#onTime(), delayMs);
+    this.#timer = setTimeout(() => this.#onTime(), timerMs(next - Date.now()));
   }
 
   #readTimes(): void {
