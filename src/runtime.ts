@@ -1,16 +1,13 @@
 /** Configuration in, a running sidecar out. Nothing here is global: several can run in one process. */
 import { randomUUID } from "node:crypto";
-import { PubSubService } from "../gen/outrider/pubsub/v1/pubsub_pb.ts";
-import { RuntimeService } from "../gen/outrider/runtime/v1/runtime_pb.ts";
-import { StateService } from "../gen/outrider/state/v1/state_pb.ts";
 import { ApiAccess } from "./api/access.ts";
 import { DaprSide } from "./api/dapr/api.ts";
 import type { AppOptions } from "./api/dapr/app/channel.ts";
 import { type ComponentSummary, daprCapabilities } from "./api/dapr/metadata.ts";
+import { nativeMounts } from "./api/native/services.ts";
 import type { SidecarConfiguration } from "./assembly.ts";
-import { type PubSubServer, pubSubCodecs, pubSubService } from "./blocks/pubsub/service.ts";
-import { type ComponentView, type ListeningPort, runtimeService } from "./blocks/runtime/service.ts";
-import { stateService } from "./blocks/state/service.ts";
+import { SubscribeStreams } from "./blocks/pubsub/subscribe-streams.ts";
+import type { ComponentView, ListeningPort } from "./blocks/runtime/sidecar-view.ts";
 import type { LaterKind } from "./config/kinds/later.ts";
 import { makeDataDirectory } from "./data-directory.ts";
 import { endedWithin } from "./ended-within.ts";
@@ -21,7 +18,7 @@ import { healthMount } from "./server/health.ts";
 import type { HttpRoutes } from "./server/http-route.ts";
 import type { Limits } from "./server/limits.ts";
 import type { Listening } from "./server/listening.ts";
-import { type LateMount, type Mount, mount } from "./server/mount.ts";
+import type { LateMount, Mount } from "./server/mount.ts";
 import { Readiness } from "./server/readiness.ts";
 import { reflectionMounts } from "./server/reflection.ts";
 import { announceSidecar } from "./sidecars.ts";
@@ -124,7 +121,7 @@ class Sidecar implements Runtime {
   readonly #readiness = new Readiness();
   readonly #resources: ResourcesInForce;
   readonly #reload: Reload;
-  readonly #pubsub: PubSubServer;
+  readonly #streams: SubscribeStreams;
   readonly #dapr: DaprSide;
   readonly #mounts: readonly (Mount | LateMount)[];
   readonly #routes: readonly HttpRoutes[];
@@ -154,11 +151,10 @@ class Sidecar implements Runtime {
       source: options.yaml,
       watch: configuration.settings.hotReload,
       resources,
-      follow: () => Promise.all([this.#pubsub.reconcile(), this.#dapr.reconcile()]),
+      follow: () => Promise.all([this.#streams.reconcile(), this.#dapr.reconcile()]),
       applied: () => this.#dapr.show(),
     });
-    const { busOf, storeOf } = resources;
-    this.#pubsub = pubSubService({ busOf, declared: resources.declared, telemetry });
+    this.#streams = new SubscribeStreams(telemetry);
     const shown = () => resources.shown.configuration;
     const named = (kind: LaterKind) =>
       shown().others.flatMap((each) => (each.kind === kind ? each.name : []));
@@ -188,10 +184,13 @@ class Sidecar implements Runtime {
       shutdown: (force) => this.#stopRequested.abort(force ? forcedStop : undefined),
     });
     this.#routes = [this.#dapr.routes];
+    const { busOf, declared, storeOf } = resources;
     const blocks = [
-      mount(StateService, stateService({ storeOf, maxMessageBytes })),
-      mount(PubSubService, this.#pubsub.implementation, { codecs: pubSubCodecs }),
-      mount(RuntimeService, runtimeService(this.#view())),
+      ...nativeMounts({
+        state: { storeOf, maxMessageBytes },
+        pubsub: { busOf, declared, streams: this.#streams, telemetry },
+        sidecar: this.#view(),
+      }),
       this.#dapr.service,
     ];
     const served = [...blocks, healthMount(this.#readiness, blocks)];
@@ -305,10 +304,10 @@ class Sidecar implements Runtime {
     await this.#withdraw();
     await this.#reload.stop();
     this.#resources.stopTaking();
-    this.#pubsub.drain(deadlineMs);
+    this.#streams.drain(deadlineMs);
     this.#dapr.drain();
     await Promise.all([this.#drained(deadlineMs), endedWithin(until, deadlineMs - Date.now())]);
-    for (const stream of this.#pubsub.streams) stream.giveBack();
+    for (const stream of this.#streams) stream.giveBack();
     this.#dapr.close();
     const calls = setTimeout(() => this.#callsMustEnd.abort(), callGraceMs);
     await Promise.all([
@@ -329,7 +328,7 @@ class Sidecar implements Runtime {
     telemetry.log.info({ reason, blockShutdownMs }, "nothing is delivered any more; calls are still served");
     this.#dapr.drain();
     // A broker serves everybody or nobody.
-    if (this.#pubsub.streams.size === 0) void this.#resources.pause();
+    if (this.#streams.size === 0) void this.#resources.pause();
     // What is in flight does not count as time of the block.
     const settledBy = Date.now() + Math.max(blockShutdownMs, graceMs);
     while (this.#dapr.busy > 0 && Date.now() < settledBy) {
@@ -341,7 +340,7 @@ class Sidecar implements Runtime {
 
   /** Waits until no stream is open. Streams do not tell when they end, so it is looked from time to time. */
   async #drained(deadlineMs: number): Promise<void> {
-    const open = () => this.#pubsub.streams.size + this.#dapr.busy;
+    const open = () => this.#streams.size + this.#dapr.busy;
     while (open() > 0 && Date.now() < deadlineMs) {
       await new Promise((resolve) => setTimeout(resolve, drainLookMs));
     }
@@ -388,8 +387,8 @@ class Sidecar implements Runtime {
           trouble: () => resources.buses.get(view.name)?.trouble ?? "",
         })),
       subscriptions: () =>
-        subscriptionViews(resources.buses.values(), resources.declared.values(), this.#pubsub.streams),
-      subscribeStreams: () => this.#pubsub.streams.size,
+        subscriptionViews(resources.buses.values(), resources.declared.values(), this.#streams),
+      subscribeStreams: () => this.#streams.size,
       lastReload: () => this.#reload.last,
       shutdown: () => this.#stopRequested.abort(),
     };

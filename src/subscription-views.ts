@@ -1,15 +1,15 @@
 /** What metadata tells of subscriptions. */
 import type { Bus } from "./blocks/pubsub/bus.ts";
 import type { DeclaredSubscription } from "./blocks/pubsub/options.ts";
-import type { PubSubServer } from "./blocks/pubsub/service.ts";
+import type { Session } from "./blocks/pubsub/session.ts";
 import type { Subscription } from "./blocks/pubsub/subscription.ts";
-import type { SubscriptionView } from "./blocks/runtime/service.ts";
+import type { SubscriptionView } from "./blocks/runtime/sidecar-view.ts";
 
 /** Every open (component, topic, group), those that wait for their component, and the declared ones that nobody has opened. */
 export async function subscriptionViews(
   buses: Iterable<Bus>,
   declared: Iterable<DeclaredSubscription>,
-  streams: PubSubServer["streams"],
+  streams: Iterable<Session>,
 ): Promise<SubscriptionView[]> {
   const unopened = new Set(declared);
   const declaredBy = (component: string, topic: string, isDefault: boolean): string => {
@@ -81,7 +81,7 @@ function take<Key, Value>(map: Map<Key, Value>, key: Key): Value | undefined {
 }
 
 /** The streams of each subscription, and of those that there are not yet. */
-function membersOf(streams: PubSubServer["streams"]) {
+function membersOf(streams: Iterable<Session>) {
   const joined = new Map<Subscription, Members>();
   const waiting = new Map<string, Of & Members>();
   for (const stream of streams) {

@@ -1,11 +1,9 @@
 /** Which APIs are open: what a Configuration allows and denies, for Dapr's API and for our own. */
 import { Code, ConnectError } from "@connectrpc/connect";
-import { PubSubService } from "../../gen/outrider/pubsub/v1/pubsub_pb.ts";
-import { RuntimeService } from "../../gen/outrider/runtime/v1/runtime_pb.ts";
-import { StateService } from "../../gen/outrider/state/v1/state_pb.ts";
 import type { HttpRoute, HttpRoutes } from "../server/http-route.ts";
 import type { LateMount, Mount } from "../server/mount.ts";
 import { daprTypeName } from "./dapr/contract.ts";
+import { nativeTypeNames } from "./native/services.ts";
 
 /** One entry of `spec.api.allowed` or `spec.api.denied`. */
 export interface ApiRule {
@@ -105,9 +103,9 @@ function apiOfPath(path: string): Api | undefined {
 }
 
 const own: Readonly<Record<string, Readonly<Record<string, string>>>> = {
-  [StateService.typeName]: { "": "state" },
-  [PubSubService.typeName]: { "": "publish", Subscribe: "subscribe" },
-  [RuntimeService.typeName]: { "": "metadata", CheckHealth: "", Shutdown: "shutdown" },
+  [nativeTypeNames.state]: { "": "state" },
+  [nativeTypeNames.pubsub]: { "": "publish", Subscribe: "subscribe" },
+  [nativeTypeNames.runtime]: { "": "metadata", CheckHealth: "", Shutdown: "shutdown" },
 };
 
 /** Names of Dapr's methods, without a version, and the API that each belongs to; the first that matches. */

@@ -1,6 +1,6 @@
 /** One component of a sidecar: what its YAML says, and its driver. */
 import { setTimeout as delay } from "node:timers/promises";
-import { type ComponentView, capabilitiesOf } from "../blocks/runtime/service.ts";
+import { type ComponentView, capabilitiesOf } from "../blocks/runtime/sidecar-view.ts";
 import type { BlockName, Drivers, OpenContext } from "../component.ts";
 import type { ComponentResource } from "../config/components.ts";
 import type { Telemetry } from "../telemetry/telemetry.ts";

@@ -1,9 +1,12 @@
 /** Headers and errors as grpc-js has them. */
 import { create, toBinary } from "@bufbuild/protobuf";
-import { anyPack } from "@bufbuild/protobuf/wkt";
 import type { ConnectError } from "@connectrpc/connect";
 import * as grpc from "@grpc/grpc-js";
-import { StatusSchema } from "../../gen/google/rpc/status_pb.ts";
+import { lengthDelimited, tag, varint } from "../protobuf/reader.ts";
+import { ReverseWriter } from "../protobuf/writer.ts";
+
+/** More than most have. */
+const guessedStatusBytes = 512;
 
 /** The first value of a header as text; "" when it is absent. */
 export function textOf(metadata: grpc.Metadata, key: string): string {
@@ -52,18 +55,25 @@ export function metadataOf(headers: Headers): grpc.Metadata {
 /** An error and its details as gRPC sends them. */
 export function statusOf(error: ConnectError): grpc.StatusObject {
   const metadata = metadataOf(error.metadata);
-  const details = error.rawMessage;
-  if (error.details.length > 0) {
-    const status = create(StatusSchema, {
-      code: error.code,
-      message: details,
-      details: error.details.map((detail) =>
-        "desc" in detail
-          ? anyPack(detail.desc, create(detail.desc, detail.value))
-          : { typeUrl: `type.googleapis.com/${detail.type}`, value: detail.value },
-      ),
-    });
-    metadata.set("grpc-status-details-bin", Buffer.from(toBinary(StatusSchema, status)));
+  if (error.details.length > 0) metadata.set("grpc-status-details-bin", statusBytes(error));
+  return { code: error.code as number, details: error.rawMessage, metadata };
+}
+
+/** A google.rpc.Status. */
+function statusBytes({ code, rawMessage, details }: ConnectError): Buffer {
+  const writer = new ReverseWriter(guessedStatusBytes);
+  for (const detail of details.toReversed()) {
+    const mark = writer.left;
+    const [type, value] =
+      "desc" in detail
+        ? [detail.desc.typeName, toBinary(detail.desc, create(detail.desc, detail.value))]
+        : [detail.type, detail.value];
+    // A google.protobuf.Any.
+    writer.data(tag(2, lengthDelimited), value);
+    writer.text(tag(1, lengthDelimited), `type.googleapis.com/${type}`);
+    writer.nested(tag(3, lengthDelimited), mark);
   }
-  return { code: error.code as number, details, metadata };
+  writer.text(tag(2, lengthDelimited), rawMessage);
+  writer.uint(tag(1, varint), code);
+  return Buffer.from(writer.bytes());
 }

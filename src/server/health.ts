@@ -1,50 +1,22 @@
-/** grpc.health.v1: what probes and load balancers ask. */
-import { Code, ConnectError, type ServiceImpl } from "@connectrpc/connect";
-import { Health, HealthCheckResponse_ServingStatus as Status } from "../../gen/grpc/health/v1/health_pb.ts";
-import { type LateMount, type Mount, mount, serviceName } from "./mount.ts";
+/** grpc.health.v1: what probes and load balancers ask. Loaded when it is asked first. */
+import { type LateMount, type Mount, serviceName } from "./mount.ts";
 import type { ReadinessSource } from "./readiness.ts";
+
+/** The service's full name. */
+export const healthTypeName = "grpc.health.v1.Health";
 
 /**
  * The health service, which answers without a token. The empty name is the sidecar as a whole; every
  * mounted service shares its readiness, and "liveness" is served by whoever answers.
  */
-export function healthMount(readiness: ReadinessSource, mounts: readonly (Mount | LateMount)[]): Mount {
-  const names = ["", ...mounts.map(serviceName)];
-  return mount(Health, healthService(readiness, new Set(names)), { withoutToken: true });
-}
-
-/** Answers for the services of these names. */
-function healthService(readiness: ReadinessSource, names: ReadonlySet<string>): ServiceImpl<typeof Health> {
-  const statusOf = (name: string): Status => {
-    if (name === "liveness") return Status.SERVING;
-    if (!names.has(name)) return Status.SERVICE_UNKNOWN;
-    return readiness.ready ? Status.SERVING : Status.NOT_SERVING;
-  };
+export function healthMount(readiness: ReadinessSource, mounts: readonly (Mount | LateMount)[]): LateMount {
+  const names = new Set(["", ...mounts.map(serviceName)]);
   return {
-    check({ service }) {
-      const status = statusOf(service);
-      if (status !== Status.SERVICE_UNKNOWN) return { status };
-      throw new ConnectError(`no service "${service}"`, Code.NotFound);
-    },
-    list() {
-      return { statuses: Object.fromEntries([...names].map((name) => [name, { status: statusOf(name) }])) };
-    },
-    async *watch({ service }, { signal }) {
-      let wake = () => {};
-      readiness.onChange(() => wake(), signal);
-      signal.addEventListener("abort", () => wake(), { once: true });
-      let told: Status | undefined;
-      while (!signal.aborted) {
-        const changed = new Promise<void>((resolve) => {
-          wake = resolve;
-        });
-        const status = statusOf(service);
-        // Readiness that went and came back while the client was slow is no news.
-        if (status === told) await changed;
-        else yield { status };
-        told = status;
-      }
-      throw signal.reason;
+    typeName: healthTypeName,
+    methodNames: ["Check", "List", "Watch"],
+    load: async () => {
+      const { healthServiceMount } = await import("./health-service.ts");
+      return healthServiceMount(readiness, names);
     },
   };
 }

@@ -1,13 +1,13 @@
 /** One method on one server: everything about its calls that does not change from call to call. */
 import type { DescMethod, Message } from "@bufbuild/protobuf";
 import { Code, ConnectError, type HandlerContext } from "@connectrpc/connect";
-import { Health } from "../../gen/grpc/health/v1/health_pb.ts";
 import { type Log, logTrace } from "../telemetry/log.ts";
 import { codeNames, type RpcMetrics, rpcMetrics } from "../telemetry/rpc-metrics.ts";
 import type { Telemetry } from "../telemetry/telemetry.ts";
 import type { Span, TraceHeaders } from "../telemetry/tracing.ts";
 import type { TokenRefusals } from "./authentication.ts";
 import { isServerFailure } from "./errors.ts";
+import { healthTypeName } from "./health.ts";
 import type { MethodCodec, Mount } from "./mount.ts";
 
 /** What a handler takes and gives, without the types of its method: the mount has checked them. */
@@ -43,7 +43,7 @@ export class Rpc {
     this.codec = mount.codecs[method.localName];
     this.telemetry = telemetry;
     const { callLog, log } = telemetry;
-    const omitted = callLog?.omitHealthChecks && mount.service.typeName === Health.typeName;
+    const omitted = callLog?.omitHealthChecks && mount.service.typeName === healthTypeName;
     if (callLog && !omitted) this.#callLog = log.child({ scope: "api" });
   }
 

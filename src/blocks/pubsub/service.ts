@@ -20,6 +20,7 @@ import { failureOf, publishedOf } from "./publish-outcomes.ts";
 import { maxEntries, PublishStream } from "./publish-stream.ts";
 import { Session } from "./session.ts";
 import { decodeSubscribeRequest } from "./settle-decoder.ts";
+import type { SubscribeStreams } from "./subscribe-streams.ts";
 
 /** What the service is made of. */
 export interface PubSubServiceOptions {
@@ -27,17 +28,9 @@ export interface PubSubServiceOptions {
   readonly busOf: (component: string) => Bus;
   /** The Subscription resources of the YAML, by name; read anew for each Open. */
   readonly declared: ReadonlyMap<string, DeclaredSubscription>;
+  /** Where its Subscribe streams are noted. */
+  readonly streams: SubscribeStreams;
   readonly telemetry: Telemetry;
-}
-
-/** The service, and the streams that are open on it. */
-export interface PubSubServer {
-  readonly implementation: ServiceImpl<typeof PubSubService>;
-  readonly streams: ReadonlySet<Session>;
-  /** Has open subscriptions go on where components and resources of now lead. Resolves when they have joined. */
-  reconcile(): Promise<void>;
-  /** Tells every stream that the sidecar goes away, and has new ones refused. */
-  drain(deadlineMs: number): void;
 }
 
 /** Readers and writers of the messages that a busy sidecar has most of, by method. */
@@ -55,21 +48,9 @@ export const pubSubCodecs = {
 const maxEntryIdBytes = 256;
 
 /** Makes the service. */
-export function pubSubService(options: PubSubServiceOptions): PubSubServer {
-  const { busOf, telemetry } = options;
-  const streams = new Set<Session>();
-  let draining = false;
-  const open = telemetry.metrics
-    .gauge("outrider_pubsub_subscribe_streams", "Subscribe streams that are open.", [])
-    .with({});
-
-  const count = (session: Session, isOpen: boolean) => {
-    if (isOpen) streams.add(session);
-    else streams.delete(session);
-    open.set(streams.size);
-  };
-
-  const implementation: ServiceImpl<typeof PubSubService> = {
+export function pubSubService(options: PubSubServiceOptions): ServiceImpl<typeof PubSubService> {
+  const { busOf, streams, telemetry } = options;
+  return {
     async publish(request, context) {
       const bus = busOf(request.component);
       const [result] = await bus.publish(
@@ -109,25 +90,17 @@ export function pubSubService(options: PubSubServiceOptions): PubSubServer {
       new PublishStream(busOf, traceOf(context), context).acknowledgements(requests),
 
     subscribe(requests, context) {
-      if (draining) throw fault("SHUTTING_DOWN", "the sidecar is going away", { retryAfterMs: 1000 });
-      const session = new Session({ telemetry, parse: (request) => parse(request, options), count });
+      if (streams.draining) throw fault("SHUTTING_DOWN", "the sidecar is going away", { retryAfterMs: 1000 });
+      const session = new Session({
+        telemetry,
+        parse: (request) => parse(request, options),
+        count: (each, isOpen) => streams.count(each, isOpen),
+      });
       void session.listen(requests);
       // A client that dies can look as if it had half-closed: only the signal tells them apart.
       context.signal.addEventListener("abort", () => session.abandon(), { once: true });
       if (context.signal.aborted) session.abandon();
       return session.frames();
-    },
-  };
-
-  return {
-    implementation,
-    streams,
-    async reconcile() {
-      await Promise.all([...streams].map((session) => session.reconcile()));
-    },
-    drain(deadlineMs) {
-      draining = true;
-      for (const session of streams) session.drain(deadlineMs);
     },
   };
 }

@@ -214,10 +214,7 @@ describe("a client", () => {
     async function* nonsense() {
       for (; heard < total; heard++) yield create(SubscribeRequestSchema, {});
     }
-    const frames = sidecar.server.implementation.subscribe(
-      nonsense(),
-      contextWith(),
-    ) as AsyncIterable<unknown>;
+    const frames = sidecar.service.subscribe(nonsense(), contextWith()) as AsyncIterable<unknown>;
     await new Promise(setImmediate);
     expect(heard).toBeLessThan(1100);
     let answers = 0;

@@ -154,10 +154,7 @@ describe("a publish is refused", () => {
 
 describe("a batch", () => {
   const batch = (...entries: MessageInitShape<typeof PublishBatchRequestSchema>["entries"] & unknown[]) =>
-    sidecar.server.implementation.publishBatch(
-      create(PublishBatchRequestSchema, { topic: "t", entries }),
-      contextWith(),
-    );
+    sidecar.service.publishBatch(create(PublishBatchRequestSchema, { topic: "t", entries }), contextWith());
 
   it("gives each entry an outcome of its own", async () => {
     const { outcomes } = await batch(
@@ -198,7 +195,7 @@ describe("a batch", () => {
 describe("a publish stream", () => {
   const open = () => {
     const requests = new Pushable<PublishStreamRequest>();
-    const responses = sidecar.server.implementation.publishStream(
+    const responses = sidecar.service.publishStream(
       requests,
       contextWith(),
     ) as AsyncIterable<PublishStreamResponse>;
@@ -340,7 +337,7 @@ describe("a publish stream", () => {
         const outgoing = Array.from({ length: events }, () => ({ event: { data: new Uint8Array(bytes) } }));
         for (; heard < total; heard++) yield create(PublishStreamRequestSchema, { topic: "t", outgoing });
       }
-      const responses = sidecar.server.implementation.publishStream(
+      const responses = sidecar.service.publishStream(
         requests(),
         contextWith(),
       ) as AsyncIterable<PublishStreamResponse>;

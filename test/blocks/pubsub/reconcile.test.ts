@@ -4,7 +4,8 @@ import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { PublishStreamRequestSchema } from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
 import type { Bus } from "../../../src/blocks/pubsub/bus.ts";
 import type { DeclaredSubscription } from "../../../src/blocks/pubsub/options.ts";
-import { type PubSubServer, pubSubService } from "../../../src/blocks/pubsub/service.ts";
+import { pubSubService } from "../../../src/blocks/pubsub/service.ts";
+import { SubscribeStreams } from "../../../src/blocks/pubsub/subscribe-streams.ts";
 import { fault } from "../../../src/faults.ts";
 import { quietTelemetry } from "../../telemetry/quiet-telemetry.ts";
 import { changedDriver } from "./changed-driver.ts";
@@ -14,7 +15,8 @@ let before: Sidecar;
 let after: Sidecar;
 let bus: Bus | undefined;
 const declared = new Map<string, DeclaredSubscription>();
-let server: PubSubServer;
+let streams: SubscribeStreams;
+let service: Sidecar["service"];
 
 beforeEach(async () => {
   [before, after] = await Promise.all([startSidecar(), startSidecar()]);
@@ -24,23 +26,25 @@ beforeEach(async () => {
     if (bus) return bus;
     throw fault("COMPONENT_NOT_FOUND", "there is none");
   };
-  server = pubSubService({ busOf, declared, telemetry: quietTelemetry() });
+  const telemetry = quietTelemetry();
+  streams = new SubscribeStreams(telemetry);
+  service = pubSubService({ busOf, declared, streams, telemetry });
 });
 
 afterEach(async () => {
-  for (const session of server.streams) session.giveBack();
+  for (const session of streams) session.giveBack();
   await Promise.all([before.close(), after.close()]);
 });
 
 /** Puts another component, or none, in the place of the one that there is. */
 async function replaceWith(next: Bus | undefined): Promise<void> {
   bus = next;
-  await server.reconcile();
+  await streams.reconcile();
 }
 
 describe("a subscription whose component is replaced", () => {
   it("has no more in flight than it wants, from both together", async () => {
-    const stream = new Stream(server);
+    const stream = new Stream(service);
     await stream.open({ topic: "t", maxInFlight: 3, maxBatch: 1 });
     await before.publish("t", "a", "b");
     const held = await stream.deliveries(2);
@@ -48,7 +52,7 @@ describe("a subscription whose component is replaced", () => {
     await replaceWith(after.bus);
     const [third] = await stream.deliveries(1);
     expect(textOf(third!)).toBe("c");
-    const [session] = server.streams;
+    const [session] = streams;
     expect(session!.held).toBe(3);
     stream.ack(held[0]!);
     expect(textOf(await stream.delivery())).toBe("d");
@@ -56,7 +60,7 @@ describe("a subscription whose component is replaced", () => {
   });
 
   it("gives back what the application has not got, and the old component is left when the rest is settled", async () => {
-    const stream = new Stream(server);
+    const stream = new Stream(service);
     await stream.open({ topic: "t", group: "g", maxInFlight: 4, maxBatch: 1 });
     await before.publish("t", "a", "b", "c");
     const first = await stream.delivery();
@@ -75,7 +79,7 @@ describe("a subscription whose component is replaced", () => {
   });
 
   it("waits while there is none, can be closed meanwhile, and opened again under the same number", async () => {
-    const stream = new Stream(server);
+    const stream = new Stream(service);
     await stream.open({ topic: "t" });
     await replaceWith(undefined);
     stream.say({ case: "close", value: { subscription: 1 } });
@@ -88,7 +92,7 @@ describe("a subscription whose component is replaced", () => {
   });
 
   it("is the same for what it holds when the stream ends", async () => {
-    const stream = new Stream(server);
+    const stream = new Stream(service);
     await stream.open({ topic: "t", group: "g" });
     await before.publish("t", "a");
     await stream.delivery();
@@ -112,9 +116,9 @@ describe("a subscription whose component is replaced", () => {
           new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason))),
         ]),
     }) as Bus;
-    const stream = new Stream(server);
+    const stream = new Stream(service);
     const opening = stream.open({ topic: "t" });
-    await expect.poll(() => [...[...server.streams][0]!.memberships].length).toBe(1);
+    await expect.poll(() => [...[...streams][0]!.memberships].length).toBe(1);
     await replaceWith(after.bus);
     await opening;
     await after.publish("t", "a");
@@ -123,7 +127,7 @@ describe("a subscription whose component is replaced", () => {
   });
 
   it("gets a broadcast from the new one as soon as there is no other", async () => {
-    const stream = new Stream(server);
+    const stream = new Stream(service);
     await stream.open({ topic: "t", broadcast: true });
     await before.publish("t", "a");
     expect(textOf(await stream.delivery())).toBe("a");
@@ -134,7 +138,7 @@ describe("a subscription whose component is replaced", () => {
   });
 
   it("gets what was taken of a broadcast from the old one, for nobody else could get it", async () => {
-    const stream = new Stream(server);
+    const stream = new Stream(service);
     await stream.open({ topic: "t", broadcast: true, maxBatch: 1 });
     await before.publish("t", "a", "b", "c");
     const [first] = await stream.deliveries(1);
@@ -168,13 +172,13 @@ describe("a publish stream whose component is replaced", () => {
       await replaced.promise;
       yield request("2");
     }
-    const answers = server.implementation.publishStream(requests(), contextWith()) as AsyncIterable<unknown>;
+    const answers = service.publishStream(requests(), contextWith()) as AsyncIterable<unknown>;
     const settled = answers[Symbol.asyncIterator]();
     const first = settled.next();
     await handedOver.promise;
     await replaceWith(after.bus);
     replaced.resolve();
-    const watching = new Stream(server);
+    const watching = new Stream(service);
     await watching.open({ topic: "t" });
     expect(await watching.quiet(after)).toBe(true);
     release.resolve();
@@ -205,7 +209,7 @@ describe("a publish stream", () => {
       yield create(PublishStreamRequestSchema, { topic: "t", outgoing: [{ event: {} }] });
       idle.resolve(watched.bus.idle().then(() => published));
     }
-    const answers = server.implementation.publishStream(requests(), contextWith()) as AsyncIterable<unknown>;
+    const answers = service.publishStream(requests(), contextWith()) as AsyncIterable<unknown>;
     for await (const answer of answers) expect(answer).toMatchObject({ settledThrough: 1n });
     expect(await idle.promise).toBe(true);
     await watched.close();
@@ -225,28 +229,28 @@ describe("a declared subscription that has changed", () => {
 
   it("is open with its new routes as soon as what has the old ones is settled, on every stream", async () => {
     declared.set("orders", orders);
-    const streams = [new Stream(server), new Stream(server)];
-    for (const stream of streams) await stream.open({ declared: "orders", maxInFlight: 1 });
+    const both = [new Stream(service), new Stream(service)];
+    for (const stream of both) await stream.open({ declared: "orders", maxInFlight: 1 });
     await before.publish("t", "a", "b");
-    const held = await Promise.all(streams.map((stream) => stream.delivery()));
+    const held = await Promise.all(both.map((stream) => stream.delivery()));
     expect(held.map(({ route }) => route)).toEqual(["old", "old"]);
     declared.set("orders", { ...orders, defaultRoute: "new" });
-    const reconciled = server.reconcile();
+    const reconciled = streams.reconcile();
     await before.publish("t", "c", "d");
-    for (const [index, stream] of streams.entries()) stream.ack(held[index]!);
+    for (const [index, stream] of both.entries()) stream.ack(held[index]!);
     await reconciled;
-    const next = await Promise.all(streams.map((stream) => stream.delivery()));
+    const next = await Promise.all(both.map((stream) => stream.delivery()));
     expect(next.map(({ route }) => route)).toEqual(["new", "new"]);
     expect(next.map(textOf).toSorted()).toEqual(["c", "d"]);
   });
 
   it("stays as it is when something else has", async () => {
     declared.set("orders", orders);
-    const stream = new Stream(server);
+    const stream = new Stream(service);
     await stream.open({ declared: "orders" });
     const [subscription] = before.bus.subscriptions;
     declared.set("other", { ...orders, name: "other" });
-    await server.reconcile();
+    await streams.reconcile();
     expect([...before.bus.subscriptions]).toEqual([subscription]);
   });
 });

@@ -285,7 +285,7 @@ describe("a sidecar that goes away", () => {
     await stream.open({ topic: "t" });
     await sidecar.publish("t", "a");
     const held = await stream.delivery();
-    sidecar.server.drain(Date.now() + 5000);
+    sidecar.streams.drain(Date.now() + 5000);
     expect((await stream.answer("drain")).deadline).toBeDefined();
     await sidecar.publish("t", "b");
     stream.ack(held);
@@ -298,7 +298,7 @@ describe("a sidecar that goes away", () => {
     await stream.open({ topic: "t" });
     await sidecar.publish("t", "a");
     await stream.delivery();
-    for (const session of sidecar.server.streams) session.giveBack();
+    for (const session of sidecar.streams) session.giveBack();
     await expect(stream.end()).rejects.toMatchObject({ rawMessage: "the sidecar is going away" });
     const next = sidecar.stream();
     await next.open({ topic: "t" });
@@ -306,7 +306,7 @@ describe("a sidecar that goes away", () => {
   });
 
   it("refuses new streams", async () => {
-    sidecar.server.drain(Date.now());
+    sidecar.streams.drain(Date.now());
     expect(() => sidecar.stream()).toThrow("the sidecar is going away");
   });
 });

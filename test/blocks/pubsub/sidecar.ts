@@ -18,8 +18,9 @@ import {
 import { Bus } from "../../../src/blocks/pubsub/bus.ts";
 import type { PubSubDriver } from "../../../src/blocks/pubsub/driver.ts";
 import type { DeclaredSubscription } from "../../../src/blocks/pubsub/options.ts";
-import { type PubSubServer, pubSubService } from "../../../src/blocks/pubsub/service.ts";
+import { pubSubService } from "../../../src/blocks/pubsub/service.ts";
 import { type PubSubSettings, pubSubSettings } from "../../../src/blocks/pubsub/settings.ts";
+import { SubscribeStreams } from "../../../src/blocks/pubsub/subscribe-streams.ts";
 import type { StateDriver } from "../../../src/blocks/state/driver.ts";
 import { HandledEvents } from "../../../src/blocks/state/handled-events.ts";
 import { memoryPubSub } from "../../../src/components/memory/pubsub.ts";
@@ -31,7 +32,8 @@ import { quietTelemetry } from "../../telemetry/quiet-telemetry.ts";
 /** A sidecar's pub/sub block without ports. */
 export interface Sidecar {
   readonly bus: Bus;
-  readonly server: PubSubServer;
+  readonly service: ReturnType<typeof pubSubService>;
+  readonly streams: SubscribeStreams;
   readonly telemetry: Telemetry;
   /** Publishes texts, each an event of its own, and answers their ids. */
   publish(topic: string, ...texts: string[]): Promise<string[]>;
@@ -97,22 +99,25 @@ export async function startSidecar(options: SidecarOptions = {}): Promise<Sideca
       return new HandledEvents({ connection: () => stateConnection, windowMs, ...owner });
     },
   });
-  const server = pubSubService({
+  const streams = new SubscribeStreams(telemetry);
+  const service = pubSubService({
     busOf: (name) => {
       if (name === "" || name === "pubsub") return bus;
       throw fault("COMPONENT_NOT_FOUND", `no pub/sub component is called "${name}"`);
     },
     declared: new Map((options.declared ?? []).map((one) => [one.name, one])),
+    streams,
     telemetry,
   });
   const send: Sidecar["send"] = async (topic, outgoing, headers) => {
     const request = create(PublishRequestSchema, { topic, outgoing: create(OutgoingSchema, outgoing) });
-    const response = await server.implementation.publish(request, contextWith(headers));
+    const response = await service.publish(request, contextWith(headers));
     return response.published!.id!;
   };
   return {
     bus,
-    server,
+    service,
+    streams,
     telemetry,
     send,
     async publish(topic, ...texts) {
@@ -121,9 +126,9 @@ export async function startSidecar(options: SidecarOptions = {}): Promise<Sideca
         ids.push(await send(topic, { event: { data: new TextEncoder().encode(text) } }));
       return ids;
     },
-    stream: () => new Stream(server),
+    stream: () => new Stream(service),
     async close() {
-      for (const session of server.streams) session.giveBack();
+      for (const session of streams) session.giveBack();
       await bus.close();
       await driver.close();
     },
@@ -140,11 +145,8 @@ export class Stream {
   readonly #ahead: SubscribeResponse[] = [];
   readonly #pending: Delivery[] = [];
 
-  constructor(server: PubSubServer) {
-    const responses = server.implementation.subscribe(
-      this.#requests,
-      contextWith(),
-    ) as AsyncIterable<SubscribeResponse>;
+  constructor(service: Sidecar["service"]) {
+    const responses = service.subscribe(this.#requests, contextWith()) as AsyncIterable<SubscribeResponse>;
     this.#responses = responses[Symbol.asyncIterator]();
   }
 

@@ -1,13 +1,12 @@
 import { createClient, createRouterTransport } from "@connectrpc/connect";
 import { expect, it, vi } from "vitest";
 import { ComponentStatus, RuntimeService } from "../../../gen/outrider/runtime/v1/runtime_pb.ts";
+import { healthCheckTimeoutMs, runtimeService } from "../../../src/blocks/runtime/service.ts";
 import {
   type ComponentView,
   capabilitiesOf,
-  healthCheckTimeoutMs,
-  runtimeService,
   type Sidecar,
-} from "../../../src/blocks/runtime/service.ts";
+} from "../../../src/blocks/runtime/sidecar-view.ts";
 import { reasonOf } from "../../../src/faults.ts";
 
 function component(name: string, changes: Partial<ComponentView> = {}): ComponentView {
