@@ -7,7 +7,6 @@ import { type PortChoice, PortUnavailable } from "../ports.ts";
 import { newInstanceId, type Runtime, reachable, startRuntime } from "../runtime.ts";
 import { type RunningTelemetry, startTelemetry } from "../telemetry/telemetry.ts";
 import { type AppFlags, appOf } from "./app-options.ts";
-import { Application } from "./application.ts";
 import { restWhenIdle } from "./at-rest.ts";
 import { readyScreen } from "./screen.ts";
 import { CommandFailure, exitCodes, note, type Terminal } from "./terminal.ts";
@@ -162,6 +161,7 @@ async function liveAndStop(
     await runtime.stop(reasonOf(terminal));
     return exitCodes.success;
   }
+  const { Application } = await import("./application.ts");
   const application = await Application.start(terminal, {
     command,
     label: `[${appId}]`,

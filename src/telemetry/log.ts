@@ -1,5 +1,6 @@
 /** The log: lines of JSON, or text for people, with trace ids and without secrets. */
 import { pino } from "pino";
+import pretty from "pino-pretty";
 import { cleaner, plainErrors } from "./redaction.ts";
 import { parseTraceparent, type TraceHeaders } from "./tracing.ts";
 
@@ -25,10 +26,10 @@ export interface LogOptions {
   readonly base: { readonly app_id: string; readonly instance: string };
 }
 
-/** Makes the log of a sidecar. Loads the formatter for people only when it is asked for. */
-export async function createLog(options: LogOptions): Promise<pino.Logger> {
+/** Makes the log of a sidecar. */
+export function createLog(options: LogOptions): pino.Logger {
   const { level, format, base, secrets } = options;
-  const destination = format === "pretty" ? await prettyStream(options) : options.destination;
+  const destination = format === "pretty" ? prettyStream(options) : options.destination;
   return pino(
     {
       level,
@@ -49,8 +50,13 @@ export function logTrace(headers: TraceHeaders): { trace_id?: string; span_id?: 
   return parent ? { trace_id: parent.traceId, span_id: parent.spanId } : {};
 }
 
-async function prettyStream(options: LogOptions): Promise<pino.DestinationStream> {
-  const { prettyFactory } = (await import("pino-pretty")).default;
-  const format = prettyFactory({ colorize: options.color ?? false, ignore: "app_id,instance" });
-  return { write: (line) => options.destination.write(format(line)) };
+function prettyStream({ color = false, destination }: LogOptions): pino.DestinationStream {
+  let format: ((line: string) => string) | undefined;
+  return {
+    write(line) {
+      // With the first line: a sidecar that starts well has none, and the bundle loads the library when it is used.
+      format ??= pretty.prettyFactory({ colorize: color, ignore: "app_id,instance" });
+      destination.write(format(line));
+    },
+  };
 }

@@ -41,7 +41,7 @@ export interface TelemetryOptions {
 export async function startTelemetry(options: TelemetryOptions): Promise<RunningTelemetry> {
   const metrics = new Metrics();
   const stopProcessMetrics = processMetrics(metrics);
-  const log = await createLog(options.log);
+  const log = createLog(options.log);
   const running = await startTracing(options.tracing, metrics, log);
   return {
     metrics,

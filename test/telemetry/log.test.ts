@@ -5,9 +5,9 @@ import { noTrace } from "../../src/telemetry/tracing.ts";
 
 const base = { app_id: "orders", instance: "i1" };
 
-async function logOf(options: Partial<LogOptions> = {}) {
+function logOf(options: Partial<LogOptions> = {}) {
   const lines: string[] = [];
-  const log = await createLog({
+  const log = createLog({
     level: "info",
     format: "json",
     destination: { write: (line) => lines.push(line) },
@@ -19,8 +19,8 @@ async function logOf(options: Partial<LogOptions> = {}) {
 }
 
 describe("the log", () => {
-  it("is an object a line, with the fields that the documentation promises", async () => {
-    const { log, lines, last } = await logOf();
+  it("is an object a line, with the fields that the documentation promises", () => {
+    const { log, lines, last } = logOf();
     log.child({ scope: "runtime" }).info({ port: 50001 }, "listening");
     expect(lines[0]?.endsWith("}\n")).toBe(true);
     expect(last()).toEqual({
@@ -33,8 +33,8 @@ describe("the log", () => {
     });
   });
 
-  it("leaves out what is below its level", async () => {
-    const { log, lines } = await logOf({ level: "warn" });
+  it("leaves out what is below its level", () => {
+    const { log, lines } = logOf({ level: "warn" });
     log.debug("no");
     log.info("no");
     log.warn("yes");
@@ -43,8 +43,8 @@ describe("the log", () => {
     expect(lines.map((line) => JSON.parse(line).level)).toEqual(["warn", "error", "fatal"]);
   });
 
-  it("ties a line to its trace", async () => {
-    const { log, last } = await logOf();
+  it("ties a line to its trace", () => {
+    const { log, last } = logOf();
     const traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     log.child(logTrace({ ...noTrace, traceparent })).info("x");
     expect(last()).toMatchObject({
@@ -55,12 +55,12 @@ describe("the log", () => {
     expect(logTrace({ ...noTrace, traceparent: "junk" })).toEqual({});
   });
 
-  it("is readable text when asked for, without colours unless asked for", async () => {
-    const { log, lines } = await logOf({ format: "pretty" });
+  it("is readable text when asked for, without colours unless asked for", () => {
+    const { log, lines } = logOf({ format: "pretty" });
     log.info({ topic: "orders" }, "listening");
     expect(lines.join("")).toMatch(/INFO.*: listening\n\s+topic: "orders"/);
     expect(lines.join("")).not.toContain("\u001b");
-    const colored = await logOf({ format: "pretty", color: true });
+    const colored = logOf({ format: "pretty", color: true });
     colored.log.info("listening");
     expect(colored.lines.join("")).toContain("\u001b[");
   });
@@ -71,7 +71,7 @@ describe("secrets", () => {
   const secrets = () => new Set(["hunter2", secret, "p@ss w/rd", "abc"]);
 
   it.each(["json", "pretty"] as const)("never get into a line by their value (%s)", async (format) => {
-    const { log, lines } = await logOf({ secrets, format });
+    const { log, lines } = logOf({ secrets, format });
     log.info(`could not log in with ${secret}`);
     log.info({ nested: { list: [`x${secret}x`, "?key=p%40ss%20w%2Frd"] } }, "fields");
     log.info({ body: JSON.stringify({ login: secret }) }, "JSON in a string");
@@ -86,16 +86,16 @@ describe("secrets", () => {
     }
   });
 
-  it("are known from when they are resolved, not only from the start", async () => {
+  it("are known from when they are resolved, not only from the start", () => {
     const resolved = new Set<string>();
-    const { log, last } = await logOf({ secrets: () => resolved });
+    const { log, last } = logOf({ secrets: () => resolved });
     resolved.add("late-secret");
     log.info("late-secret");
     expect(last()["msg"]).toBe("[redacted]");
   });
 
-  it("leave lines readable when a secret is too short to be one", async () => {
-    const { log, last } = await logOf({ secrets });
+  it("leave lines readable when a secret is too short to be one", () => {
+    const { log, last } = logOf({ secrets });
     log.info("abcd");
     expect(last()["msg"]).toBe("abcd");
   });
@@ -116,15 +116,15 @@ describe("secrets", () => {
     "privateKey",
     "cookie",
   ])("are not shown in a field called %s, at any depth", async (name) => {
-    const { log, lines } = await logOf();
+    const { log, lines } = logOf();
     log
       .child({ [name]: "v-a-l-u-e" })
       .info({ [name]: "v-a-l-u-e", deep: [{ [name]: { x: "v-a-l-u-e" } }] }, "x");
     expect(lines[0]).not.toContain("v-a-l-u-e");
   });
 
-  it("do not hide fields that only sound alike", async () => {
-    const { log, last } = await logOf();
+  it("do not hide fields that only sound alike", () => {
+    const { log, last } = logOf();
     const fields = { key: "order-1", topic: "passengers", partition: 3, keys: ["a"], group: "g" };
     log.info(fields, "delivered");
     expect(last()).toMatchObject(fields);
@@ -136,15 +136,15 @@ describe("secrets", () => {
     ["host=db password=s3cr3t sslmode=off", "host=db password=[redacted] sslmode=off"],
     ["Endpoint=sb://x;SharedAccessKey=s3cr3t;Y=1", "Endpoint=sb://x;SharedAccessKey=[redacted];Y=1"],
   ])("that nobody resolved are recognised in text: %s", async (text, shown) => {
-    const { log, last } = await logOf();
+    const { log, last } = logOf();
     log.info(text);
     expect(last()["msg"]).toBe(shown);
   });
 });
 
 describe("an error in the log", () => {
-  it("shows type, message, code, stack and causes, and none of its library's other properties", async () => {
-    const { log, last, lines } = await logOf();
+  it("shows type, message, code, stack and causes, and none of its library's other properties", () => {
+    const { log, last, lines } = logOf();
     const root = Object.assign(new TypeError("refused"), {
       code: "ECONNREFUSED",
       config: { user: "s3cr3t-user" },
@@ -159,8 +159,8 @@ describe("an error in the log", () => {
     expect(lines[0]).not.toContain("s3cr3t-user");
   });
 
-  it("is the same in any field, and of any kind that may be thrown", async () => {
-    const { log, last } = await logOf();
+  it("is the same in any field, and of any kind that may be thrown", () => {
+    const { log, last } = logOf();
     const many = new AggregateError([new Error("one"), "two"], "several");
     log.error({ detail: { reason: many }, err: "a string" }, "x");
     expect(last()).toMatchObject({
@@ -171,16 +171,16 @@ describe("an error in the log", () => {
     expect(last()["err"]).toMatchObject({ type: "ConnectError", cause: { message: "why" } });
   });
 
-  it("ends when its causes go in a circle", async () => {
-    const { log, lines } = await logOf();
+  it("ends when its causes go in a circle", () => {
+    const { log, lines } = logOf();
     const error = new Error("round");
     error.cause = error;
     log.error({ err: error }, "x");
     expect(lines.length).toBe(1);
   });
 
-  it("does not end the process when a field refers to itself", async () => {
-    const { log, lines } = await logOf();
+  it("does not end the process when a field refers to itself", () => {
+    const { log, lines } = logOf();
     const circle: Record<string, unknown> = { password: "x" };
     circle["self"] = circle;
     log.info({ circle, big: 1n }, "x");

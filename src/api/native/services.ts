@@ -2,7 +2,7 @@
 import type { PubSubServiceOptions } from "../../blocks/pubsub/service.ts";
 import type { Sidecar } from "../../blocks/runtime/sidecar-view.ts";
 import type { StateServiceOptions } from "../../blocks/state/service.ts";
-import { type LateMount, mount } from "../../server/mount.ts";
+import type { LateMount } from "../../server/mount.ts";
 
 /** The full names of our services. */
 export const nativeTypeNames = {
@@ -24,35 +24,17 @@ export function nativeMounts({ state, pubsub, sidecar }: NativeOptions): readonl
     {
       typeName: nativeTypeNames.state,
       methodNames: ["Get", "BatchGet", "Set", "Delete", "Transact", "List", "Watch", "Read", "Write"],
-      load: async () => {
-        const [{ StateService }, { stateService }] = await Promise.all([
-          import("../../../gen/outrider/state/v1/state_pb.ts"),
-          import("../../blocks/state/service.ts"),
-        ]);
-        return mount(StateService, stateService(state));
-      },
+      load: async () => (await import("./state.ts")).stateMount(state),
     },
     {
       typeName: nativeTypeNames.pubsub,
       methodNames: ["Publish", "PublishBatch", "PublishStream", "Subscribe"],
-      load: async () => {
-        const [{ PubSubService }, { pubSubCodecs, pubSubService }] = await Promise.all([
-          import("../../../gen/outrider/pubsub/v1/pubsub_pb.ts"),
-          import("../../blocks/pubsub/service.ts"),
-        ]);
-        return mount(PubSubService, pubSubService(pubsub), { codecs: pubSubCodecs });
-      },
+      load: async () => (await import("./pubsub.ts")).pubSubMount(pubsub),
     },
     {
       typeName: nativeTypeNames.runtime,
       methodNames: ["GetMetadata", "CheckHealth", "Shutdown"],
-      load: async () => {
-        const [{ RuntimeService }, { runtimeService }] = await Promise.all([
-          import("../../../gen/outrider/runtime/v1/runtime_pb.ts"),
-          import("../../blocks/runtime/service.ts"),
-        ]);
-        return mount(RuntimeService, runtimeService(sidecar));
-      },
+      load: async () => (await import("./runtime.ts")).runtimeMount(sidecar),
     },
   ];
 }

@@ -56,7 +56,7 @@ async function run(terminal: Terminal, line: CommandLine, flags: DaprdFlags): Pr
   let started: Runtime | undefined;
   // What has changed before it has started is noticed then.
   terminal.onHangup(() => void started?.reload("SIGHUP"));
-  const early = await createLog(logOptions(terminal, flags, instanceId, new Set()));
+  const early = createLog(logOptions(terminal, flags, instanceId, new Set()));
   early.info(`starting outriderd -- version ${version}`);
   for (const flag of line.unknown) early.warn({ flag }, "unknown flag, ignored");
   for (const { flag, why } of missedFlags(line)) early.warn({ flag }, `ignored: ${why}`);
