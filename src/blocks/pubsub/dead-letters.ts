@@ -1,7 +1,7 @@
 /** What becomes of an event that a group gives up: the same event, with why, when, how often and where from. */
 import { randomUUID } from "node:crypto";
-import { timestampNow } from "@bufbuild/protobuf/wkt";
 import type { Event } from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
+import { timestampNow } from "../../protobuf/times.ts";
 import type { Outgoing, Received } from "./driver.ts";
 
 /** Why a group gave an event up; the value of the extension `deadletterreason`. */

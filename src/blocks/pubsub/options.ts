@@ -1,9 +1,9 @@
 /** What an `Open` asks for, parsed once: defaults filled in, limits checked. */
 import type { Duration } from "@bufbuild/protobuf/wkt";
-import { durationFromMs, durationMs, timestampMs } from "@bufbuild/protobuf/wkt";
 import type { Open } from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
 import { backoffMs } from "../../backoff.ts";
 import { invalidRequest, type Violation } from "../../faults.ts";
+import { durationFromMs, durationMs, timestampMs } from "../../protobuf/times.ts";
 import type { StartAt } from "./driver.ts";
 import type { InboxOptions } from "./inbox.ts";
 import { compileRouting, type Routing } from "./routing.ts";

@@ -1,8 +1,8 @@
 /** Makes of what an application publishes what a driver takes: complete and checked. */
 import { randomUUID } from "node:crypto";
-import { durationMs, timestampMs } from "@bufbuild/protobuf/wkt";
 import type { Event, Outgoing as OutgoingMessage } from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
 import { fault, invalidRequest, type Violation } from "../../faults.ts";
+import { durationMs, timestampMs } from "../../protobuf/times.ts";
 import type { TraceHeaders } from "../../telemetry/tracing.ts";
 import { eventViolations, isReadableName } from "./attributes.ts";
 import { cloudEventsJsonType, decodeCloudEvent } from "./cloudevents.ts";

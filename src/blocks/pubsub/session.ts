@@ -5,7 +5,6 @@
  * slowly holds back the stream and nothing else. A delivery gets its id when
  * its frame is made: what a client settles up to some id it has been sent.
  */
-import { durationMs, timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { Code, ConnectError } from "@connectrpc/connect";
 import type {
   DeliveryRange,
@@ -16,6 +15,7 @@ import type {
 } from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
 import { Outcome } from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
 import { fault, invalidRequest, type Reason, reasonOf } from "../../faults.ts";
+import { durationMs, timestampFromMs } from "../../protobuf/times.ts";
 import type { Telemetry } from "../../telemetry/telemetry.ts";
 import { WakeUp } from "../../wake-up.ts";
 import { type Held, HeldDeliveries, idRangeOf } from "./held.ts";
