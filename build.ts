@@ -41,23 +41,25 @@ const leanBuiltins: Plugin = {
   },
 };
 
-/** Libraries ask for zlib when they are loaded, and hardly a sidecar uses it. Loaded when it is used, it saves 4 ms and 1 MB. */
-const lateZlib: Plugin = {
-  name: "late-zlib",
+/** Libraries ask for these when they are loaded, and hardly a sidecar uses them. Loaded when they are used, they save 7 ms and 1 MB. */
+const lateBuiltins: Plugin = {
+  name: "late-builtins",
   resolveId(path) {
-    return /^(node:)?zlib$/.test(path) ? { id: "\0zlib", moduleSideEffects: false } : null;
+    const [, name] = /^(?:node:)?(zlib|child_process)$/.exec(path) ?? [];
+    return name ? { id: `\0late-builtin:${name}`, moduleSideEffects: false } : null;
   },
   load(id) {
-    if (id !== "\0zlib") return null;
-    const zlib = process.getBuiltinModule("node:zlib") as object as Record<string, unknown>;
-    const members = namesOf(zlib).map((name) => {
+    const [, name] = id.split("\0late-builtin:");
+    if (name === undefined) return null;
+    const builtin = process.getBuiltinModule(name) as object as Record<string, unknown>;
+    const members = namesOf(builtin).map((member) => {
       // Some take functions as they are loaded.
-      const isFunction = typeof zlib[name] === "function" && !/^[A-Z]/.test(name);
+      const isFunction = typeof builtin[member] === "function" && !/^[A-Z]/.test(member);
       return isFunction
-        ? `${name}: (...args) => load().${name}(...args)`
-        : `get ${name}() { return load().${name}; }`;
+        ? `${member}: (...args) => load().${member}(...args)`
+        : `get ${member}() { return load().${member}; }`;
     });
-    return `const load = () => process.getBuiltinModule("node:zlib");
+    return `const load = () => process.getBuiltinModule("node:${name}");
       module.exports = { ${members.join(", ")} };`;
   },
 };
@@ -154,7 +156,7 @@ function options(entry: string, output: OutputOptions, plugins: readonly Plugin[
     input: entry,
     platform: "node",
     transform: { target: "node24" },
-    plugins: [...plugins, lateZlib, leanBuiltins, grpcServerAlone, asciiOnly],
+    plugins: [...plugins, lateBuiltins, leanBuiltins, grpcServerAlone, asciiOnly],
     logLevel: "warn",
     output: {
       format: "esm",
