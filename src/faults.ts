@@ -5,10 +5,8 @@
  * can encode it. Anything else that a handler throws is a defect: clients see
  * "internal error", the log sees the cause.
  */
-import { create } from "@bufbuild/protobuf";
-import { durationFromMs } from "@bufbuild/protobuf/wkt";
 import { Code, ConnectError } from "@connectrpc/connect";
-import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from "../gen/google/rpc/error_details_pb.ts";
+import { badRequest, errorInfo, retryInfo } from "./protobuf/error-details.ts";
 
 /** `ErrorInfo.domain` of every fault. */
 const faultDomain = "outrider.dev";
@@ -78,21 +76,28 @@ export interface FaultDetails {
   readonly cause?: unknown;
 }
 
+class Fault extends ConnectError {
+  readonly reason: Reason;
+
+  /** ConnectError's own says yes to every ConnectError. */
+  static override [Symbol.hasInstance](value: unknown): boolean {
+    return value instanceof ConnectError && "reason" in value;
+  }
+
+  constructor(reason: Reason, message: string, details: FaultDetails) {
+    // Half of a surrogate pair, from a key or a topic that is quoted, cannot be sent.
+    super(message.toWellFormed(), faultCodes[reason], undefined, undefined, details.cause);
+    this.reason = reason;
+    const { metadata = {}, violations, retryAfterMs } = details;
+    this.details.push(errorInfo(reason, faultDomain, metadata));
+    if (violations) this.details.push(badRequest(violations));
+    if (retryAfterMs !== undefined) this.details.push(retryInfo(retryAfterMs));
+  }
+}
+
 /** Makes the one kind of error that a handler throws. */
 export function fault(reason: Reason, message: string, details: FaultDetails = {}): ConnectError {
-  const error = new ConnectError(message, faultCodes[reason], undefined, undefined, details.cause);
-  const info = { reason, domain: faultDomain, metadata: details.metadata ?? {} };
-  error.details.push({ desc: ErrorInfoSchema, value: create(ErrorInfoSchema, info) });
-  if (details.violations) {
-    error.details.push({ desc: BadRequestSchema, value: { fieldViolations: details.violations.slice() } });
-  }
-  if (details.retryAfterMs !== undefined) {
-    error.details.push({
-      desc: RetryInfoSchema,
-      value: { retryDelay: durationFromMs(details.retryAfterMs) },
-    });
-  }
-  return error;
+  return new Fault(reason, message, details);
 }
 
 /** The fault for a request with fields that make no sense. */
@@ -101,10 +106,7 @@ export function invalidRequest(...violations: readonly Violation[]): ConnectErro
   return fault("INVALID_REQUEST", message, { violations });
 }
 
-/** The reason that an error gives to clients; undefined when it is no fault. */
+/** The reason of a fault that was made here; undefined for anything else, also for a fault that another process sent. */
 export function reasonOf(error: unknown): Reason | undefined {
-  if (!(error instanceof ConnectError)) return undefined;
-  return error.findDetails(ErrorInfoSchema).find((info) => info.domain === faultDomain)?.reason as
-    | Reason
-    | undefined;
+  return error instanceof Fault ? error.reason : undefined;
 }

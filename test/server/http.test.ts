@@ -1,6 +1,8 @@
 /** What curl and load balancers see of the HTTP port. */
 import { connect } from "node:net";
+import { create, toBinary } from "@bufbuild/protobuf";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { ErrorInfoSchema } from "../../gen/google/rpc/error_details_pb.ts";
 import type { Listening } from "../../src/server/listening.ts";
 import { mountsOf, Scene, startServer } from "./service.ts";
 
@@ -43,16 +45,22 @@ describe("curl", () => {
   it("reads what went wrong", async () => {
     const response = await post("Get", '{"key":"fault"}');
     expect(response.status).toBe(404);
-    expect(await response.json()).toMatchObject({
-      code: "not_found",
-      message: "no component ü",
-      details: [
-        {
-          type: "google.rpc.ErrorInfo",
-          debug: { reason: "COMPONENT_NOT_FOUND", domain: "outrider.dev", metadata: { name: "fault" } },
-        },
-      ],
-    });
+    const info = { reason: "COMPONENT_NOT_FOUND", domain: "outrider.dev", metadata: { name: "fault" } };
+    const bytes = toBinary(ErrorInfoSchema, create(ErrorInfoSchema, info));
+    // As text: the order of the members stays, too.
+    expect(await response.text()).toBe(
+      JSON.stringify({
+        code: "not_found",
+        message: "no component ü",
+        details: [
+          {
+            type: "google.rpc.ErrorInfo",
+            debug: info,
+            value: Buffer.from(bytes).toString("base64").replace(/=+$/, ""),
+          },
+        ],
+      }),
+    );
   });
 
   it.each([

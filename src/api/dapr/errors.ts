@@ -1,12 +1,6 @@
 /** The errors that Dapr's clients know: a gRPC status, an HTTP status with a code of its own, and details. */
-import { create, type DescMessage, type MessageInitShape } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
-import {
-  BadRequestSchema,
-  ErrorInfoSchema,
-  HelpSchema,
-  ResourceInfoSchema,
-} from "../../../gen/google/rpc/error_details_pb.ts";
+import { badRequest, errorInfo, help, resourceInfo } from "../../protobuf/error-details.ts";
 
 /** `ErrorInfo.domain` of every error of this API. */
 const daprErrorDomain = "dapr.io";
@@ -38,9 +32,18 @@ export interface DaprErrorDetails {
   readonly cause?: unknown;
 }
 
+/** What `details` are made of, with what is there by default. */
+export interface ToldDetails extends Omit<DaprErrorDetails, "cause"> {
+  readonly reason: string;
+  readonly domain: string;
+  readonly metadata: Readonly<Record<string, string>>;
+}
+
 /** An error of this API. */
 export class DaprError extends ConnectError {
   readonly kind: DaprErrorKind;
+  /** The details, for those who write them in another form; undefined where there are none. */
+  readonly told: ToldDetails | undefined;
 
   /** ConnectError's own says yes to every ConnectError. */
   static override [Symbol.hasInstance](value: unknown): boolean {
@@ -48,18 +51,18 @@ export class DaprError extends ConnectError {
   }
 
   constructor(kind: DaprErrorKind, message: string, details: DaprErrorDetails = {}) {
-    super(message, kind.code, undefined, undefined, details.cause);
+    // Half of a surrogate pair, from a key or a topic that is quoted, cannot be sent.
+    super(message.toWellFormed(), kind.code, undefined, undefined, details.cause);
     this.kind = kind;
-    if (kind.reason === undefined) return;
-    const { resource, domain = daprErrorDomain, metadata = {}, field, help } = details;
-    this.#add(ErrorInfoSchema, { reason: kind.reason, domain, metadata: { ...metadata } });
-    if (resource) this.#add(ResourceInfoSchema, { resourceType: resource.type, resourceName: resource.name });
-    if (field) this.#add(BadRequestSchema, { fieldViolations: [{ field, description: message }] });
-    if (help) this.#add(HelpSchema, { links: [help] });
-  }
-
-  #add<Desc extends DescMessage>(desc: Desc, value: MessageInitShape<Desc>): void {
-    this.details.push({ desc, value: create(desc, value) });
+    const { reason } = kind;
+    if (reason === undefined) return;
+    const { cause: _, ...given } = details;
+    this.told = { reason, domain: daprErrorDomain, ...given, metadata: { ...given.metadata } };
+    const { domain, metadata, resource, field, help: link } = this.told;
+    this.details.push(errorInfo(reason, domain, metadata));
+    if (resource) this.details.push(resourceInfo(resource.type, resource.name));
+    if (field) this.details.push(badRequest([{ field, description: this.rawMessage }]));
+    if (link) this.details.push(help([link]));
   }
 }
 

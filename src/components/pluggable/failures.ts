@@ -1,7 +1,8 @@
 /** What these components throw, and how blocks are to treat it. */
 import { Code, ConnectError } from "@connectrpc/connect";
+import { BadRequestSchema, ErrorInfoSchema } from "../../../gen/google/rpc/error_details_pb.ts";
 import type { ErrorClass } from "../../blocks/call.ts";
-import { ComponentStatus } from "../../blocks/component-status.ts";
+import { type AskedAnswer, ComponentStatus } from "../../blocks/component-status.ts";
 
 /** The component's process is not there, or was gone before it answered. */
 export class ComponentAway extends Error {
@@ -38,5 +39,24 @@ export function toFailure(error: unknown, signal: AbortSignal, ended: boolean): 
     const why = ConnectError.from(error).rawMessage;
     return new ComponentAway(`the component was gone before it answered (${why})`, { cause: error });
   }
-  return new ComponentStatus(ConnectError.from(error));
+  return componentStatus(ConnectError.from(error));
+}
+
+function componentStatus(status: ConnectError): ComponentStatus {
+  const fields = status
+    .findDetails(BadRequestSchema)
+    .flatMap(({ fieldViolations }) => fieldViolations.map(({ field }) => field));
+  const { code, rawMessage } = status;
+  return new ComponentStatus(rawMessage, { code, fields, asked: askedBy(status), cause: status });
+}
+
+/** Dapr's components mark an ErrorInfo that says what to answer. */
+function askedBy(status: ConnectError): AskedAnswer | undefined {
+  const infos = status.findDetails(ErrorInfoSchema);
+  const [info] = infos;
+  if (!info || infos.length !== status.details.length || infos.length > 1) return undefined;
+  const { metadata, reason, domain } = info;
+  const httpStatus = Number(metadata["http_code"]);
+  if (metadata["kit_error"] !== "true" || !Number.isInteger(httpStatus)) return undefined;
+  return { status: httpStatus, tag: metadata["tag"] ?? "", reason, domain };
 }

@@ -1,5 +1,6 @@
-import { createClient, createRouterTransport } from "@connectrpc/connect";
+import { ConnectError, createClient, createRouterTransport } from "@connectrpc/connect";
 import { expect, it, vi } from "vitest";
+import { ErrorInfoSchema } from "../../../gen/google/rpc/error_details_pb.ts";
 import { ComponentStatus, RuntimeService } from "../../../gen/outrider/runtime/v1/runtime_pb.ts";
 import { healthCheckTimeoutMs, runtimeService } from "../../../src/blocks/runtime/service.ts";
 import {
@@ -7,7 +8,6 @@ import {
   capabilitiesOf,
   type Sidecar,
 } from "../../../src/blocks/runtime/sidecar-view.ts";
-import { reasonOf } from "../../../src/faults.ts";
 
 function component(name: string, changes: Partial<ComponentView> = {}): ComponentView {
   return {
@@ -157,7 +157,7 @@ it("answers for one component, and says when there is none of that name", async 
   expect(answer.ready).toBe(true);
   expect(answer.components.map(({ name }) => name)).toEqual(["a"]);
   await expect(runtime.checkHealth({ component: "c" })).rejects.toSatisfy(
-    (error) => reasonOf(error) === "COMPONENT_NOT_FOUND",
+    (error) => ConnectError.from(error).findDetails(ErrorInfoSchema)[0]?.reason === "COMPONENT_NOT_FOUND",
   );
 });
 

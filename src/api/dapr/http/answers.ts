@@ -1,29 +1,10 @@
 /** Answers in Dapr's form of HTTP and JSON. */
-import { type DescMessage, type MessageShape, toJson } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
-import {
-  BadRequestSchema,
-  ErrorInfoSchema,
-  HelpSchema,
-  ResourceInfoSchema,
-} from "../../../../gen/google/rpc/error_details_pb.ts";
 import { reasonOf } from "../../../faults.ts";
 import type { HttpRoute, RouteAnswer } from "../../../server/http-route.ts";
 import { DaprError, daprErrors } from "../errors.ts";
 
-/** What is in details, as far as it is not written as it is. */
-interface Details {
-  readonly metadata?: object;
-  readonly field_violations?: readonly { readonly field: string; readonly description: string }[];
-}
-
 const jsonType = "application/json";
-const detailSchemas: readonly DescMessage[] = [
-  ErrorInfoSchema,
-  ResourceInfoSchema,
-  BadRequestSchema,
-  HelpSchema,
-];
 
 /** Success without a body. */
 export const noContent: RouteAnswer = { status: 204 };
@@ -72,22 +53,26 @@ function kindOf(error: unknown): { status: number; errorCode: string } {
   return { status: 500, errorCode: "ERR_INTERNAL" };
 }
 
-function detailsOf(error: DaprError): unknown[] {
-  return detailSchemas.flatMap((schema) =>
-    error.findDetails(schema).map((detail) => detailOf(schema, detail)),
-  );
+/** Names as in the messages' sources, and every member, as Go writes structures: no metadata is `null`. */
+function detailsOf({ told, rawMessage }: DaprError): unknown[] {
+  if (!told) return [];
+  const { reason, domain, metadata, resource, field, help } = told;
+  const entries = Object.keys(metadata).length > 0 ? metadata : null;
+  const details: unknown[] = [detail("ErrorInfo", { reason, domain, metadata: entries })];
+  if (resource) {
+    const named = { resource_type: resource.type, resource_name: resource.name };
+    details.push(detail("ResourceInfo", { ...named, owner: "", description: "" }));
+  }
+  if (field) {
+    details.push(detail("BadRequest", { field_violations: [{ field, description: rawMessage }] }));
+  }
+  if (help) {
+    const { description, url } = help;
+    details.push(detail("Help", { links: [{ description, url }] }));
+  }
+  return details;
 }
 
-/** Names as in the message's source, and every member, as Go writes structures: no metadata is `null`. */
-function detailOf(schema: DescMessage, detail: MessageShape<DescMessage>): unknown {
-  const value = toJson(schema, detail, { useProtoFieldName: true, alwaysEmitImplicit: true });
-  const { metadata, field_violations, ...others } = value as Details;
-  return {
-    "@type": `type.googleapis.com/${schema.typeName}`,
-    ...others,
-    ...(metadata && { metadata: Object.keys(metadata).length > 0 ? metadata : null }),
-    ...(field_violations && {
-      field_violations: field_violations.map(({ field, description }) => ({ field, description })),
-    }),
-  };
+function detail(name: string, members: object): object {
+  return { "@type": `type.googleapis.com/google.rpc.${name}`, ...members };
 }
