@@ -11,6 +11,8 @@ import {
 } from "../../../gen/google/rpc/error_details_pb.ts";
 import { DaprError, type DaprErrorDetails, daprErrors } from "../../../src/api/dapr/errors.ts";
 import { errorAnswer } from "../../../src/api/dapr/http/answers.ts";
+import { errorForClient } from "../../../src/server/errors.ts";
+import { silentLog } from "../../telemetry/quiet-telemetry.ts";
 
 const kind = daprErrors.pubsubNotFound;
 const reason = kind.reason;
@@ -70,7 +72,13 @@ it("an older error has no details in either protocol", () => {
   expect(errorAnswer(error)).toMatchObject({ body: '{"errorCode":"ERR_STATE_GET","message":"a sentence"}' });
 });
 
-it("an error keeps its status and code when its message quotes half of a surrogate pair", () => {
-  const error = new DaprError(daprErrors.stateIllegalKey, "key a\ud800 is illegal", { field: "a\ud800" });
-  expect(error.rawMessage).toBe("key a\ufffd is illegal");
+it("an error keeps its status, code and details when it quotes half of a surrogate pair", () => {
+  const error = new DaprError(daprErrors.stateIllegalKey, "key a\ud800 is illegal", { field: "a" });
+  const answer = errorAnswer(errorForClient(error, "POST /v1.0/state/{store}", silentLog()));
+  expect(answer.status).toBe(400);
+  expect(JSON.parse(String(answer.body))).toMatchObject({
+    errorCode: "ERR_MALFORMED_REQUEST",
+    message: "key a\ufffd is illegal",
+    details: [{}, { field_violations: [{ field: "a", description: "key a\ufffd is illegal" }] }],
+  });
 });
