@@ -1,4 +1,5 @@
 /** Reads the parts of protobuf messages. (https://protobuf.dev/programming-guides/encoding/) */
+import type { Duration, Timestamp } from "@bufbuild/protobuf/wkt";
 
 export const varint = 0;
 export const lengthDelimited = 2;
@@ -85,6 +86,28 @@ export class Reader {
     // Setting this one would change the object, not add to it.
     if (this.position !== end || key === "__proto__") return this.giveUp();
     entries[key] = value;
+  }
+
+  /** A timestamp or a duration, which ends there. */
+  time<T extends (Timestamp | Duration)["$typeName"]>(end: number, $typeName: T) {
+    let seconds = 0;
+    let nanos = 0;
+    while (this.position < end) {
+      switch (this.varint()) {
+        case tag(1, varint):
+          seconds = this.varint();
+          break;
+        case tag(2, varint):
+          nanos = this.varint();
+          // Beyond an int32 it is negative or wrong.
+          if (nanos > 0x7fffffff) this.giveUp();
+          break;
+        default:
+          this.giveUp();
+      }
+    }
+    if (this.position > end) this.giveUp();
+    return { $typeName, seconds: BigInt(seconds), nanos };
   }
 
   #nothing(): number {

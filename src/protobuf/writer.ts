@@ -70,7 +70,9 @@ export class ReverseWriter {
   timestamp(fieldTag: number, timestamp: Timestamp | undefined): void {
     if (!timestamp) return;
     const mark = this.left;
-    this.uint(tag(2, varint), timestamp.nanos);
+    const { nanos } = timestamp;
+    if (nanos < 0) this.bigint(tag(2, varint), BigInt(nanos));
+    else this.uint(tag(2, varint), nanos);
     const seconds = Number(timestamp.seconds);
     if (seconds > 0) this.uint(tag(1, varint), seconds);
     else if (seconds < 0) this.bigint(tag(1, varint), timestamp.seconds);
@@ -78,7 +80,10 @@ export class ReverseWriter {
   }
 
   map(fieldTag: number, entries: Readonly<Record<string, string>>): void {
-    for (const key in entries) {
+    // What is written last is read first: so they keep their order.
+    const keys = Object.keys(entries);
+    for (let i = keys.length - 1; i >= 0; i--) {
+      const key = keys[i]!;
       const mark = this.left;
       this.string(tag(2, lengthDelimited), entries[key]!);
       this.string(tag(1, lengthDelimited), key);

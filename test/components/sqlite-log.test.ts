@@ -1,5 +1,7 @@
 import { DatabaseSync } from "node:sqlite";
+import { create, equals, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { EventSchema } from "../../gen/outrider/pubsub/v1/pubsub_pb.ts";
 import { OrderConflict, type PubSubDriver, UnknownPosition } from "../../src/blocks/pubsub/driver.ts";
 import { numbered, outgoing, PubSubFixture, textOf } from "../conformance/pubsub/fixture.ts";
 import { Directory } from "./sqlite-directory.ts";
@@ -63,6 +65,38 @@ describe("the log in an embedded store", () => {
     const again = await receiving;
     expect(again.map((one) => [textOf(one), one.attempt])).toEqual([["0", 2]]);
     expect(await pubsub.rest(subscription)).not.toContain("0");
+  });
+
+  it("has events as messages: those of other versions are read, and what these add is passed over", async () => {
+    await use();
+    await pubsub.publish("t", numbered(3));
+    await pubsub.close();
+    const attributes = {
+      id: "1",
+      source: "s",
+      type: "t",
+      time: { seconds: -1n, nanos: 5 },
+      data: Buffer.from("d"),
+    };
+    const usual = create(EventSchema, { ...attributes, extensions: { b: "1", a: "2" } });
+    // U+FFFD is for protobuf-es, like fields that are not known.
+    const unusual = create(EventSchema, { ...attributes, subject: "\ufffd" });
+    unusual.$unknown = [{ no: 99, wireType: 0, data: Uint8Array.of(1) }];
+    const file = new DatabaseSync(`${directory.path}/outrider.db`);
+    const blobs = file.prepare("SELECT id, event FROM events ORDER BY id").all();
+    expect(fromBinary(EventSchema, blobs[0]!["event"] as Uint8Array)).toMatchObject({
+      type: "dev.outrider.test",
+    });
+    const change = file.prepare("UPDATE events SET event = ? WHERE id = ?");
+    change.run(toBinary(EventSchema, usual), blobs[0]!["id"]!);
+    change.run(toBinary(EventSchema, unusual), blobs[1]!["id"]!);
+    file.close();
+    await use();
+    const received = await pubsub.take(await pubsub.open("t"), 3);
+    expect(equals(EventSchema, received[0]!.event, usual)).toBe(true);
+    expect(Object.keys(received[0]!.event.extensions)).toEqual(["b", "a"]);
+    expect(equals(EventSchema, received[1]!.event, unusual)).toBe(true);
+    expect(textOf(received[2]!)).toBe("2");
   });
 
   it("counts attempts across restarts", async () => {

@@ -3,17 +3,17 @@
  *
  * protobuf-es walks descriptors, field by field; this knows the one message. It
  * writes from the end to the beginning, so that the length of a nested message is known when
- * it is due. The bytes are those that protobuf-es writes, up to the order of map entries.
+ * it is due. The bytes are those that protobuf-es writes.
  * (https://protobuf.dev/programming-guides/encoding/)
  */
 import type {
   Delivery,
-  Event,
   PublishStreamResponse,
   SubscribeResponse,
 } from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
 import { lengthDelimited, tag, varint } from "../../protobuf/reader.ts";
 import { ReverseWriter } from "../../protobuf/writer.ts";
+import { writeEvent } from "./event-codec.ts";
 
 /** What a delivery has beside its data, in bytes, roughly: the first guess of a frame's size. */
 const guessedBytes = 384;
@@ -60,16 +60,4 @@ function writeDelivery(writer: ReverseWriter, delivery: Delivery): void {
   writer.nested(tag(3, lengthDelimited), end);
   writer.uint(tag(2, varint), delivery.subscription);
   writer.uint(tag(1, varint), Number(delivery.id));
-}
-
-function writeEvent(writer: ReverseWriter, event: Event): void {
-  writer.map(tag(9, lengthDelimited), event.extensions);
-  writer.data(tag(8, lengthDelimited), event.data);
-  writer.text(tag(7, lengthDelimited), event.dataSchema);
-  writer.text(tag(6, lengthDelimited), event.dataContentType);
-  writer.timestamp(tag(5, lengthDelimited), event.time);
-  writer.text(tag(4, lengthDelimited), event.subject);
-  writer.text(tag(3, lengthDelimited), event.type);
-  writer.text(tag(2, lengthDelimited), event.source);
-  writer.text(tag(1, lengthDelimited), event.id);
 }

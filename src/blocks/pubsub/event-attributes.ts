@@ -1,5 +1,5 @@
 /** Events by the names that CloudEvents gives their attributes. */
-import type { Event } from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
+import type { Event, Outgoing } from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
 import { isReadableName } from "./attributes.ts";
 import { readTime, timeText } from "./timestamps.ts";
 
@@ -16,6 +16,21 @@ export function bareEvent(data: Uint8Array): Event {
     dataSchema: "",
     data,
     extensions: {},
+  };
+}
+
+/** What is published with nothing but an event, which is not copied; made by hand, too. */
+export function bareOutgoing(event: Event | undefined): Outgoing {
+  return {
+    $typeName: "outrider.pubsub.v1.Outgoing",
+    event,
+    key: "",
+    deliverAt: undefined,
+    deliverAfter: undefined,
+    timeToLive: undefined,
+    raw: false,
+    headers: {},
+    partition: undefined,
   };
 }
 

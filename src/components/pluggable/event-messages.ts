@@ -1,9 +1,8 @@
 /** Events as messages of the contract: an envelope of CloudEvents, and beside it what is no attribute of the event. */
-import { create } from "@bufbuild/protobuf";
 import type { PullMessagesResponse } from "../../../gen/dapr/proto/components/v1/pubsub_pb.ts";
-import { EventSchema } from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
 import { cloudEventsJsonType, encodeCloudEvent, readCloudEvent } from "../../blocks/pubsub/cloudevents.ts";
 import type { Outgoing, Received } from "../../blocks/pubsub/driver.ts";
+import { bareEvent } from "../../blocks/pubsub/event-attributes.ts";
 
 /** Names of metadata that Dapr's publishers and components use. */
 const keyName = "partitionKey";
@@ -65,8 +64,7 @@ export function fromMessage(
     headers,
   };
   const expiresAtMs = timeOf(metadata[expirationName]);
-  const plain = () => create(EventSchema, { data });
-  if (raw || metadata[rawName] === "true") return { event: plain(), expiresAtMs, ...rest };
+  if (raw || metadata[rawName] === "true") return { event: bareEvent(data), expiresAtMs, ...rest };
   try {
     const event = readCloudEvent(data);
     const expiration = timeOf(event.extensions[expirationName]);
@@ -74,7 +72,7 @@ export function fromMessage(
     return { event, expiresAtMs: expiration ?? expiresAtMs, ...rest };
   } catch (error) {
     const notCloudEvent = error instanceof Error ? error.message : String(error);
-    return { event: plain(), expiresAtMs, notCloudEvent, ...rest };
+    return { event: bareEvent(data), expiresAtMs, notCloudEvent, ...rest };
   }
 }
 

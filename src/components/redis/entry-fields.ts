@@ -1,8 +1,7 @@
 /** How an event is laid out in an entry of a stream: `data` and `metadata` as Dapr has them, and what is ours beside them. */
-import { create } from "@bufbuild/protobuf";
-import { EventSchema } from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
 import { encodeCloudEvent, readCloudEvent } from "../../blocks/pubsub/cloudevents.ts";
 import type { Outgoing, Received } from "../../blocks/pubsub/driver.ts";
+import { bareEvent } from "../../blocks/pubsub/event-attributes.ts";
 import type { Argument, Reply } from "./link.ts";
 
 /** Names and values, one after the other. */
@@ -67,15 +66,14 @@ export function fromFields(id: string, fields: readonly Reply[], raw: boolean): 
   const publishedAtMs = Number(id.slice(0, id.indexOf("-")));
   const expiresAtMs = /^\d{1,15}$/.test(timeToLive) ? publishedAtMs + Number(timeToLive) : undefined;
   const rest = { key, headers, publishedAtMs, expiresAtMs };
-  if (data === undefined)
-    return { event: create(EventSchema, { data: asJson(fields) }), ...rest, ...(raw ? {} : noData) };
+  if (data === undefined) return { event: bareEvent(asJson(fields)), ...rest, ...(raw ? {} : noData) };
   // Dapr says in the metadata that it put no envelope around it.
-  if (isRaw || headers["rawPayload"] === "true") return { event: create(EventSchema, { data }), ...rest };
+  if (isRaw || headers["rawPayload"] === "true") return { event: bareEvent(data), ...rest };
   try {
     return { event: readCloudEvent(data), ...rest };
   } catch (error) {
     const notCloudEvent = error instanceof Error ? error.message : String(error);
-    return { event: create(EventSchema, { data }), ...rest, notCloudEvent };
+    return { event: bareEvent(data), ...rest, notCloudEvent };
   }
 }
 

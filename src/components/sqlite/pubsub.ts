@@ -1,6 +1,5 @@
 /** pubsub.sqlite: a log of events in the embedded store. The work is done in its thread. */
-import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
-import { type Event, EventSchema } from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
+import type { Event } from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
 import type { Call } from "../../blocks/call.ts";
 import {
   type DriverSubscription,
@@ -14,6 +13,8 @@ import {
   type SubscriptionSpec,
   UnknownPosition,
 } from "../../blocks/pubsub/driver.ts";
+import { bareEvent } from "../../blocks/pubsub/event-attributes.ts";
+import { decodeEvent, decodeEventExactly, encodeEvent } from "../../blocks/pubsub/event-codec.ts";
 import type { Database } from "./database.ts";
 import type { Lease } from "./databases.ts";
 import { classify } from "./errors.ts";
@@ -50,7 +51,7 @@ export class SqlitePubSub implements PubSubDriver {
     for (const { event, key, headers, raw, deliverAtMs, timeToLiveMs } of events) {
       // In the order of `eventFields`.
       fields.push(key, toJson(headers), raw ? 1 : 0, deliverAtMs, timeToLiveMs);
-      blobs.push(raw ? event.data : toBinary(EventSchema, event));
+      blobs.push(raw ? event.data : encodeEvent(event));
     }
     const ask = { topic, events: fields };
     const { database } = await this.#lease.opened();
@@ -113,7 +114,13 @@ class SqliteSubscription implements DriverSubscription {
   async receive(max: number, call: Call): Promise<readonly Received[]> {
     if (call.signal.aborted) return [];
     const { answer, blobs } = await this.#database.wait("receive", { member: this.#member, max }, call);
-    return blobs.map((blob, index) => this.#toReceived(answer, index * receivedFields, blob));
+    const events: Event[] = [];
+    for (const [index, blob] of blobs.entries()) {
+      // In the order of `receivedFields`.
+      const raw = this.#raw || answer[index * receivedFields + 4] === 1;
+      events.push(raw ? bareEvent(blob) : (decodeEvent(blob) ?? (await decodeEventExactly(blob))));
+    }
+    return events.map((event, index) => this.#toReceived(answer, index * receivedFields, event));
   }
 
   async settle(settlements: readonly Settlement[]): Promise<void> {
@@ -152,7 +159,7 @@ class SqliteSubscription implements DriverSubscription {
     await this.#database.ask("leave", { member: this.#member }, unconditional, [], this.#timeoutMs);
   }
 
-  #toReceived(fields: readonly Plain[], at: number, blob: Uint8Array): Received {
+  #toReceived(fields: readonly Plain[], at: number, event: Event): Received {
     // In the order of `receivedFields`.
     const position = fields[at] as number;
     const headers = fields[at + 3] as string | undefined;
@@ -161,7 +168,7 @@ class SqliteSubscription implements DriverSubscription {
     this.#held.add(receipt);
     return {
       receipt,
-      event: this.#toEvent(blob, fields[at + 4] === 1),
+      event,
       topic: fields[at + 1] as string,
       key: fields[at + 2] as string,
       position: String(position),
@@ -170,11 +177,6 @@ class SqliteSubscription implements DriverSubscription {
       attempt: fields[at + 7] as number,
       headers: headers === undefined ? {} : (JSON.parse(headers) as Record<string, string>),
     };
-  }
-
-  #toEvent(blob: Uint8Array, raw: boolean): Event {
-    if (raw || this.#raw) return create(EventSchema, { data: blob });
-    return fromBinary(EventSchema, blob);
   }
 }
 

@@ -1,6 +1,6 @@
-import { create } from "@bufbuild/protobuf";
-import { type Event, EventSchema } from "../../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
+import type { Event } from "../../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
 import { type Outgoing, type StartAt, UnknownPosition } from "../../../blocks/pubsub/driver.ts";
+import { bareEvent } from "../../../blocks/pubsub/event-attributes.ts";
 import type { Feed, Slot } from "./group.ts";
 import { Ring } from "./ring.ts";
 
@@ -175,7 +175,7 @@ export function parsePosition(position: string): number {
 
 /** What a subscriber without an envelope sees of an event. */
 export function dataOnly(event: Event): Event {
-  return create(EventSchema, { data: event.data });
+  return bareEvent(event.data);
 }
 
 /** About what an event takes in memory. */

@@ -1,6 +1,5 @@
 /** Events as rows: attributes by their names as JSON, and the data as bytes, so that they can be read with psql. */
-import { create } from "@bufbuild/protobuf";
-import { type Event, EventSchema } from "../../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
+import type { Event } from "../../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
 import { encodeCloudEvent } from "../../../blocks/pubsub/cloudevents.ts";
 import type { Outgoing, Received } from "../../../blocks/pubsub/driver.ts";
 import { bareEvent, eachAttribute, setAttribute } from "../../../blocks/pubsub/event-attributes.ts";
@@ -59,11 +58,11 @@ function toAttributes(event: Event): Attributes {
 
 /** The event of a row. With `asBytes`, an event with an envelope is one structured CloudEvent as bytes. */
 function toEvent({ attributes, data, raw }: ClaimedRow, asBytes: boolean): Event {
-  if (raw || attributes === null) return create(EventSchema, { data: data! });
+  if (raw || attributes === null) return bareEvent(data!);
   const event = bareEvent(data!);
   for (const [name, value] of Object.entries(JSON.parse(attributes) as Attributes))
     setAttribute(event, name, value);
-  return asBytes ? create(EventSchema, { data: Buffer.from(encodeCloudEvent(event)) }) : event;
+  return asBytes ? bareEvent(Buffer.from(encodeCloudEvent(event))) : event;
 }
 
 /** What was received, by its own receipt. */
