@@ -91,7 +91,7 @@ describeWith("redis", "an outbox in Redis", () => {
     await using server = await startRedis();
     const key = `${notesPrefix("app")}${"1".padStart(15, "0")}-000000-old`;
     await using old = disposable(await openState(server));
-    await old.driver.write([writeOf({ key, target, events: [] }, "old")], call());
+    await old.driver.write([await writeOf({ key, target, events: [] }, "old")], call());
     await ask(server, "DEL", "||outbox-index");
     await using store = disposable(await openState(server));
     expect(await notesIn(store.driver)).toBe(1);

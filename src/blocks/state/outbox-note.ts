@@ -4,15 +4,11 @@
  */
 import { randomUUID } from "node:crypto";
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
-import { timestampNow } from "@bufbuild/protobuf/wkt";
-import {
-  EventSchema,
-  type Outgoing,
-  OutgoingSchema,
-  type PublishStreamRequest,
-  PublishStreamRequestSchema,
-} from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
+import type { Event, Outgoing, PublishStreamRequest } from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
+import { noData } from "../../protobuf/reader.ts";
+import { timestampNow } from "../../protobuf/times.ts";
 import type { TraceHeaders } from "../../telemetry/tracing.ts";
+import { bareEvent, bareOutgoing } from "../pubsub/event-attributes.ts";
 import type { Item, Write } from "./driver.ts";
 import { notePrefix } from "./keys.ts";
 import type { WriteInput } from "./requests.ts";
@@ -76,7 +72,8 @@ export function eventsOf(inputs: readonly WriteInput[], source: string, trace: T
     if (trace[name] !== "") extensions[name] = trace[name];
   return inputs.map((input, index) => {
     const set = input.kind === "set";
-    const event = create(EventSchema, {
+    const event: Event = {
+      ...bareEvent(set ? input.value : noData),
       id: `outbox-${id}-${index}`,
       source,
       type: set ? "dev.outrider.state.set" : "dev.outrider.state.deleted",
@@ -84,17 +81,17 @@ export function eventsOf(inputs: readonly WriteInput[], source: string, trace: T
       time: timestampNow(),
       dataContentType: set ? input.contentType : "",
       extensions: { ...extensions },
-    });
-    if (set) event.data = input.value;
-    return create(OutgoingSchema, { event, key: input.key });
+    };
+    return { ...bareOutgoing(event), key: input.key };
   });
 }
 
 /** The write that leaves the note. */
-export function writeOf({ key, target, events }: Note, writer: string): Write {
+export async function writeOf({ key, target, events }: Note, writer: string): Promise<Write> {
+  const schema = await noteSchema();
   const { component, topic } = target;
-  const request = create(PublishStreamRequestSchema, { component, topic, outgoing: [...events] });
-  return noteWrite(key, toBinary(PublishStreamRequestSchema, request), { [writerName]: writer }, undefined);
+  const request = create(schema, { component, topic, outgoing: [...events] });
+  return noteWrite(key, toBinary(schema, request), { [writerName]: writer }, undefined);
 }
 
 /** The write that makes a note found in the store somebody's to publish; it fails when another was faster. */
@@ -104,10 +101,11 @@ export function claimOf(item: Item, untilMs: number): Write {
 }
 
 /** A note found in the store; undefined when it cannot be read. */
-export function noteOf({ key, value }: Item): Note | undefined {
+export async function noteOf({ key, value }: Item): Promise<Note | undefined> {
+  const schema = await noteSchema();
   let request: PublishStreamRequest;
   try {
-    request = fromBinary(PublishStreamRequestSchema, value!);
+    request = fromBinary(schema, value!);
   } catch {
     return undefined;
   }
@@ -126,6 +124,11 @@ export function stateOf({ key, metadata }: Item): {
     writtenAtMs: Number(/\|\|(\d{15})-/.exec(key)?.[1] ?? 0),
     claimedUntilMs: Number(metadata[claimName] ?? 0),
   };
+}
+
+/** What a note is. Loaded with the first one: hardly a sidecar has an outbox. */
+async function noteSchema() {
+  return (await import("../../../gen/outrider/pubsub/v1/pubsub_pb.ts")).PublishStreamRequestSchema;
 }
 
 function noteWrite(

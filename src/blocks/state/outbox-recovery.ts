@@ -111,7 +111,7 @@ export class OutboxRecovery {
     for (const item of items) {
       // Its writer, or another, was faster.
       if (item === undefined) continue;
-      const note = noteOf(item);
+      const note = await noteOf(item);
       const { component } = this.#options.connection;
       if (note === undefined) {
         this.#options.telemetry.log.error(

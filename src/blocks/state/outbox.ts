@@ -11,14 +11,16 @@
  * At least once: who dies between the publish and the removal leaves a note whose events are published again,
  * with the same ids, by which an inbox knows them.
  */
-import { create } from "@bufbuild/protobuf";
-import { type Outgoing, OutgoingSchema } from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
+import type { Outgoing } from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
 import { fault } from "../../faults.ts";
+import { noData } from "../../protobuf/reader.ts";
+import { durationFromMs } from "../../protobuf/times.ts";
 import type { Gauge } from "../../telemetry/metrics.ts";
 import type { Telemetry } from "../../telemetry/telemetry.ts";
 import type { TraceHeaders } from "../../telemetry/tracing.ts";
 import type { Call } from "../call.ts";
 import type { Connection } from "../connection.ts";
+import { bareEvent, bareOutgoing } from "../pubsub/event-attributes.ts";
 import { EtagMismatch, maxValueBytes, type StateDriver, type Write } from "./driver.ts";
 import { eventsOf, type Note, NoteKeys, type OutboxTarget, writeOf } from "./outbox-note.ts";
 import { NotePublisher, type PublishEvents } from "./outbox-publisher.ts";
@@ -40,8 +42,8 @@ export interface OutboxOptions {
   readonly telemetry: Telemetry;
 }
 
-/** How long a broker keeps an announcement that can forget events by themselves, in seconds. */
-const announcementSeconds = 60n;
+/** How long a broker keeps an announcement that can forget events by themselves. */
+const announcementMs = 60_000;
 /** Events published together. */
 const maxEvents = 1000;
 /** Committed transactions that wait in memory, and their bytes; those beyond are found in the store. */
@@ -101,10 +103,8 @@ export class Outbox {
   async announce(call: Call): Promise<void> {
     const { announceTo, publish } = this.#options;
     if (announceTo === undefined) return;
-    const announcement = create(OutgoingSchema, {
-      event: { type: "dev.outrider.outbox.announced" },
-      timeToLive: { seconds: announcementSeconds },
-    });
+    const announcement = bareOutgoing({ ...bareEvent(noData), type: "dev.outrider.outbox.announced" });
+    announcement.timeToLive = durationFromMs(announcementMs);
     const [answer] = await publish(announceTo, [announcement], call);
     if (answer instanceof Error) throw answer;
   }
@@ -132,7 +132,7 @@ export class Outbox {
     this.#gauge.set(this.#inHand.size);
     let etags: readonly string[];
     try {
-      etags = await driver.write([...stored, writeOf(note, instanceId)], call);
+      etags = await driver.write([...stored, await writeOf(note, instanceId)], call);
     } catch (error) {
       this.#release([note]);
       // It may have been written all the same, and its answer lost.

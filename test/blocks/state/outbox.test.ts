@@ -106,7 +106,7 @@ describe("a transaction on a store with an outbox", () => {
     await driver.write([{ kind: "delete", key: item!.key, precondition: undefined }], call());
     // As it was left a minute ago by a sidecar that is no more.
     await driver.write(
-      [{ ...writeOf({ key: oldKey, target, events: [] }, "dead"), value: item!.value! } as never],
+      [{ ...(await writeOf({ key: oldKey, target, events: [] }, "dead")), value: item!.value! } as never],
       call(),
     );
     const published = new Published();
