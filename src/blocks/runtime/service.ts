@@ -1,8 +1,8 @@
 /** What a sidecar says of itself, as a service. */
-import { durationFromMs, timestampFromMs } from "@bufbuild/protobuf/wkt";
 import type { ServiceImpl } from "@connectrpc/connect";
 import { ComponentStatus, type RuntimeService } from "../../../gen/outrider/runtime/v1/runtime_pb.ts";
 import { fault } from "../../faults.ts";
+import { durationFromMs, timestampFromMs } from "../../protobuf/times.ts";
 import type { ComponentView, LastReload, Sidecar } from "./sidecar-view.ts";
 
 /** How long a component has to answer a health check, in milliseconds. */
