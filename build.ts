@@ -172,7 +172,7 @@ function options(entry: string, output: OutputOptions, plugins: readonly Plugin[
 const storeThread = "src/components/sqlite/worker.ts";
 
 /** What a sidecar loads one after the other until it is ready, each with all that it imports. */
-const start = /\/src\/(cli\/(program|terminal|run|run-sidecar)|server\/(grpc|http|metrics))\.ts$/;
+const start = /\/src\/cli\/(program|terminal|run|run-sidecar)\.ts$/;
 
 await rm(folder, { recursive: true, force: true });
 await Promise.all([

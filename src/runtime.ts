@@ -14,10 +14,13 @@ import { endedWithin } from "./ended-within.ts";
 import { listenOn, type PortChoice } from "./ports.ts";
 import { Reload, type YamlSource } from "./reload/reload.ts";
 import { ResourcesInForce } from "./resources/in-force.ts";
+import { startGrpcServer } from "./server/grpc.ts";
 import { healthMount } from "./server/health.ts";
+import { startHttpServer } from "./server/http.ts";
 import type { HttpRoutes } from "./server/http-route.ts";
 import type { Limits } from "./server/limits.ts";
 import type { Listening } from "./server/listening.ts";
+import { startMetricsServer } from "./server/metrics.ts";
 import type { LateMount, Mount } from "./server/mount.ts";
 import { Readiness } from "./server/readiness.ts";
 import { reflectionMounts } from "./server/reflection.ts";
@@ -253,12 +256,6 @@ class Sidecar implements Runtime {
     const common = { ...bare, apiTokens };
     const [overGrpc, overHttp] = [new ApiAccess(api, "grpc"), new ApiAccess(api, "http")];
     const ready = () => this.#readiness.ready;
-    // They are large: the store's thread starts meanwhile.
-    const [{ startGrpcServer }, { startHttpServer }, { startMetricsServer }] = await Promise.all([
-      import("./server/grpc.ts"),
-      import("./server/http.ts"),
-      import("./server/metrics.ts"),
-    ]);
     const all: Listening[] = [];
     try {
       const grpc = (host: string, port: number) =>

@@ -1,8 +1,8 @@
 /** What `npm run build` makes: the package's bundle, and the one file that can be put wherever a daprd was. */
 import { execFile, spawn } from "node:child_process";
-import { copyFile, mkdir, mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
+import { copyFile, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { promisify } from "node:util";
 import { createClient } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
@@ -130,6 +130,14 @@ describe("the bundle", () => {
     );
     expect(files.length).toBeGreaterThan(0);
     expect(files.length).toBeLessThan(16);
+  });
+
+  it("reads no contract for a sidecar that nobody calls: protobuf's descriptors take their time", async () => {
+    const files = (await readdir(dirname(program))).filter((name) => name.startsWith("start-"));
+    expect(files).toHaveLength(1);
+    const code = await readFile(join(dirname(program), files[0]!), "utf8");
+    // Each file of protobuf is made by one of these.
+    expect(code).not.toContain("fileDesc(");
   });
 
   it("serves both APIs, tries rules, and has every library in it", async () => {

@@ -40,16 +40,9 @@ export function errorInfo(reason: string, domain: string, metadata: Texts): Erro
   const texts = { reason, domain };
   const debug = jsonOf(texts);
   const entries = { ...metadata };
-  const keys = Object.keys(entries);
-  if (keys.length > 0) debug["metadata"] = entries;
+  if (Object.keys(entries).length > 0) debug["metadata"] = entries;
   return new ErrorDetail("google.rpc.ErrorInfo", debug, (writer) => {
-    // What is written last comes first.
-    for (const key of keys.toReversed()) {
-      const mark = writer.left;
-      writer.string(tag(2, lengthDelimited), entries[key]!);
-      writer.string(tag(1, lengthDelimited), key);
-      writer.nested(tag(3, lengthDelimited), mark);
-    }
+    writer.map(tag(3, lengthDelimited), entries);
     writeTexts(writer, texts);
   });
 }
