@@ -55,8 +55,17 @@ function prettyStream({ color = false, destination }: LogOptions): pino.Destinat
   return {
     write(line) {
       // With the first line: a sidecar that starts well has none, and the bundle loads the library when it is used.
-      format ??= pretty.prettyFactory({ colorize: color, ignore: "app_id,instance" });
-      destination.write(format(line));
+      format ??= formatter(color);
+      destination.write(format === undefined ? line : format(line));
     },
   };
+}
+
+/** Undefined while the library's file cannot be read: whoever writes a line must not fail because of that. */
+function formatter(colorize: boolean): ((line: string) => string) | undefined {
+  try {
+    return pretty.prettyFactory({ colorize, ignore: "app_id,instance" });
+  } catch {
+    return undefined;
+  }
 }
