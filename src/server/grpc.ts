@@ -120,7 +120,8 @@ class TakenOver extends grpc.ServerInterceptingCall {
       const rpc = await this.#methods.load(this.#path);
       this.#raw.start(new GrpcCall(this.#raw, rpc, this.#calls));
     } catch (error) {
-      this.#raw.sendStatus(statusOf(errorForClient(error, this.#path, this.#methods.telemetry.log)));
+      const rpc = this.#path.slice(1);
+      this.#raw.sendStatus(statusOf(errorForClient(error, rpc, this.#methods.telemetry.log)));
     }
   }
 }

@@ -52,7 +52,9 @@ export async function startHttpServer(options: HttpServerOptions): Promise<Liste
     if (pipeline && !pass(request, response, pipeline)) return;
     if (routing.serve(request, response)) return;
     serve(request, response, calls, options).catch((error: unknown) => {
-      const { rawMessage } = errorForClient(error, request.url ?? "", options.telemetry.log);
+      // The query of a Connect request is its message, which no log is to have.
+      const rpc = pathOf(request).slice(1);
+      const { rawMessage } = errorForClient(error, rpc, options.telemetry.log);
       sendError(response, 500, "internal", rawMessage);
     });
   };
@@ -146,7 +148,7 @@ async function serve(
   calls: LateCalls,
   options: HttpServerOptions,
 ): Promise<void> {
-  const path = (request.url ?? "").split("?", 1)[0]!;
+  const path = pathOf(request);
   if (await calls.serve(path, request, response)) return;
   const health = healthStatus(path, options);
   if (health === undefined) {
@@ -157,6 +159,10 @@ async function serve(
     response.statusCode = health;
     response.end();
   }
+}
+
+function pathOf(request: HttpRequest): string {
+  return (request.url ?? "").split("?", 1)[0]!;
 }
 
 /** The answer of the health paths: live is who answers at all. */

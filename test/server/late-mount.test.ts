@@ -2,6 +2,7 @@
 import { Code, type ConnectError } from "@connectrpc/connect";
 import { afterEach, describe, expect, it } from "vitest";
 import { type LateMount, type Mount, serviceName } from "../../src/server/mount.ts";
+import { quietTelemetry } from "../telemetry/quiet-telemetry.ts";
 import { mountsOf, protocols, Scene, type Stage, setStage } from "./service.ts";
 
 /** The same mounts, loaded late, and what holds the loading up. */
@@ -72,10 +73,14 @@ describe.each(protocols)("$name", (protocol) => {
   it("fails the call without saying why when a service cannot be loaded, and tries again with the next", async () => {
     const late = new Late(mountsOf(new Scene()));
     late.failures = 1;
-    stage = await setStage(protocol, late.mounts);
+    const logged: unknown[] = [];
+    const telemetry = quietTelemetry();
+    telemetry.log.error = (fields: unknown) => logged.push(fields);
+    stage = await setStage(protocol, late.mounts, { telemetry });
     const failed = await stage.state.get({ key: "size:1" }).catch((error: ConnectError) => error);
     // Clients of gRPC that came over HTTP see nothing but the HTTP status, 500.
     expect((failed as ConnectError).rawMessage).toMatch(/^(internal error|HTTP 500)$/);
+    expect(logged).toEqual([expect.objectContaining({ rpc: "outrider.state.v1.StateService/Get" })]);
     expect((await stage.state.get({ key: "size:1" })).item?.value.length).toBe(1);
   });
 });
