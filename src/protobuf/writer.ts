@@ -74,8 +74,8 @@ export class ReverseWriter {
     if (nanos < 0) this.bigint(tag(2, varint), BigInt(nanos));
     else this.uint(tag(2, varint), nanos);
     const seconds = Number(timestamp.seconds);
-    if (seconds > 0) this.uint(tag(1, varint), seconds);
-    else if (seconds < 0) this.bigint(tag(1, varint), timestamp.seconds);
+    if (seconds < 0 || seconds > Number.MAX_SAFE_INTEGER) this.bigint(tag(1, varint), timestamp.seconds);
+    else this.uint(tag(1, varint), seconds);
     this.nested(fieldTag, mark);
   }
 

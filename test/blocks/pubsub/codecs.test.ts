@@ -278,3 +278,11 @@ it("other messages than deliveries are not the encoder's business", () => {
     encodeDeliver(create(SubscribeResponseSchema, { message: { case: "drain", value: {} } })),
   ).toBeUndefined();
 });
+
+it.each([2n ** 53n - 1n, 2n ** 53n + 1n, 2n ** 63n - 1n, -(2n ** 63n)])(
+  "a time of %d seconds is the bytes that protobuf-es writes, although a number cannot hold it",
+  (seconds) => {
+    const event = create(EventSchema, { time: { seconds } });
+    expect(encodeEvent(event)).toEqual(Buffer.from(toBinary(EventSchema, event)));
+  },
+);
