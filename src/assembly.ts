@@ -1,17 +1,21 @@
 /** What a configuration may speak of in this build: the components, and what each block adds to their fields. */
 import { compileRules } from "./blocks/pubsub/rules.ts";
-import { pubSubSettings } from "./blocks/pubsub/settings.ts";
-import { stateSettings } from "./blocks/state/settings.ts";
+import type { PubSubSettings, pubSubSettings } from "./blocks/pubsub/settings.ts";
+import type { StateSettings, stateSettings } from "./blocks/state/settings.ts";
 import { makeComponents } from "./components/index.ts";
-import { pluggableTypes } from "./components/pluggable/components.ts";
-import { socketsFolder } from "./components/pluggable/sockets.ts";
 import type { CheckTogether, Configuration, LoadOptions } from "./config/load.ts";
 
-/** The schemas of the blocks' own fields. */
-const blockSettings = { state: stateSettings, pubsub: pubSubSettings } as const;
+/** The schemas of the blocks' own fields, by block. */
+export interface Schemas {
+  readonly state: typeof stateSettings;
+  readonly pubsub: typeof pubSubSettings;
+}
 
-/** Their types, by block. */
-export type Schemas = typeof blockSettings;
+/** What the schemas make of no fields, for components that nobody declares: where nothing is declared, none is loaded. */
+export const undeclared: { readonly state: StateSettings; readonly pubsub: PubSubSettings } = {
+  state: { keyPrefix: "appid" },
+  pubsub: { nonCloudEvents: "deliver" },
+};
 
 /** A configuration that has been read with this assembly. */
 export type SidecarConfiguration = Configuration<Schemas>;
@@ -19,14 +23,30 @@ export type SidecarConfiguration = Configuration<Schemas>;
 /** What the readers of configuration need of this build; to be made anew for each sidecar. */
 export function makeAssembly(): Pick<
   LoadOptions<Schemas>,
-  "components" | "foreignTypes" | "blockSettings" | "checkRule" | "checkTogether"
+  "components" | "foreignTypes" | "blockSettings" | "defaults" | "checkRule" | "checkTogether"
 > {
-  const components = makeComponents();
-  const known = components.map(({ type }) => type);
+  const { all, embedded } = makeComponents();
+  const known = all.map(({ type }) => type);
   return {
-    components,
-    foreignTypes: (types, environment) => pluggableTypes(types, known, socketsFolder(environment)),
-    blockSettings,
+    components: all,
+    async foreignTypes(types, environment) {
+      const [{ pluggableTypes }, { socketsFolder }] = await Promise.all([
+        import("./components/pluggable/components.ts"),
+        import("./components/pluggable/sockets.ts"),
+      ]);
+      return pluggableTypes(types, known, socketsFolder(environment));
+    },
+    async blockSettings() {
+      const [{ stateSettings }, { pubSubSettings }] = await Promise.all([
+        import("./blocks/state/settings.ts"),
+        import("./blocks/pubsub/settings.ts"),
+      ]);
+      return { state: stateSettings, pubsub: pubSubSettings };
+    },
+    defaults: [
+      { component: embedded.state, settings: {}, blockSettings: undeclared.state },
+      { component: embedded.pubsub, settings: {}, blockSettings: undeclared.pubsub },
+    ],
     checkTogether: checkOutboxes,
     checkRule: (rule) => compileRules([{ name: "rule", rule }]).violations[0]?.description,
   };

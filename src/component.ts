@@ -52,16 +52,14 @@ export async function loaded(component: Component | LateComponent): Promise<Comp
   return "load" in component ? await component.load() : component;
 }
 
-/** A component of one block. */
-export interface ComponentOf<Block extends BlockName> {
+/** A component of one block whose settings are known: all that it takes to open it. */
+export interface Opener<Block extends BlockName> {
   /** The block, which is the first part of the type. */
   readonly block: Block;
   /** What users write as `spec.type`, such as "state.redis". Never renamed. */
   readonly type: string;
   /** What users may write as `spec.version`; the first is the default. */
   readonly versions: readonly string[];
-  /** The fields of `spec.metadata`: an object schema, whose keys are the fields' names. */
-  readonly schema: ZodType<unknown>;
   /** Takes what the schema made of the metadata; opens nothing yet. */
   configure(settings: unknown): Open<Drivers[Block]>;
   /**
@@ -71,23 +69,39 @@ export interface ComponentOf<Block extends BlockName> {
   readonly comes?: ((signal: AbortSignal) => Promise<void>) | undefined;
 }
 
-/** Makes a component of a schema and of what opens it. Settings are typed by the schema. */
-export function component<Block extends BlockName, Settings>(definition: {
+/** A component of one block, and what its YAML may say. */
+export interface ComponentOf<Block extends BlockName> extends Opener<Block> {
+  /** The fields of `spec.metadata`: an object schema, whose keys are the fields' names. */
+  readonly schema: ZodType<unknown>;
+}
+
+/** What opens a component. */
+export interface OpenerDefinition<Block extends BlockName, Settings> {
   readonly type: `${Block}.${string}`;
   readonly versions: readonly string[];
-  readonly schema: ZodType<Settings>;
   /** Connects, and resolves to a driver that is ready to serve. Gives up when the signal aborts. */
   open(settings: Settings, context: OpenContext): Promise<Drivers[Block]>;
-  /** See `ComponentOf.comes`. */
+  /** See `Opener.comes`. */
   readonly comes?: (signal: AbortSignal) => Promise<void>;
-}): ComponentOf<Block> {
-  const { type, versions, schema, open, comes } = definition;
+}
+
+/** Makes what opens a component. */
+export function opener<Block extends BlockName, Settings>(
+  definition: OpenerDefinition<Block, Settings>,
+): Opener<Block> {
+  const { type, versions, open, comes } = definition;
   return {
     block: type.slice(0, type.indexOf(".")) as Block,
     type,
     versions,
-    schema,
     configure: (settings) => (context) => open(settings as Settings, context),
     comes,
   };
+}
+
+/** Makes a component of a schema and of what opens it. Settings are typed by the schema. */
+export function component<Block extends BlockName, Settings>(
+  definition: OpenerDefinition<Block, Settings> & { readonly schema: ZodType<Settings> },
+): ComponentOf<Block> {
+  return { ...opener(definition), schema: definition.schema };
 }

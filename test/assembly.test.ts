@@ -1,5 +1,6 @@
 import { expect, it } from "vitest";
-import { makeAssembly } from "../src/assembly.ts";
+import { makeAssembly, undeclared } from "../src/assembly.ts";
+import { sqliteComponents } from "../src/components/sqlite/components.ts";
 import { load } from "../src/config/load.ts";
 import { componentYaml, directory, mistakesOf } from "./config/fixture.ts";
 
@@ -33,4 +34,14 @@ it("a store whose outbox publishes to a component that is not there is a mistake
   );
   const [other] = await mistakesOf(loadOutbox("bus", "buss"));
   expect(other).toMatch(/state\.yaml:\d+.*"orders".*outboxPubsub: no pub\/sub component "buss"/);
+});
+
+it("components that nobody declares have the settings that their schemas make of nothing", async () => {
+  const { blockSettings, defaults } = makeAssembly();
+  const blocks = await blockSettings();
+  expect(undeclared).toEqual({ state: blocks.state.parse({}), pubsub: blocks.pubsub.parse({}) });
+  const components = Object.values(sqliteComponents());
+  expect(defaults.map(({ component }) => component.type)).toEqual(components.map(({ type }) => type));
+  for (const { schema } of components) expect(schema.parse({})).toEqual({});
+  for (const { settings } of defaults) expect(settings).toEqual({});
 });

@@ -132,12 +132,13 @@ describe("the bundle", () => {
     expect(files.length).toBeLessThan(16);
   });
 
-  it("reads no contract for a sidecar that nobody calls: protobuf's descriptors take their time", async () => {
+  it("reads no contract and no schema for a sidecar without resources and calls: both take their time to be made", async () => {
     const files = (await readdir(dirname(program))).filter((name) => name.startsWith("start-"));
     expect(files).toHaveLength(1);
     const code = await readFile(join(dirname(program), files[0]!), "utf8");
     // Each file of protobuf is made by one of these.
     expect(code).not.toContain("fileDesc(");
+    expect(code).not.toContain("ZodType");
   });
 
   it("serves both APIs, tries rules, and has every library in it", async () => {

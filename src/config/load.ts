@@ -1,24 +1,18 @@
 /** Configuration in, checked as a whole before anything opens. */
-import { type Component, type LateComponent, loaded } from "../component.ts";
+import type { Component, LateComponent } from "../component.ts";
 import {
-  addSecretStores,
   type BlockSchemas,
   type ComponentResource,
-  configure,
-  type Declared,
-  declare,
+  type DefaultComponent,
   defaultComponents,
-  defaultTypes,
-  type FoundType,
-  isSecretStore,
-  type Types,
 } from "./components.ts";
+import type { DeclaredComponents, FindForeignTypes } from "./declared-components.ts";
 import { type ReadFile, readFiles } from "./files.ts";
-import { isMiddleware, type MiddlewareResource, readMiddleware } from "./middlewares.ts";
+import type { MiddlewareResource } from "./middlewares.ts";
 import type { OtherResource, OtherResources } from "./other-resources.ts";
 import { type Remark, Remarks } from "./remarks.ts";
 import { ComponentPolicies } from "./resiliency.ts";
-import { type Resource, resourcesOf } from "./resource.ts";
+import type { Resource } from "./resource.ts";
 import { type Environment, type SecretStore, Secrets } from "./secrets.ts";
 import { Configured, type Settings } from "./settings.ts";
 import { locate } from "./shape.ts";
@@ -41,12 +35,11 @@ export interface LoadOptions<Schemas extends BlockSchemas> {
   /** The components of this build. */
   readonly components: readonly (Component | LateComponent)[];
   /** What types are that are not among `components`, and can only be known now. Without it: mistakes. */
-  readonly foreignTypes?: (
-    types: readonly string[],
-    environment: Environment,
-  ) => Promise<ReadonlyMap<string, FoundType>>;
+  readonly foreignTypes?: FindForeignTypes;
   /** For each block, the schema of the settings that it has in every component's `spec.metadata`. */
-  readonly blockSettings: Schemas;
+  readonly blockSettings: () => Promise<Schemas>;
+  /** What there is of blocks of which nobody declares a component. */
+  readonly defaults: readonly DefaultComponent<Schemas>[];
   /**
    * As daprd reads: what it passes over is a note, not a mistake, and there is nothing that nobody declared.
    * Default false.
@@ -131,8 +124,8 @@ export async function load<Schemas extends BlockSchemas>(
 
 /** Our resources in a file. */
 export async function documentsOf(file: ReadFile, remarks: Remarks): Promise<readonly Resource[]> {
-  // A sidecar without a file does without the parser.
-  const { readText } = await import("./yaml.ts");
+  // A sidecar without a file does without the parser, and without the shapes of what is in files.
+  const [{ readText }, { resourcesOf }] = await Promise.all([import("./yaml.ts"), import("./resource.ts")]);
   return resourcesOf(file.path, readText(file.text), remarks);
 }
 
@@ -144,6 +137,7 @@ export async function assemble<Schemas extends BlockSchemas>(
     | "components"
     | "foreignTypes"
     | "blockSettings"
+    | "defaults"
     | "tolerant"
     | "checkRule"
     | "checkTogether"
@@ -160,42 +154,28 @@ export async function assemble<Schemas extends BlockSchemas>(
   const resources = withoutRepeated(documents.resources.filter((each) => isInNamespace(each, environment)));
   const secrets = new Secrets(environment);
   const values = new Values(identity(appId, environment), secrets);
-  const declared = ofKind(resources, "Component").flatMap(
-    (each) => declare(each, appId, configured.deny) ?? [],
-  );
-  await addSecretStores(declared.filter(isSecretStore), secrets, values, environment);
+  const declarations = ofKind(resources, "Component");
+  const declared = await readDeclared(declarations, configured.deny, options, secrets, values);
   const settings = configured.settings(values, secrets);
-  const opened = declared.filter((each) => !isSecretStore(each) && !isMiddleware(each));
-  const types = await findTypes(new Set(opened.map(({ spec }) => spec.type)), options);
   const components = [
-    ...opened.flatMap((each) => configure(each, types, options.blockSettings, values) ?? []),
-    ...(options.tolerant
-      ? []
-      : defaultComponents(blocksOf(resources), configured.deny, types, options.blockSettings)),
+    ...declared.components,
+    ...(options.tolerant ? [] : defaultComponents(blocksOf(declarations), configured.deny, options.defaults)),
   ];
 
-  const middlewares = declared.filter(isMiddleware).flatMap((each) => readMiddleware(each, values) ?? []);
-
   for (const { component, field, message } of checkTogether(components)) {
-    const { resource } = declared.find((each) => each.resource.name === component)!;
+    const resource = declarations.find(({ name }) => name === component)!;
     const path = ["spec", "metadata"];
     resource.mistake(locate(resource.root, path).at, path, `${field}: ${message}`);
   }
 
-  const known = knownComponents(resources, declared, components);
+  const known = knownComponents(declarations, declared, components);
   const subscriptions = await readSubscriptions(ofKind(resources, "Subscription"), appId, known, checkRule);
   const others = await readOthers(resources, appId);
   remarks.throwIfAny(documents.files);
   return Object.freeze({
     components: Object.freeze(components),
-    middlewares: Object.freeze(middlewares),
-    secretStoreComponents: Object.freeze(
-      declared.filter(isSecretStore).map(({ resource, spec }) => ({
-        name: resource.name,
-        type: spec.type,
-        version: spec.version || "v1",
-      })),
-    ),
+    middlewares: Object.freeze(declared.middlewares),
+    secretStoreComponents: Object.freeze(declared.secretStores),
     subscriptions: Object.freeze(subscriptions),
     settings,
     policies: new ComponentPolicies(others.resiliencies),
@@ -206,26 +186,17 @@ export async function assemble<Schemas extends BlockSchemas>(
   });
 }
 
-/** Finds types that are named, and those of components that nobody declares. */
-async function findTypes(
-  named: ReadonlySet<string>,
-  {
-    components,
-    environment,
-    foreignTypes,
-  }: Pick<LoadOptions<BlockSchemas>, "components" | "environment" | "foreignTypes">,
-): Promise<Types> {
-  const known = components.map(({ type }) => type);
-  const wanted = new Set([...named, ...Object.values(defaultTypes)]);
-  const found = new Map<string, FoundType>();
-  for (const each of components) {
-    if (wanted.has(each.type)) found.set(each.type, { component: await loaded(each) });
-  }
-  const foreign = [...named].filter((type) => !known.includes(type));
-  if (foreign.length > 0 && foreignTypes) {
-    for (const [type, what] of await foreignTypes(foreign, environment)) found.set(type, what);
-  }
-  return { found, known };
+async function readDeclared<Schemas extends BlockSchemas>(
+  resources: readonly Resource[],
+  deny: readonly string[],
+  options: Parameters<typeof assemble<Schemas>>[0],
+  secrets: Secrets,
+  values: Values,
+): Promise<DeclaredComponents<Schemas>> {
+  if (resources.length === 0) return { components: [], middlewares: [], secretStores: [], others: new Map() };
+  // The shapes of what can be declared are a sixth of a start without them.
+  const { readComponents } = await import("./declared-components.ts");
+  return readComponents(resources, deny, options, secrets, values);
 }
 
 async function readSubscriptions(
@@ -291,8 +262,8 @@ function withoutRepeated(resources: readonly Resource[]): readonly Resource[] {
 }
 
 /** The blocks of which any component is declared, for whichever application. */
-function blocksOf(resources: readonly Resource[]): ReadonlySet<string> {
-  const types = ofKind(resources, "Component").map(({ root }) => {
+function blocksOf(declarations: readonly Resource[]): ReadonlySet<string> {
+  const types = declarations.map(({ root }) => {
     const { tree } = locate(root, ["spec", "type"]);
     return tree?.kind === "scalar" ? tree.source : "";
   });
@@ -300,13 +271,12 @@ function blocksOf(resources: readonly Resource[]): ReadonlySet<string> {
 }
 
 function knownComponents(
-  resources: readonly Resource[],
-  declared: readonly Declared[],
+  declarations: readonly Resource[],
+  declared: DeclaredComponents<BlockSchemas>,
   components: readonly ComponentResource[],
-) {
+): KnownComponents {
   const loaded = new Map<string, string>(components.map(({ name, block }) => [name, block]));
-  for (const each of declared.filter(isSecretStore)) loaded.set(each.resource.name, "secret store");
-  for (const each of declared.filter(isMiddleware)) loaded.set(each.resource.name, "middleware");
-  const others = ofKind(resources, "Component").filter(({ name }) => !loaded.has(name));
+  for (const [name, what] of declared.others) loaded.set(name, what);
+  const others = declarations.filter(({ name }) => !loaded.has(name));
   return { loaded, others: new Set(others.map(({ name }) => name)) };
 }

@@ -1,13 +1,14 @@
 /** `spec.metadata` of a component: names matched to the fields of schemas, values resolved and checked. */
 import { createHash } from "node:crypto";
-import type { core, ZodType, z } from "zod";
+import type { core, ZodType } from "zod";
+import type { NameValue } from "./name-value.ts";
 import type { Resource } from "./resource.ts";
 import { checkedOnce, equalFold, explain, fieldsOf, isOpen, locate, type Path } from "./shape.ts";
 import { nearest } from "./suggest.ts";
-import type { nameValue, Resolved, Values } from "./values.ts";
+import type { Resolved, Values } from "./values.ts";
 
 /** The items as they were written. */
-export type Items = readonly z.output<typeof nameValue>[];
+export type Items = readonly NameValue[];
 
 const itemsPath: Path = ["spec", "metadata"];
 

@@ -1,7 +1,7 @@
 /** Components of the HTTP pipelines: declared like others, and opened by nobody. */
 import type { ZodType } from "zod";
 import * as z from "zod";
-import type { Declared } from "./components.ts";
+import type { Declared } from "./declared-components.ts";
 import { text } from "./fields.ts";
 import { Metadata } from "./metadata.ts";
 import type { Values } from "./values.ts";

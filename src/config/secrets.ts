@@ -1,7 +1,6 @@
 /** Where secret references lead: the two local secret stores, and the environment. */
-import * as z from "zod";
-import { flag, text } from "./fields.ts";
 import { readText } from "./files.ts";
+import type { FileStoreSettings } from "./secret-store-types.ts";
 import { didYouMean } from "./suggest.ts";
 
 /** Variables by name, as a process has them. */
@@ -28,16 +27,6 @@ export interface SecretScope {
   readonly allowedSecrets: readonly string[];
   readonly deniedSecrets: readonly string[];
 }
-
-/** The secret store types of this build, and the schemas of their `spec.metadata`. */
-export const secretStoreTypes = {
-  "secretstores.local.file": z.object({
-    secretsFile: text(),
-    nestedSeparator: text().default(":"),
-    multiValued: flag().default(false),
-  }),
-  "secretstores.local.env": z.object({ prefix: text().default("") }),
-} as const;
 
 /** The runtime's own variables: an application's YAML has no business with its tokens. */
 function isBlocked(variable: string): boolean {
@@ -122,7 +111,7 @@ export function environmentStore(prefix: string, environment: Environment): Secr
 
 /** secretstores.local.file: a JSON file, read once. Its path is relative to the working directory, as with daprd. */
 export async function fileStore(
-  settings: z.output<(typeof secretStoreTypes)["secretstores.local.file"]>,
+  settings: FileStoreSettings,
 ): Promise<SecretStore | { readonly problem: string }> {
   const file = await readText(settings.secretsFile);
   if (typeof file !== "string") return { problem: `"${settings.secretsFile}" ${file.problem}` };

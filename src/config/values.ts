@@ -1,21 +1,9 @@
 /** Values that are written out, or referred to: `value`, `secretKeyRef`, `envRef`, and the templates in them. */
 import { randomUUID } from "node:crypto";
-import * as z from "zod";
-import { text } from "./fields.ts";
+import type { NameValue } from "./name-value.ts";
 import type { Secrets } from "./secrets.ts";
 import { find, type Path, type Reporter } from "./shape.ts";
 import { plain, type Tree } from "./tree.ts";
-
-/** Refers to a field of a secret. Without a key, the field with the secret's name. */
-export const secretKeyRef = z.object({ name: text().default(""), key: text().default("") });
-
-/** An item of `spec.metadata`, and of the lists of headers and variables of other kinds. */
-export const nameValue = z.object({
-  name: text(),
-  value: z.unknown().optional(),
-  secretKeyRef: secretKeyRef.optional(),
-  envRef: text().default(""),
-});
 
 /** Who this sidecar is, for the templates. */
 export interface Identity {
@@ -53,7 +41,7 @@ export class Values {
    * had: the reporter knows why. `storeName` is `auth.secretStore`, or "".
    */
   resolve(
-    item: z.output<typeof nameValue>,
+    item: NameValue,
     tree: Tree,
     path: Path,
     storeName: string,

@@ -58,7 +58,7 @@ export function badRequest(
 /** google.rpc.RetryInfo: how long to wait, in milliseconds, to the nanosecond; at most 10,000 years. */
 export function retryInfo(delayMs: number): ErrorDetail {
   const { seconds, nanos: exact } = durationFromMs(delayMs);
-  const nanos = Math.round(exact);
+  const nanos = Math.min(Math.round(exact), 999_999_999);
   return new ErrorDetail("google.rpc.RetryInfo", { retryDelay: durationText(seconds, nanos) }, (writer) => {
     const mark = writer.left;
     if (nanos !== 0) writer.bigint(tag(2, varint), BigInt(nanos));

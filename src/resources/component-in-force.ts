@@ -2,11 +2,11 @@
 import type { Schemas } from "../assembly.ts";
 import { Bus, type BusOptions } from "../blocks/pubsub/bus.ts";
 import { publishingUnderPolicy } from "../blocks/pubsub/under-policy.ts";
-import { encryptedConnection } from "../blocks/state/encryption.ts";
+import { encryptedConnection, encryptionKeysOf } from "../blocks/state/encryption.ts";
 import { Outbox } from "../blocks/state/outbox.ts";
 import type { OutboxTarget } from "../blocks/state/outbox-note.ts";
 import type { PublishEvents } from "../blocks/state/outbox-publisher.ts";
-import { encryptionKeysOf, type StateSettings } from "../blocks/state/settings.ts";
+import type { StateSettings } from "../blocks/state/settings.ts";
 import { StateStore } from "../blocks/state/store.ts";
 import { stateUnderPolicy } from "../blocks/state/under-policy.ts";
 import { OpenedComponent, type OpenedOptions } from "../components/opened.ts";

@@ -32,7 +32,7 @@ export interface LateMount {
   readonly typeName: string;
   /** All of its methods, as protobuf has them. */
   readonly methodNames: readonly string[];
-  /** Rejects when a file of the program cannot be read; it can be tried again. */
+  /** Each server loads its own: what calls have in common is outside of the mount. Rejects when a file of the program cannot be read; it can be tried again. */
   readonly load: () => Promise<Mount>;
 }
 

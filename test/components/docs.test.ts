@@ -9,7 +9,7 @@ const root = resolve(import.meta.dirname, "../..");
 const read = (path: string) => readFileSync(join(root, path), "utf8");
 const readme = read("README.md");
 
-describe.each(makeComponents().map((each) => [each.type, each] as const))(
+describe.each(makeComponents().all.map((each) => [each.type, each] as const))(
   "the page of %s",
   (type, component) => {
     const page = `docs/components/${type.slice(type.indexOf(".") + 1)}.md`;

@@ -1,9 +1,9 @@
 import { join } from "node:path";
 import { expect, it } from "vitest";
 import { check, describe as described } from "../../src/config/check.ts";
-import { blockSettings, components, componentYaml, directory, mistakesOf } from "./fixture.ts";
+import { build, componentYaml, directory, mistakesOf } from "./fixture.ts";
 
-const options = { environment: {}, components, blockSettings };
+const options = { environment: {}, ...build };
 
 it("a check says what would be loaded, from where, and what would not", async () => {
   const path = await directory({

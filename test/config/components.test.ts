@@ -1,8 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { z } from "zod";
 import { component } from "../../src/component.ts";
-import { text } from "../../src/config/fields.ts";
-import { components, componentYaml, loadText, mistakesOf } from "./fixture.ts";
+import { build, componentYaml, loadText, mistakesOf } from "./fixture.ts";
 
 const host = '- name: redisHost\n  value: "localhost:6379"';
 
@@ -262,21 +261,14 @@ describe("without any Component of a block", () => {
     ]);
   });
 
-  it("a block has none when the build lacks SQLite", async () => {
-    const without = components.filter(({ type }) => type !== "state.sqlite");
-    expect((await loadText("", { components: without })).components.map(({ name }) => name)).toEqual([
-      "pubsub",
-    ]);
+  it("a block has none of which the build has no default", async () => {
+    const defaults = build.defaults.filter(({ component: { block } }) => block !== "state");
+    expect((await loadText("", { defaults })).components.map(({ name }) => name)).toEqual(["pubsub"]);
   });
 });
 
 it("a component's settings and its block's are of the types of their schemas", async () => {
-  const { components: loaded } = await loadText("", { blockSettings: typed });
+  const { components: loaded } = await loadText("");
   for (const each of loaded)
     if (each.block === "state") expect(each.blockSettings.keyPrefix.length).toBeGreaterThan(0);
 });
-
-const typed = {
-  state: z.object({ keyPrefix: text().default("appid") }),
-  pubsub: z.object({ consumerID: text().optional() }),
-};

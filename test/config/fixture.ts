@@ -5,6 +5,7 @@ import { dirname, join } from "node:path";
 import { onTestFinished } from "vitest";
 import { z } from "zod";
 import { type Component, component } from "../../src/component.ts";
+import type { DefaultComponent } from "../../src/config/components.ts";
 import { choice, durationMs, flag, integer, text } from "../../src/config/fields.ts";
 import { type LoadOptions, load } from "../../src/config/load.ts";
 import { ConfigError } from "../../src/config/remarks.ts";
@@ -48,10 +49,23 @@ export const components: readonly Component[] = [
   }),
 ];
 
-/** What the blocks have in every component's metadata. */
-export const blockSettings = {
+const blockSettings = {
   state: z.object({ keyPrefix: text().default("appid") }),
   pubsub: z.object({ consumerID: text().optional() }),
+};
+
+/** A build with these components, of which two are there by default. */
+export const build = {
+  components,
+  /** What the blocks have in every component's metadata. */
+  blockSettings: async () => blockSettings,
+  defaults: components.flatMap((each): DefaultComponent<typeof blockSettings>[] => {
+    if (!each.type.endsWith(".sqlite")) return [];
+    const settings = each.schema.parse({});
+    return each.block === "state"
+      ? [{ component: each, settings, blockSettings: blockSettings.state.parse({}) }]
+      : [{ component: each, settings, blockSettings: blockSettings.pubsub.parse({}) }];
+  }),
 };
 
 /** Writes files below a new directory, which is removed after the test; returns its path. */
@@ -75,8 +89,7 @@ export function optionsFor(
     configPaths: [],
     appId: "shop",
     environment: {},
-    components,
-    blockSettings,
+    ...build,
     ...overrides,
   };
 }

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { expect, it } from "vitest";
 import { check, describe as described } from "../../src/config/check.ts";
 import { ConfigError, formatRemark } from "../../src/config/remarks.ts";
-import { blockSettings, components, componentYaml, directory } from "./fixture.ts";
+import { build, componentYaml, directory } from "./fixture.ts";
 
 /** How long to go on, in milliseconds, and how long one file may take; the second is generous for busy machines. */
 const budgetMs = Number(process.env["FUZZ_MS"] ?? 2000);
@@ -108,7 +108,7 @@ it("a mutated file is loaded or refused, and neither fails nor hangs", {
   const random = generator(seed);
   const path = await directory({});
   const file = join(path, "a.yaml");
-  const options = { environment: { app_p: "hunter2", DB: "7", RATE: "1" }, components, blockSettings };
+  const options = { environment: { app_p: "hunter2", DB: "7", RATE: "1" }, ...build };
   const counts = { loaded: 0, refused: 0 };
   for (const end = performance.now() + budgetMs; performance.now() < end; ) {
     const text = mutated(random);

@@ -15,6 +15,7 @@ import type {
   WatchSelector,
   Write,
 } from "./driver.ts";
+import type { StateSettings } from "./settings.ts";
 
 /** A key, and the name that values say they were encrypted with. */
 export interface EncryptionKey {
@@ -25,6 +26,14 @@ export interface EncryptionKey {
 
 /** The first encrypts; all of them decrypt. */
 export type EncryptionKeys = readonly [EncryptionKey, ...EncryptionKey[]];
+
+/** The keys of an encrypted store; undefined: it is none. */
+export function encryptionKeysOf(settings: StateSettings): EncryptionKeys | undefined {
+  const { primaryEncryptionKey: primary, secondaryEncryptionKey: secondary } = settings;
+  if (!primary) return undefined;
+  const first = { name: settings.primaryEncryptionKeyName!, bytes: primary };
+  return secondary ? [first, { name: settings.secondaryEncryptionKeyName!, bytes: secondary }] : [first];
+}
 
 const nonceBytes = 12;
 const tagBytes = 16;

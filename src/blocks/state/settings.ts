@@ -1,7 +1,6 @@
 /** The fields of a state component's `spec.metadata` that every store has, because the block handles them. */
 import * as z from "zod";
 import { flag, integer, text } from "../../config/fields.ts";
-import type { EncryptionKeys } from "./encryption.ts";
 import { prefixViolation } from "./keys.ts";
 import { maxTimeToLiveMs } from "./requests.ts";
 
@@ -67,14 +66,6 @@ export const stateSettings = z
       context.addIssue({ code: "custom", path: [missing!], message });
     }
   });
-
-/** The keys of an encrypted store; undefined: it is none. */
-export function encryptionKeysOf(settings: StateSettings): EncryptionKeys | undefined {
-  const { primaryEncryptionKey: primary, secondaryEncryptionKey: secondary } = settings;
-  if (!primary) return undefined;
-  const first = { name: settings.primaryEncryptionKeyName!, bytes: primary };
-  return secondary ? [first, { name: settings.secondaryEncryptionKeyName!, bytes: secondary }] : [first];
-}
 
 /** What the schema makes of the metadata. */
 export type StateSettings = z.output<typeof stateSettings>;

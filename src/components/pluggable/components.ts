@@ -1,7 +1,7 @@
 /** Components whose types are those of processes beside the sidecar: `state.NAME` and `pubsub.NAME` for a socket NAME. */
 import * as z from "zod";
 import { type Component, component, type OpenContext } from "../../component.ts";
-import type { FoundType } from "../../config/components.ts";
+import type { FoundType } from "../../config/declared-components.ts";
 import { nearest } from "../../config/suggest.ts";
 import { type SocketsFolder, socketComes, socketsIn } from "./sockets.ts";
 

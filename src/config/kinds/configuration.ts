@@ -1,8 +1,8 @@
 /** The shape of `kind: Configuration`, whole, as Dapr 1.18 has it. */
 import * as z from "zod";
 import { choice, flag, goDurationMs, integer, text } from "../fields.ts";
+import { nameValue } from "../name-value.ts";
 import { header } from "../resource.ts";
-import { nameValue } from "../values.ts";
 
 const pipeline = z.object({
   handlers: z

@@ -4,8 +4,8 @@ import * as z from "zod";
 import { parseStatusCodes } from "../../resilience/status-codes.ts";
 import { compileTrip } from "../../resilience/trip.ts";
 import { choice, flag, goDurationMs, integer, text } from "../fields.ts";
+import { nameValue, secretKeyRef } from "../name-value.ts";
 import { scoped } from "../resource.ts";
-import { nameValue, secretKeyRef } from "../values.ts";
 
 const count = integer(0, 2 ** 31 - 1);
 const policy = { timeout: text(), retry: text(), circuitBreaker: text() };

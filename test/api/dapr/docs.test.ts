@@ -22,7 +22,7 @@ import { loaded } from "../../../src/component.ts";
 import { configurationSpec } from "../../../src/config/kinds/configuration.ts";
 import { middlewareTypes } from "../../../src/config/middlewares.ts";
 import { kinds } from "../../../src/config/resource.ts";
-import { secretStoreTypes } from "../../../src/config/secrets.ts";
+import { secretStoreTypes } from "../../../src/config/secret-store-types.ts";
 import { errorOf } from "./cases/grpc-errors.ts";
 import { Daprd, inMemory } from "./daprd.ts";
 
