@@ -102,8 +102,8 @@ export function defaultComponents<Schemas extends BlockSchemas>(
         version,
         "",
       ),
-      // The block names the component and its settings, which the compiler cannot follow.
     });
+    // The block names the component and its settings, which the compiler cannot follow.
     return [resource as ComponentResource<Schemas>];
   });
 }

@@ -64,7 +64,7 @@ export interface DeclaredComponents<Schemas extends BlockSchemas> {
     readonly version: string;
   }[];
   /** What those are that nobody opens, by name, also where there is a mistake in them. */
-  readonly others: ReadonlyMap<string, "secret store" | "middleware">;
+  readonly unopened: ReadonlyMap<string, "secret store" | "middleware">;
 }
 
 /** Reads Component resources; adds the secret stores among them to `secrets`, so that references can be resolved. */
@@ -91,7 +91,7 @@ export async function readComponents<Schemas extends BlockSchemas>(
       type: spec.type,
       version: spec.version || "v1",
     })),
-    others: new Map([
+    unopened: new Map([
       ...stores.map(({ resource }) => [resource.name, "secret store"] as const),
       ...middlewares.map(({ resource }) => [resource.name, "middleware"] as const),
     ]),

@@ -36,7 +36,7 @@ export interface LoadOptions<Schemas extends BlockSchemas> {
   readonly components: readonly (Component | LateComponent)[];
   /** What types are that are not among `components`, and can only be known now. Without it: mistakes. */
   readonly foreignTypes?: FindForeignTypes;
-  /** For each block, the schema of the settings that it has in every component's `spec.metadata`. */
+  /** For each block, the schema of the settings that it has in every component's `spec.metadata`; asked for when one is declared. */
   readonly blockSettings: () => Promise<Schemas>;
   /** What there is of blocks of which nobody declares a component. */
   readonly defaults: readonly DefaultComponent<Schemas>[];
@@ -193,7 +193,8 @@ async function readDeclared<Schemas extends BlockSchemas>(
   secrets: Secrets,
   values: Values,
 ): Promise<DeclaredComponents<Schemas>> {
-  if (resources.length === 0) return { components: [], middlewares: [], secretStores: [], others: new Map() };
+  if (resources.length === 0)
+    return { components: [], middlewares: [], secretStores: [], unopened: new Map() };
   // The shapes of what can be declared are a sixth of a start without them.
   const { readComponents } = await import("./declared-components.ts");
   return readComponents(resources, deny, options, secrets, values);
@@ -276,7 +277,7 @@ function knownComponents(
   components: readonly ComponentResource[],
 ): KnownComponents {
   const loaded = new Map<string, string>(components.map(({ name, block }) => [name, block]));
-  for (const [name, what] of declared.others) loaded.set(name, what);
+  for (const [name, what] of declared.unopened) loaded.set(name, what);
   const others = declarations.filter(({ name }) => !loaded.has(name));
   return { loaded, others: new Set(others.map(({ name }) => name)) };
 }
