@@ -5,7 +5,7 @@ import { Flow } from "../client/flow.ts";
 import { Subscriber } from "../client/subscriber.ts";
 import { type FlowCost, flowCost } from "../measure/flow-cost.ts";
 import { percentile } from "../measure/numbers.ts";
-import { Pace } from "../measure/pace.ts";
+import { aimedEchoMicros, Pace } from "../measure/pace.ts";
 import { cpuMicros, memoryMb } from "../measure/process-figures.ts";
 import { payload } from "../messages.ts";
 import type { Effort, Figure, Scenario } from "../scenario.ts";
@@ -67,9 +67,11 @@ async function* full(
   await withFlow(sidecar, shape, async (flow) => {
     cost = await flowCost(sidecar.pid, flow, pace, effort);
   });
-  const { cpuMicros: value, echoMicros: yardstick, rate } = cost;
+  const { cpuMicros: value, echoMicros: yardstick, echoes, rate } = cost;
   const what = `${name}: CPU an event, publish and delivery`;
   yield { what, value, yardstick, unit: "us", target: { atMost } };
+  const target = { atMost: atMost / aimedEchoMicros };
+  yield { what: `${name}: CPU beside the echo's`, value: echoes, unit: "times", target };
   yield { what: `${name}: events`, value: rate, unit: "/s" };
 }
 
