@@ -251,6 +251,8 @@ describeWith("postgresql", "a server that goes away", () => {
     await fixture.publish("topic", ["before"]);
     const received = await fixture.take(subscription, 1);
     await server.kill();
+    // A write on a connection that has not heard of it yet fails: nobody knows whether it was done. A read is tried again, and by its end all have heard.
+    await expect(state.get(["key"], { signal: AbortSignal.timeout(300) })).rejects.toThrow();
     const waiting = [
       state.write([setOf("key")], call()),
       pubsub.ping(call()),
