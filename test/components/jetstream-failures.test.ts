@@ -1,7 +1,10 @@
+import { cp, rm } from "node:fs/promises";
+import { join } from "node:path";
 import { afterEach, beforeAll, expect, it } from "vitest";
 import { outgoing, textOf } from "../conformance/pubsub/fixture.ts";
 import { type NatsAddress, sharedNats, startNats } from "../servers/nats.ts";
 import { describeWith } from "../servers/require.ts";
+import { serverFolder } from "../servers/run-folder.ts";
 import { openProxy } from "../servers/toxiproxy.ts";
 import { done, Opened, publish, spec, take, within } from "./jetstream-fixture.ts";
 
@@ -61,6 +64,32 @@ describeWith(["nats", "toxiproxy"], "pubsub.jetstream when something dies", () =
     expect(texts).not.toContain("before");
     await done(subscription, received.slice(1));
     expect(await subscription.receive(10, within(500))).toEqual([]);
+  }, 60_000);
+
+  it("settles what the server has forgotten that it delivered, although nobody asks for more", async () => {
+    const folder = serverFolder("forgetful");
+    const [store, before] = [join(folder, "store"), join(folder, "before")];
+    await using server = await startNats("", store);
+    const [topic, group] = [fresh("forgotten"), fresh("group")];
+    const driver = await open(server.url);
+    const subscription = await driver.open(spec(topic, group), within(5000));
+    await publish(driver, topic, ["held"]);
+    await server.kill();
+    await cp(store, before, { recursive: true });
+    await server.restart();
+    const received = await take(subscription, 1);
+    // As a server finds it that is killed before it has written down what it delivers.
+    await server.kill();
+    await rm(store, { recursive: true });
+    await cp(before, store, { recursive: true });
+    await server.restart();
+    await expect
+      .poll(() => done(subscription, received).then(() => "settled", String), { timeout: 30_000 })
+      .toBe("settled");
+    expect(await subscription.receive(1, within(1500))).toEqual([]);
+    await expect
+      .poll(async () => (await subscription.lag!(within(5000))).events, { timeout: 10_000 })
+      .toBe(0);
   }, 60_000);
 
   it("gives up a publish when its call ends, or after ten seconds, while the server is frozen", async () => {

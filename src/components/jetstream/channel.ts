@@ -171,8 +171,15 @@ export class Channel {
       }
       // Nobody asks for more while nothing can be settled: nobody else would notice.
       if (isAbsent(error)) this.#break("nobody answers for the consumer");
-      throw error;
+      const known = signal.aborted ? replies : await this.#withoutForgotten(replies);
+      if (known.length === replies.length) throw error;
+      await this.settle(known, { signal });
     }
+    this.#letGo(replies);
+  }
+
+  /** What is settled is not held any more. */
+  #letGo(replies: readonly Reply[]): void {
     for (const { held, payload } of replies) {
       if (this.held.get(held.sequence) === held) this.held.delete(held.sequence);
       if (payload !== done) {
@@ -183,6 +190,16 @@ export class Channel {
       this.#done.add(held.sequence);
       if (this.#done.size > maxDone) this.#done.delete(this.#done.values().next().value!);
     }
+  }
+
+  /**
+   * A server that was killed may not know that it has delivered a message. It says nothing to its settlement, and sends it
+   * again when it is asked for more, which nobody does who waits for the settlement. So what was done is remembered, and
+   * settled when it comes again. Resolves to the others.
+   */
+  async #withoutForgotten(replies: readonly Reply[]): Promise<readonly Reply[]> {
+    const info = await this.group.info().catch(() => undefined);
+    return replies.filter(({ held }) => info === undefined || held.sequence <= info.delivered.stream_seq);
   }
 
   /** Messages that are held here, and that are out for the server too. */
