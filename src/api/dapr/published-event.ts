@@ -1,15 +1,15 @@
 /** What Dapr makes of what is published: a CloudEvent with its own attributes, or the bytes as they are. */
 import { randomUUID } from "node:crypto";
-import { create } from "@bufbuild/protobuf";
-import { durationFromMs, timestampFromMs } from "@bufbuild/protobuf/wkt";
-import { type Event, EventSchema, type Outgoing } from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
+import type { Event, Outgoing } from "../../../gen/outrider/pubsub/v1/pubsub_pb.ts";
 import { isReadableName } from "../../blocks/pubsub/attributes.ts";
-import { bareEvent } from "../../blocks/pubsub/event-attributes.ts";
+import { bareEvent, bareOutgoing } from "../../blocks/pubsub/event-attributes.ts";
 import { jsonMembers } from "../../blocks/pubsub/json-text.ts";
 import { isJsonType } from "../../blocks/pubsub/media-types.ts";
 import { readTime } from "../../blocks/pubsub/timestamps.ts";
 import { readBoolean } from "../../config/booleans.ts";
 import { parseDurationMs } from "../../config/fields.ts";
+import { noData } from "../../protobuf/reader.ts";
+import { durationFromMs, timestampNow } from "../../protobuf/times.ts";
 import type { TraceHeaders } from "../../telemetry/tracing.ts";
 import { DaprError, daprErrors } from "./errors.ts";
 import { readFirst } from "./go-json.ts";
@@ -49,20 +49,15 @@ export function outgoingOf(input: PublishInput, context: PublishContext): Outgoi
   const metadata = new Map(entries.map(([name, value]) => [name.toLowerCase(), value]));
   const ttlMs = timeToLiveMs(metadata);
   const outgoing: Outgoing = {
-    $typeName: "outrider.pubsub.v1.Outgoing",
-    event: undefined,
+    ...bareOutgoing(undefined),
     key: metadata.get("partitionkey") ?? metadata.get("__key") ?? "",
-    deliverAt: undefined,
-    deliverAfter: undefined,
     timeToLive: ttlMs === undefined ? undefined : durationFromMs(ttlMs),
-    raw: false,
     headers: Object.fromEntries(entries.filter(([name]) => !ownMetadata.test(name))),
-    partition: undefined,
   };
   if (isRaw(metadata, context)) {
     const { traceparent, tracestate } = context.trace;
     outgoing.raw = true;
-    outgoing.event = create(EventSchema, { data: input.data });
+    outgoing.event = bareEvent(input.data);
     outgoing.headers = { ...outgoing.headers, traceparent: traceparent || noTraceparent, tracestate };
     return outgoing;
   }
@@ -87,14 +82,15 @@ function wrapped({ data, contentType }: PublishInput, context: PublishContext): 
 function given(data: Uint8Array, context: PublishContext): Event {
   const members = parse(data, context);
   const text = (name: string) => stringOf(members.get(name)) ?? "";
-  const event = create(EventSchema, {
+  const event: Event = {
+    ...bareEvent(noData),
     id: text("id"),
     source: text("source") || defaultSource,
     type: text("type"),
     subject: text("subject"),
     dataContentType: text("datacontenttype"),
     dataSchema: text("dataschema"),
-  });
+  };
   const time = text("time");
   if (time !== "") event.time = timeOf(time, context);
   for (const [name, json] of members)
@@ -117,7 +113,7 @@ function complete(event: Event, { appId, pubsubName, topic, trace }: PublishCont
   event.id ||= randomUUID();
   event.source ||= appId;
   event.type ||= eventType;
-  event.time ??= timestampFromMs(Date.now());
+  event.time ??= timestampNow();
   const { extensions } = event;
   extensions["topic"] = topic;
   extensions["pubsubname"] = pubsubName;
