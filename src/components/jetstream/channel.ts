@@ -169,9 +169,13 @@ export class Channel {
         held.settling = undefined;
         held.epoch = -1;
       }
-      // Nobody asks for more while nothing can be settled: nobody else would notice.
-      if (isAbsent(error)) this.#break("nobody answers for the consumer");
-      const known = signal.aborted ? replies : await this.#withoutForgotten(replies);
+      if (isAbsent(error)) {
+        // Nobody asks for more while nothing can be settled: nobody else would notice.
+        this.#break("nobody answers for the consumer");
+        throw error;
+      }
+      const canAsk = connection.connected && !signal.aborted;
+      const known = canAsk ? await this.#withoutForgotten(replies) : replies;
       if (known.length === replies.length) throw error;
       await this.settle(known, { signal });
     }
