@@ -6,7 +6,7 @@ import {
   type DefaultComponent,
   defaultComponents,
 } from "./components.ts";
-import type { DeclaredComponents, FindForeignTypes } from "./declared-components.ts";
+import type { DeclaredComponents, DeclaredOptions, FindForeignTypes } from "./declared-components.ts";
 import { type ReadFile, readFiles } from "./files.ts";
 import type { MiddlewareResource } from "./middlewares.ts";
 import type { OtherResource, OtherResources } from "./other-resources.ts";
@@ -189,7 +189,7 @@ export async function assemble<Schemas extends BlockSchemas>(
 async function readDeclared<Schemas extends BlockSchemas>(
   resources: readonly Resource[],
   deny: readonly string[],
-  options: Parameters<typeof assemble<Schemas>>[0],
+  options: DeclaredOptions<Schemas>,
   secrets: Secrets,
   values: Values,
 ): Promise<DeclaredComponents<Schemas>> {
